@@ -1,0 +1,1 @@
+"""The generated code of the Capsule protocol; `make proto` writes its versions."""
