@@ -49,7 +49,7 @@ run: setup
 	$(PY) scripts/run_demo.py
 
 test: setup
-	$(PY) -m pytest tests/unit tests/integration $(ARGS)
+	$(PY) -m pytest tests/unit tests/integration $(wildcard tests/neutral) $(ARGS)
 
 faults: setup
 	$(PY) -m pytest tests/faults $(ARGS)
@@ -63,6 +63,7 @@ check: setup
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	$$(dirname $$($(PY) scripts/toolbox.py proto))/buf format -w proto
 
 proto: setup
 	$(PY) scripts/gen_protos.py $(if $(STUBS),--stubs $(STUBS))
@@ -72,6 +73,10 @@ lock: $(UV)
 		--group dev --all-extras --universal --python-version 3.11 \
 		--no-emit-package capsule-client --no-header --generate-hashes --upgrade \
 		-q -o requirements.lock
+	for name in $(basename $(notdir $(wildcard scripts/tools/*.in))); do \
+		$(UV) pip compile scripts/tools/$$name.in --universal --python-version 3.11 \
+			--no-header --generate-hashes --upgrade -q -o scripts/tools/$$name.lock || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
