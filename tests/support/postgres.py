@@ -138,12 +138,15 @@ def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
 
 
 def _reachable(binaries: Path, place: Path, account: pwd.struct_passwd | None) -> Path:
-    """Returns `binaries`, or a copy of their installation where the account cannot get at them."""
+    """Returns `binaries`, or those of a copy where the account cannot get at them."""
     if account is None or _runs([binaries / "postgres", "--version"], account):
         return binaries
-    copied = place / "installation"
-    shutil.copytree(binaries.parent, copied, symlinks=True)
-    return copied / binaries.name
+    # The wheel's libraries lie beside its package and are found by a relative path.
+    root = next((path for path in binaries.parents if path.name == "site-packages"), None)
+    root = root or binaries.parent
+    copy = place / "installation"
+    shutil.copytree(root, copy, symlinks=True, ignore=shutil.ignore_patterns("*.py", "*.pyc"))
+    return copy / binaries.relative_to(root)
 
 
 def _runs(command: Sequence[str | Path], account: pwd.struct_passwd) -> bool:
