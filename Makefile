@@ -48,7 +48,10 @@ $(STAMP): requirements.lock pyproject.toml client/python/pyproject.toml | $(UV)
 run: setup
 	$(PY) scripts/run_demo.py
 
+NODE_TESTS := $(wildcard tests/neutral/typescript/package-lock.json)
+
 test: setup
+	$(if $(NODE_TESTS),@$(PY) scripts/toolbox.py --npm $(dir $(NODE_TESTS)) >/dev/null)
 	$(PY) -m pytest tests/unit tests/integration $(wildcard tests/neutral) $(ARGS)
 
 faults: setup
