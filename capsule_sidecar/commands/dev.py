@@ -1,0 +1,79 @@
+"""`capsule-sidecar dev`: sidecar and handler in one terminal, the handler reloading on change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from capsule_sidecar.commands import processes
+from capsule_sidecar.commands.processes import Child
+from capsule_sidecar.config import ConfigError, load_settings
+
+START_TIMEOUT = 30.0  # seconds until the sidecar must be ready
+
+
+def dev(target: str, config: Path | None, home: Path | None, grpc: str | None) -> int:
+    """Runs both until Ctrl-C, SIGTERM, or one of them ends; returns the exit code."""
+    try:
+        settings = load_settings(config, home=home, grpc=grpc)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    command = [processes.program("capsule-sidecar"), "serve", "--home", str(settings.home)]
+    command += ["--grpc", settings.grpc]
+    if config is not None:
+        command += ["--config", str(config)]
+    return asyncio.run(_run(command, target, settings.home))
+
+
+async def _run(serve: list[str], target: str, home: Path) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    say = processes.prefixed("dev")
+    ready: asyncio.Future[str] = loop.create_future()
+    write = processes.prefixed("sidecar")
+
+    def on_line(line: str) -> None:
+        address = processes.ready_address(line)
+        if address and not ready.done():
+            ready.set_result(address)
+        write(line)
+
+    sidecar = await Child.start("sidecar", serve, on_line)
+    children = [sidecar]
+    try:
+        await processes.first_of(ready, sidecar.wait(), stop.wait(), timeout=START_TIMEOUT)
+        if not ready.done():
+            say("stopped" if stop.is_set() else "the sidecar did not start")
+            return 0 if stop.is_set() else 1
+        handler = await Child.start(
+            "handler",
+            [processes.program("capsule-client"), "run", target, "--reload"],
+            processes.prefixed("handler"),
+            env={**os.environ, "CAPSULE_ADDRESS": ready.result(), "CAPSULE_HOME": str(home)},
+        )
+        children.insert(0, handler)  # ended first: what it has to say is still taken
+        if sys.stdin.isatty():
+            say("in another terminal: " + _chat_hint(ready.result(), home))
+        await processes.first_of(stop.wait(), sidecar.wait(), handler.wait())
+        for child in children:
+            if child.process.returncode is not None:
+                say(f"the {child.name} {processes.ending(child.process.returncode)}")
+        return 0 if stop.is_set() else 1
+    finally:
+        for child in children:
+            await child.stop()
+
+
+def _chat_hint(address: str, home: Path) -> str:
+    env = {}
+    if address != "127.0.0.1:7400":
+        env["CAPSULE_ADDRESS"] = address
+    if home != Path(".capsule"):
+        env["CAPSULE_HOME"] = str(home)
+    return processes.quoted(["capsule-sidecar", "chat", "APP"], env)

@@ -1,0 +1,145 @@
+"""Child processes that are run side by side: their output with a prefix, their end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+STOP_GRACE = 40.0  # seconds after SIGTERM: longer than any grace of what runs
+MAX_LINE = 64 * 1024  # bytes of a line of output; a longer one is passed on in pieces
+
+
+@dataclass
+class Child:
+    """A process of ours. Made by `Child.start`."""
+
+    name: str
+    command: Sequence[str]
+    process: Process
+    on_line: Callable[[str], None]
+    _readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        on_line: Callable[[str], None],
+        env: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Starts a process whose lines of output, of both kinds, go to `on_line`.
+
+        It has a process group of its own: Ctrl-C reaches whoever started it, who ends it in order.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=env,
+            limit=MAX_LINE,
+            process_group=0,
+        )
+        child = cls(name, command, process, on_line)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            child._readers.append(asyncio.create_task(child._read(stream)))
+        return child
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    async def wait(self) -> int:
+        """Returns its exit code once it has ended and its output was read."""
+        code = await self.process.wait()
+        # Its own children may hold the pipes open: not waited for without bound.
+        await asyncio.wait(self._readers, timeout=1.0)
+        return code
+
+    async def stop(self) -> int:
+        """Ends it with SIGTERM, then SIGKILL; returns its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(STOP_GRACE):
+                    await self.process.wait()
+            except TimeoutError:
+                # With what it started itself: its group is its own.
+                os.killpg(self.process.pid, signal.SIGKILL)
+        code = await self.wait()
+        for reader in self._readers:
+            reader.cancel()
+        return code
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await stream.readuntil(b"\n")
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    self.on_line(error.partial.decode("utf-8", "replace"))
+                return
+            except asyncio.LimitOverrunError as error:
+                line = await stream.readexactly(error.consumed)
+            self.on_line(line.decode("utf-8", "replace").rstrip("\n"))
+
+
+def program(name: str) -> str:
+    """Returns a program of this very installation, or its name where that has none."""
+    path = Path(sys.executable).with_name(name)
+    return str(path) if path.is_file() else name
+
+
+async def first_of(*events: Awaitable[object], timeout: float | None = None) -> None:
+    """Returns when one of several is done, or after `timeout` seconds; futures stay as they are."""
+    futures = [asyncio.ensure_future(event) for event in events]
+    try:
+        await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for event, future in zip(events, futures, strict=True):
+            if event is not future:
+                future.cancel()
+
+
+def ready_address(line: str) -> str:
+    """Returns the address in a sidecar's `ready grpc=HOST:PORT` line. Empty: another line."""
+    words = line.split()
+    if words[:1] != ["ready"]:
+        return ""
+    return next((word[5:] for word in words if word.startswith("grpc=")), "")
+
+
+def prefixed(name: str) -> Callable[[str], None]:
+    """Returns what writes lines to standard output behind a name."""
+
+    def write(line: str) -> None:
+        sys.stdout.write(f"{name:<8}| {line}\n")
+        sys.stdout.flush()
+
+    return write
+
+
+def quoted(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """Returns a command as one types it, behind the variables it needs."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in (env or {}).items()]
+    return " ".join([*variables, shlex.join(command)])
+
+
+def ending(code: int) -> str:
+    """Returns how a process ended, in words."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
