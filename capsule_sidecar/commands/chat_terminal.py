@@ -35,7 +35,7 @@ def wrap(text: str, width: int, first: int = 0) -> list[str]:
     """Cuts a text into rows of at most `width` cells; joined, they are the text again.
 
     `first` cells of the first row are taken. A row ends behind a line feed, or behind its last
-    space where it is full.
+    space where it is full; spaces at its end count for nothing.
     """
     rows: list[str] = []
     begin = 0
@@ -43,7 +43,7 @@ def wrap(text: str, width: int, first: int = 0) -> list[str]:
     cells = first
     for index, char in enumerate(text):
         size = 0 if char == "\n" else (8 if char == "\t" else get_cwidth(char))
-        while cells + size > width and index > begin:
+        while cells + size > width and index > begin and char != " ":
             end = space if space > begin else index
             rows.append(text[begin:end])
             cells = sum(get_cwidth(other) for other in text[end:index])
@@ -78,10 +78,14 @@ class LiveText:
         """True where the scrollback shows what is no longer so."""
         return not (self.text.startswith(self.written) or self.written.startswith(self.text))
 
+    @property
+    def taken(self) -> int:
+        """How many cells of its first row the speaker takes."""
+        return 0 if self.written else get_cwidth(self.speaker) + 2
+
     def overflow(self, width: int, rows: int) -> str:
         """Returns what has to go into the scrollback so that the rest fits into `rows`."""
-        first = 0 if self.written else get_cwidth(self.speaker) + 2
-        lines = wrap(self.rest, width, first)
+        lines = wrap(self.rest, width, self.taken)
         return "".join(lines[: len(lines) - rows]) if len(lines) > rows else ""
 
 
@@ -114,7 +118,7 @@ class TerminalScreen:
                         Window(
                             FormattedTextControl(self._region),
                             dont_extend_height=True,
-                            wrap_lines=True,
+                            wrap_lines=True,  # long status lines
                         ),
                         self._input,
                     ]
@@ -213,10 +217,9 @@ class TerminalScreen:
             width=self._app.output.get_size().columns,
             force_terminal=True,
             highlight=False,
-            soft_wrap=True,
         )
         for text in waiting:
-            console.print(text)
+            console.print(text, overflow="fold")
         sys.stdout.flush()
 
     def _region(self) -> StyleAndTextTuples:
@@ -226,7 +229,9 @@ class TerminalScreen:
             if live.rest:
                 if not live.written:
                     parts.append(("bold fg:ansigreen", f"{live.speaker}  "))
-                parts.append(("", live.rest.removesuffix("\n") + "\n"))
+                # Cut between words, as it will be in the scrollback.
+                for row in wrap(live.rest, self._app.output.get_size().columns, live.taken):
+                    parts.append(("", row.rstrip(" \n") + "\n"))
         for line in self._status[-MAX_STATUS:]:
             parts.append(("italic fg:ansiyellow", f"... {line}\n"))
         if self._footer:
