@@ -1,0 +1,1 @@
+"""Measurements. `python -m tests.bench [ROW ...] [--short]`; nothing here decides a test."""

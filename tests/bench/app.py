@@ -1,0 +1,81 @@
+"""The handler app under measurement. A user message that is JSON is a job; any other gets a word.
+
+It says that it is ready once attached, and prints the result of every job as an answer line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from typing import Any
+
+import capsule_client as capsule
+from tests.bench import worker
+from tests.bench.texts import REPLY, stamp, token
+
+app = capsule.App(
+    "bench",
+    concurrency=256,
+    stream_interval=float(os.environ.get("BENCH_STREAM_INTERVAL", "0.025")),
+)
+
+
+@app.boot()
+async def attached() -> None:
+    worker.say(result={})
+
+
+async def replies(session: capsule.Session, in_flight: int, count: int) -> dict[str, float]:
+    """Durable replies, `in_flight` at a time."""
+    start = time.perf_counter()
+    done = await worker.closed_loop(lambda: session.reply(REPLY), in_flight=in_flight, count=count)
+    return {"start": start, **done}
+
+
+async def replies_at(session: capsule.Session, rate: float, seconds: float) -> dict[str, float]:
+    """Durable replies at a rate."""
+
+    async def one() -> None:
+        await session.reply(REPLY)
+
+    return await worker.open_loop(one, rate=rate, seconds=seconds)
+
+
+async def deltas(
+    session: capsule.Session, count: int, interval: float, begin: float, stamped: bool
+) -> dict[str, float]:
+    """One streamed message of `count` deltas, as fast as they go or every `interval` s.
+
+    `begin` is the time of the first, on the clock that all processes share.
+    """
+    await asyncio.sleep(max(0.0, begin - time.perf_counter()))
+    start = time.perf_counter()
+    async with session.stream_reply() as out:
+        for place in range(count):
+            if interval:
+                await asyncio.sleep(max(0.0, begin + place * interval - time.perf_counter()))
+            await out.write(stamp() if stamped else token(place))
+    return {"start": start, "seconds": time.perf_counter() - start}
+
+
+JOBS = {"replies": replies, "replies_at": replies_at, "deltas": deltas}
+
+
+@app.message()
+async def handle(session: capsule.Session, message: capsule.Message) -> None:
+    if not message.text.startswith("{"):
+        await session.reply("Yes.")
+        return
+    job: dict[str, Any] = json.loads(message.text)
+    try:
+        result = await JOBS[job.pop("job")](session, **job)
+    except Exception as error:
+        worker.say(error=f"{type(error).__name__}: {error}")
+        raise
+    worker.say(result=result)
+
+
+if __name__ == "__main__":
+    app.run()
