@@ -1,0 +1,187 @@
+"""Programs as a person runs them: started, written to, read from, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import sys
+import termios
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDECAR = str(Path(sys.executable).with_name("capsule-sidecar"))
+CLIENT = str(Path(sys.executable).with_name("capsule-client"))
+DEMO = str(ROOT / "examples" / "demo" / "app.py") + ":app"
+
+# What a terminal obeys and does not show: colours, movements of the cursor, modes.
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]|\x1b\].*?\x07|\r")
+
+
+@dataclass
+class Program:
+    """A process and all that it has written so far, both kinds of output together."""
+
+    process: Process
+    terminal: int | None = None  # our side of its terminal
+    raw: bytearray = field(default_factory=bytearray, repr=False)
+    _reader: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The output without what only steers a terminal."""
+        return _CONTROL.sub("", self.raw.decode("utf-8", "replace"))
+
+    async def shows(self, text: str, *, after: int = 0, timeout: float = 20.0) -> int:
+        """Waits until it has written a text behind a place; returns the place behind that text."""
+
+        def found() -> int:
+            place = self.text.find(text, after)
+            assert place >= 0, f"no {text!r} in:\n{self.text[after:][-3000:]}"
+            return place + len(text)
+
+        return await eventually(found, timeout=timeout, message=f"{text!r} is shown")
+
+    async def type(self, text: str) -> None:
+        """Types a text; on a terminal, Enter is a carriage return."""
+        if self.terminal is not None:
+            os.write(self.terminal, text.replace("\n", "\r").encode())
+        else:
+            assert self.process.stdin is not None
+            self.process.stdin.write(text.encode())
+            await self.process.stdin.drain()
+
+    def end_input(self) -> None:
+        """Nothing more will be typed."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self.process.send_signal(number)
+
+    async def ends(self, *, timeout: float = 20.0) -> int:
+        """Returns its exit code."""
+        async with asyncio.timeout(timeout):
+            code = await self.process.wait()
+            if self._reader is not None:
+                await asyncio.wait([self._reader], timeout=1.0)
+        return code
+
+    async def kill(self) -> None:
+        """Ends it with SIGKILL."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.ends()
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str] | str,
+    env: Mapping[str, str] | None = None,
+    *,
+    cwd: Path = ROOT,
+    terminal: bool = False,
+) -> AsyncIterator[Program]:
+    """Runs a program, or a line of a shell; ends it with all that it started when left."""
+    variables = {key: value for key, value in os.environ.items() if key[:8] != "CAPSULE_"}
+    variables |= {"TERM": "xterm", "COLUMNS": "100", "LINES": "40", **(env or {})}
+    arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else command
+    ours, theirs = _terminal() if terminal else (None, PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs if terminal else STDOUT,
+        env=variables,
+        cwd=cwd,
+        start_new_session=True,
+    )
+    program = Program(process, ours)
+    if ours is not None:
+        os.close(theirs)
+        asyncio.get_running_loop().add_reader(ours, _read_terminal, program)
+    else:
+        program._reader = asyncio.create_task(_read(program))
+    try:
+        yield program
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                await program.ends(timeout=15.0)
+                break
+            except TimeoutError:
+                continue
+        if program._reader is not None:
+            program._reader.cancel()
+        if ours is not None:
+            asyncio.get_running_loop().remove_reader(ours)
+            os.close(ours)
+
+
+@dataclass
+class Place:
+    """A home and the address of its sidecar, which stays the same over restarts."""
+
+    home: Path
+    env: dict[str, str]
+    address: str = "127.0.0.1:0"
+
+    @asynccontextmanager
+    async def sidecar(self) -> AsyncIterator[Program]:
+        """Runs the sidecar; it serves when the block begins."""
+        command = [SIDECAR, "serve", "--home", str(self.home), "--grpc", self.address]
+        async with running(command, self.env) as program:
+            place = await program.shows("ready grpc=")
+            self.address = program.text[place:].split()[0]
+            yield program
+
+    def client_env(self) -> dict[str, str]:
+        """What a client needs to find the sidecar."""
+        return {**self.env, "CAPSULE_ADDRESS": self.address, "CAPSULE_HOME": str(self.home)}
+
+    def app(self, target: str = DEMO) -> AbstractAsyncContextManager[Program]:
+        """Runs a handler."""
+        return running([CLIENT, "run", target], self.client_env())
+
+    def chat(self, *options: str, terminal: bool = False) -> AbstractAsyncContextManager[Program]:
+        """Runs a chat with the demo app."""
+        command = [SIDECAR, "chat", "demo", "--as", "ada", *options]
+        return running(command, self.client_env(), terminal=terminal)
+
+
+def _terminal() -> tuple[int, int]:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    return ours, theirs
+
+
+def _read_terminal(program: Program) -> None:
+    assert program.terminal is not None
+    try:
+        chunk = os.read(program.terminal, 65_536)
+    except OSError:  # the other side is closed
+        chunk = b""
+    if not chunk:
+        asyncio.get_running_loop().remove_reader(program.terminal)
+    program.raw += chunk
+
+
+async def _read(program: Program) -> None:
+    assert program.process.stdout is not None
+    while chunk := await program.process.stdout.read(65_536):
+        program.raw += chunk
