@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -89,6 +90,8 @@ def chat(
     Ctrl-C stops an answer; /help lists the commands. The token is CAPSULE_TOKEN, or the file in
     CAPSULE_HOME or .capsule. Lines may also come through a pipe.
     """
+    # What gRPC's core logs of lines that break would stand in the middle of the conversation.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from capsule_sidecar.commands.chat import ChatOptions, run_chat
 
     raise typer.Exit(asyncio.run(run_chat(ChatOptions(app, session, login, address, new))))

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from capsule_sidecar.address import Address, parse_address
 from capsule_sidecar.commands import processes
-from capsule_sidecar.commands.chat import ChatOptions, run_chat
 from capsule_sidecar.commands.processes import Child
 from capsule_sidecar.config import ConfigError, load_settings
 
@@ -195,6 +194,10 @@ async def run(demo: Demo) -> int:
         watchers += [asyncio.create_task(demo.watch(child)) for child in demo.children]
         if demo.terminal:
             os.environ.update(demo.client_variables())
+            # What gRPC's core logs would stand in the middle of the conversation.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+            from capsule_sidecar.commands.chat import ChatOptions, run_chat
+
             demo.chatting = True
             chat = asyncio.create_task(run_chat(ChatOptions(APP), demo.notices))
             await processes.first_of(chat, stop.wait())

@@ -164,7 +164,11 @@ class ChatView:
     def block_of_action(self, name: str) -> str:
         """Returns the id of the newest block that names an action in its payload. Empty: none."""
         for block_id, block in reversed(self.blocks.items()):
-            if name in _strings(json.loads(block.payload_json or b"{}")):
+            try:
+                payload = json.loads(block.payload_json or b"{}")
+            except ValueError:  # what cannot be read names nothing
+                continue
+            if name in _strings(payload):
                 return block_id
         return ""
 
