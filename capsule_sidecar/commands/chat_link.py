@@ -188,9 +188,9 @@ class ChatLink:
         await self._call(self._stub.DeleteSession, request)
 
     async def follow(
-        self, session_id: str, offset: Callable[[], int]
+        self, session_id: str, resume: Callable[[], int]
     ) -> AsyncGenerator[Sequence[events_pb.FollowFrame], None]:
-        """Yields batches of frames after `offset()`; follows again from there when the line breaks.
+        """Yields batches of frames after `resume()`; follows again from there when the line breaks.
 
         Raises:
             ChatError: the sidecar refuses, as when the session was deleted.
@@ -198,7 +198,7 @@ class ChatLink:
         pauses = _pauses()
         while True:
             request = pb.FollowSessionRequest(
-                identity=self.identity, session_id=session_id, after_offset=offset()
+                identity=self.identity, session_id=session_id, after_offset=resume()
             )
             call = self._stub.FollowSession(request, metadata=self._metadata)
             try:

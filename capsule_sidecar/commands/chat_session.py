@@ -276,7 +276,7 @@ class Chat:
 
     async def _read(self, view: ChatView) -> None:
         try:
-            async with aclosing(self._link.follow(view.session_id, lambda: view.offset)) as line:
+            async with aclosing(self._link.follow(view.session_id, view.resume)) as line:
                 async for frames in line:
                     for frame in frames:
                         for change in view.apply(frame):

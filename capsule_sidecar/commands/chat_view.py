@@ -152,6 +152,7 @@ class ChatView:
     pending: dict[str, types_pb.InvocationKind.ValueType] = field(default_factory=dict)
     _held: list[events_pb.Transient] = field(default_factory=list)
     _snapshot: list[events_pb.Snapshot] = field(default_factory=list)
+    _live: bool = False  # the snapshot of this line was read: transients count
     _due: int = 0  # the offset that the last beat named
 
     def stoppable(self) -> str:
@@ -177,7 +178,6 @@ class ChatView:
         self.title, self.state = page.session.title, page.session.state
         self.offset = page.offset
         self.streams, self.status, self.blocks = {}, {}, {}
-        self._held, self._snapshot, self._due = [], [], 0
         self.pending = {item.invocation_id: item.kind for item in page.pending}
         changes: list[Change] = []
         for item in page.items:
@@ -195,6 +195,11 @@ class ChatView:
                     pass
         return changes
 
+    def resume(self) -> int:
+        """A line begins: returns the offset to follow from. Transients wait for its snapshot."""
+        self._held, self._snapshot, self._live, self._due = [], [], False, 0
+        return self.offset
+
     def apply(self, frame: events_pb.FollowFrame) -> list[Change]:
         """Takes one frame; returns what is different now, in order.
 
@@ -205,6 +210,8 @@ class ChatView:
             case "event":
                 return [*self._event(frame.event), *self._release()]
             case "transient":
+                if not self._live:
+                    return []  # it is in the snapshot that is to come
                 if frame.transient.after_offset > self.offset:
                     self._held.append(frame.transient)
                     return []
@@ -323,9 +330,8 @@ class ChatView:
         parts, self._snapshot = self._snapshot, []
         if part.offset > self.offset:
             raise OutOfStep(f"a snapshot at {part.offset}, the log at {self.offset}")
+        self._live = True
         changes: list[Change] = []
-        # What was held belongs behind the snapshot or is in it.
-        self._held = [held for held in self._held if held.after_offset > part.offset]
         for seen in (stream for snapshot in parts for stream in snapshot.streams):
             stream = self.streams.get(seen.stream_id)
             if stream is None:

@@ -79,6 +79,8 @@ def beat(offset: int) -> pb.FollowFrame:
 
 def fold(*frames: pb.FollowFrame) -> tuple[ChatView, list[Change]]:
     view = ChatView("s")
+    assert view.resume() == 0
+    assert view.apply(snapshot(0)) == []
     return view, [change for frame in frames for change in view.apply(frame)]
 
 
@@ -166,8 +168,19 @@ def test_a_snapshot_in_several_frames_counts_with_its_last() -> None:
     assert view.online is False
 
 
+def test_what_passes_before_the_snapshot_of_a_line_is_left_to_the_snapshot() -> None:
+    view, _ = fold(asked(1), delta(2, 0, "held when the line broke"))
+    assert view.resume() == 1
+    assert kinds(view.apply(opened(2))) == [StreamBegun]
+    assert view.apply(delta(2, 40, "far ahead")) == []
+    view.apply(snapshot(2, streams=[pb.OpenStream(stream_id="st", text="so far")]))
+    view.apply(delta(2, 6, " so good"))
+    assert view.streams["st"].text == "so far so good"
+
+
 def test_presence_is_told_when_it_changes() -> None:
-    view, changes = fold(snapshot(0, presence=pb.AppPresence(online=True)))
+    view = ChatView("s")
+    changes = view.apply(snapshot(0, presence=pb.AppPresence(online=True)))
     assert changes == [PresenceChanged(True)]
     assert view.apply(snapshot(0, presence=pb.AppPresence(online=True))) == []
     gone = pb.Transient(app_presence=pb.AppPresence(online=False))
@@ -287,6 +300,7 @@ def test_wherever_the_line_breaks_the_same_is_seen() -> None:
         durable = length = 0  # of the stream, at the sidecar
         while length < len(text):
             # A follower comes: the log after its offset, a snapshot, then deltas.
+            assert view.resume() == view.offset
             for frame in log[:2]:
                 if frame.event.offset > view.offset or chance.random() < 0.3:
                     changes += view.apply(frame)
