@@ -1,1 +1,53 @@
-"""The Capsule client."""
+"""The Capsule client: write the handlers of a conversational app.
+
+>>> import capsule_client as capsule
+>>> app = capsule.App("support")
+>>> @app.message()
+... async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+...     await session.reply(f"You said: {msg.text}")
+"""
+
+from capsule_client._context import current_session
+from capsule_client.app import App
+from capsule_client.data import SessionData
+from capsule_client.errors import (
+    CapsuleError,
+    Conflict,
+    InvalidArgument,
+    LimitExceeded,
+    NoReplyTarget,
+    NoSession,
+    NotFound,
+    PermissionDenied,
+    Stopped,
+    Superseded,
+    Unavailable,
+)
+from capsule_client.reply_stream import ReplyStream
+from capsule_client.session import Session
+from capsule_client.types import Action, Attachment, Block, Message, SessionChannel, UserInfo
+
+__all__ = [
+    "Action",
+    "App",
+    "Attachment",
+    "Block",
+    "CapsuleError",
+    "Conflict",
+    "InvalidArgument",
+    "LimitExceeded",
+    "Message",
+    "NoReplyTarget",
+    "NoSession",
+    "NotFound",
+    "PermissionDenied",
+    "ReplyStream",
+    "Session",
+    "SessionChannel",
+    "SessionData",
+    "Stopped",
+    "Superseded",
+    "Unavailable",
+    "UserInfo",
+    "current_session",
+]

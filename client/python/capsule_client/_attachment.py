@@ -1,0 +1,143 @@
+"""One attachment of an app to the sidecar: its parts, put together, started and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib.metadata import PackageNotFoundError, version
+
+from capsule_client._handlers import Handlers
+from capsule_client._leases import Leases
+from capsule_client._line import Line
+from capsule_client._outbox import Outbox
+from capsule_client._settings import Address, TokenSource
+from capsule_client._turns import Turns
+from capsule_client._watchdog import Watchdog
+from capsule_protocol.v1 import handler_service_pb2 as pb
+
+_log = logging.getLogger("capsule")
+
+PROTOCOL_VERSION = "1"
+CLIENT_NAME = "capsule-client-python"
+_LEAVE_TIMEOUT = 5.0  # seconds for cancelled handlers to end, and for the last acknowledgements
+
+
+class Attachment:
+    """`async with` attaches and boots; leaving drains and detaches.
+
+    Entering returns with the first attach, however long the sidecar takes to appear, or when
+    `request_stop` is called.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        handlers: Handlers,
+        *,
+        address: Address,
+        token: TokenSource,
+        concurrency: int,
+        stream_interval: float,
+        drain_timeout: float,
+    ) -> None:
+        leases = Leases()
+        outbox = Outbox(lambda: self._line.kick(), stream_interval)
+        hello = pb.Hello(
+            app=app,
+            protocol_version=PROTOCOL_VERSION,
+            client_name=CLIENT_NAME,
+            client_version=_version(),
+            process_id=outbox.new_id(),
+            declarations=pb.Declarations(
+                message=handlers.message is not None,
+                enter=handlers.enter is not None,
+                exit=handlers.exit is not None,
+                actions=handlers.actions,
+            ),
+            concurrency=concurrency,
+        )
+        self._handlers = handlers
+        self._drain_timeout = drain_timeout
+        self._outbox = outbox
+        self._turns = Turns(hello, handlers, outbox, leases)
+        self._line = Line(app, address, token, outbox, leases, self._turns)
+        self._watchdog = Watchdog(leases, address, hello.process_id, lambda: self._line.metadata)
+        self._line_task: asyncio.Task[None] | None = None
+        self.booted = False  # attached, and every boot handler has run
+        self._stop = asyncio.Event()
+        self._hurry = False
+
+    def request_stop(self) -> None:
+        """Asks to drain and leave; asked again, not to wait for what runs."""
+        self._hurry = self._stop.is_set()
+        self._stop.set()
+        self._turns.changed()
+
+    async def until_stopped(self) -> None:
+        """Returns when `request_stop` was called; raises why the line was given up for good."""
+        await self._until(self._stop)
+
+    async def __aenter__(self) -> Attachment:
+        await self._watchdog.__aenter__()
+        self._line_task = asyncio.create_task(self._line.run(), name="capsule-line")
+        try:
+            await self._until(self._line.attached, self._stop)
+            if self._line.attached.is_set():
+                for boot in self._handlers.boot:
+                    await boot()
+                self.booted = True
+                self._turns.begin()
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        turns = self._turns
+        self._line.drain()
+        turns.drain()
+        await turns.until(lambda: turns.idle or self._hurry, self._drain_timeout)
+        if not turns.idle:
+            _log.warning("giving back %d turns that are not finished", turns.give_back())
+            if not await turns.until(lambda: turns.idle, _LEAVE_TIMEOUT):
+                turns.abandon()
+        if self.booted:
+            for shutdown in self._handlers.shutdown:
+                try:
+                    await shutdown()
+                except Exception:  # noqa: BLE001 - the author's code; what follows still runs
+                    _log.exception("a shutdown handler failed")
+        await self._leave()
+
+    async def _leave(self) -> None:
+        task = self._line_task
+        assert task is not None
+        self._turns.drain()
+        if self._line.connected:
+            await self._turns.until(lambda: self._turns.delivered or task.done(), _LEAVE_TIMEOUT)
+        if not self._turns.delivered:
+            _log.warning("detaching with outcomes that are not acknowledged; turns run again")
+        await self._line.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self._outbox.close()
+        self._turns.close()
+        await self._watchdog.__aexit__()
+
+    async def _until(self, *events: asyncio.Event) -> None:
+        assert self._line_task is not None
+        waits = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait({*waits, self._line_task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._line_task.done():
+            self._line_task.result()
+
+
+def _version() -> str:
+    try:
+        return version("capsule-client")
+    except PackageNotFoundError:  # run from a directory that was never installed
+        return "0"

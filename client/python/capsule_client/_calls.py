@@ -1,0 +1,151 @@
+"""What a `Session` asks of the sidecar, as commands of its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from capsule_client import _convert, _json
+from capsule_client._outbox import Outbox
+from capsule_client._text import TextStream
+from capsule_client._turn import Turn
+from capsule_client.data import DataChanges, SessionData
+from capsule_client.errors import InvalidArgument
+from capsule_client.types import Message, SessionChannel, UserInfo
+from capsule_protocol.v1 import types_pb2
+from capsule_protocol.v1.handler_service_pb2 import HandlerFrame
+
+
+class _Addressed(Protocol):
+    """A request with the fields that every writing one has."""
+
+    invocation_id: str
+    attempt: int
+    request_id: str
+
+
+class TurnCalls:
+    """The calls of one turn: each builds its request, sends it and returns its answer."""
+
+    __slots__ = ("_data", "_invocation", "_outbox", "_turn", "attempt", "session_id")
+
+    def __init__(self, turn: Turn, outbox: Outbox) -> None:
+        self._turn = turn
+        self._outbox = outbox
+        self._invocation = turn.invocation
+        self._data: SessionData | None = None
+        self.session_id = turn.invocation.session.session_id
+        self.attempt = turn.attempt
+
+    @property
+    def user(self) -> UserInfo | None:
+        """The session's person."""
+        return _convert.user(self._invocation.session)
+
+    @property
+    def channel(self) -> SessionChannel:
+        """The session's channel."""
+        return SessionChannel(self._invocation.session.channel.type)
+
+    def history(self) -> Sequence[Message]:
+        """Returns the messages before this turn."""
+        return _convert.messages(self._invocation.history)
+
+    @property
+    def data(self) -> SessionData:
+        """The session's data, read from what came with the turn when it is first asked for."""
+        if self._data is None:
+            stored = _json.decode(self._invocation.data_json) or {}
+            self._data = SessionData(stored, self._update_data)
+        return self._data
+
+    def data_patch(self) -> types_pb2.DataPatch | None:
+        """Returns what changed of the data; None where nothing did.
+
+        Raises TypeError for a value that is not JSON.
+        """
+        changes = self._data.changes() if self._data is not None else None
+        return _patch(changes) if changes else None
+
+    def text_stream(self) -> TextStream:
+        """Returns a new reply stream, which opens with its first text."""
+        return TextStream(self._turn, self._outbox)
+
+    async def reply(self, text: str, key: str) -> None:
+        """Sends a complete message."""
+        frame = HandlerFrame()
+        request = frame.command.reply
+        self._address(request)
+        try:
+            request.text = text
+            request.key = key
+        except (TypeError, ValueError) as error:
+            raise _refusal(error, text=text, key=key) from error
+        await self._outbox.call(self._turn, frame)
+
+    async def notify(self, text: str, detail: str) -> None:
+        """Sends a status line."""
+        frame = HandlerFrame()
+        request = frame.command.notify
+        request.invocation_id = self._turn.invocation_id
+        request.attempt = self._turn.attempt
+        try:
+            request.text = text
+            request.detail = detail
+        except (TypeError, ValueError) as error:
+            raise _refusal(error, text=text, detail=detail) from error
+        await self._outbox.call(self._turn, frame)
+
+    async def show_block(self, block_id: str, kind: str, payload_json: bytes) -> str:
+        """Shows a block and returns its id."""
+        frame = HandlerFrame()
+        request = frame.command.show_block
+        self._address(request)
+        try:
+            request.block.block_id = block_id
+            request.block.type = kind
+        except (TypeError, ValueError) as error:
+            raise _refusal(error, id=block_id, type=kind) from error
+        request.block.payload_json = payload_json
+        result = await self._outbox.call(self._turn, frame)
+        return result.show_block.block_id
+
+    async def set_title(self, title: str) -> None:
+        """Sets the session's title."""
+        frame = HandlerFrame()
+        request = frame.command.set_title
+        self._address(request)
+        try:
+            request.title = title
+        except (TypeError, ValueError) as error:
+            raise _refusal(error, title=title) from error
+        await self._outbox.call(self._turn, frame)
+
+    async def _update_data(self, changes: DataChanges) -> None:
+        frame = HandlerFrame()
+        request = frame.command.update_data
+        self._address(request)
+        request.patch.CopyFrom(_patch(changes))
+        await self._outbox.call(self._turn, frame)
+
+    def _address(self, request: _Addressed) -> None:
+        turn = self._turn
+        request.invocation_id = turn.invocation_id
+        request.attempt = turn.attempt
+        request.request_id = self._outbox.new_id()
+
+
+def _patch(changes: DataChanges) -> types_pb2.DataPatch:
+    return types_pb2.DataPatch(set_json=changes.set_json, delete_keys=changes.delete_keys)
+
+
+def _refusal(error: Exception, **values: object) -> Exception:
+    """Names the value that a request could not take: no string, or no valid Unicode."""
+    for name, value in values.items():
+        if not isinstance(value, str):
+            return TypeError(f"{name} is a string, not a {type(value).__qualname__}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as fault:
+            return InvalidArgument(f"{name}: not valid Unicode: {fault.reason}")
+    return error

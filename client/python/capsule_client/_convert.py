@@ -1,0 +1,45 @@
+"""From the wire's messages to the values that handlers see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from capsule_client import _json
+from capsule_client.types import Action, Attachment, Message, UserInfo
+from capsule_protocol.v1 import handler_service_pb2, types_pb2
+
+
+def user(source: types_pb2.Session) -> UserInfo | None:
+    """Returns the person of a session; None where it has none."""
+    if not source.HasField("user"):
+        return None
+    person = source.user
+    return UserInfo(person.user_id, person.email, person.org_id)
+
+
+def message(source: types_pb2.Message) -> Message:
+    """Returns a message."""
+    at = source.create_time
+    return Message(
+        text=source.text,
+        sender="user" if source.sender == types_pb2.SENDER_USER else "app",
+        channel_type=source.channel_type,
+        timestamp=at.seconds + at.nanos / 1e9,
+        attachments=tuple(map(_attachment, source.attachments)),
+        id=source.message_id,
+        interrupted=source.interrupted,
+    )
+
+
+def messages(source: Iterable[types_pb2.Message]) -> Sequence[Message]:
+    """Returns messages in the same order."""
+    return tuple(map(message, source))
+
+
+def action(source: handler_service_pb2.Action) -> Action:
+    """Returns a click."""
+    return Action(source.name, source.block_id, _json.decode(source.payload_json))
+
+
+def _attachment(source: types_pb2.Attachment) -> Attachment:
+    return Attachment(source.name, source.content_type, source.url, source.size, source.file_id)

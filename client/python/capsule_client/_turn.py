@@ -1,0 +1,81 @@
+"""One piece of work that this process holds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from capsule_client.errors import CapsuleError, Superseded
+from capsule_protocol.v1.handler_service_pb2 import Invocation
+
+if TYPE_CHECKING:
+    from capsule_client._calls import TurnCalls
+    from capsule_client._text import TextStream
+    from capsule_client.session import Session
+
+
+class Turn:
+    """An invocation under one attempt, from its arrival to the acknowledgement of its outcome.
+
+    Attributes:
+        lost: Why this attempt may write nothing more; None while it may.
+        given_up: The lease was lost by our own clock, so the sidecar may still count it as ours.
+        cancelled: The error for what is refused after a Stop or the deadline; None before.
+        streams: The reply streams that are not complete.
+    """
+
+    __slots__ = (
+        "attempt",
+        "calls",
+        "cancelled",
+        "ended",
+        "given_up",
+        "invocation",
+        "invocation_id",
+        "lost",
+        "session",
+        "started",
+        "streams",
+        "task",
+        "to_cancel",
+    )
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self.invocation_id = invocation.invocation_id
+        self.attempt = invocation.attempt
+        self.calls: TurnCalls | None = None
+        self.session: Session | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.streams: dict[str, TextStream] = {}
+        self.lost: CapsuleError | None = None
+        self.given_up = False
+        self.cancelled: CapsuleError | None = None
+        self.started = False
+        self.to_cancel: CapsuleError | None = None
+        self.ended = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The pair that fences it."""
+        return (self.invocation_id, self.attempt)
+
+    def check(self) -> None:
+        """Raises what keeps this attempt from sending anything."""
+        if self.lost is not None:
+            raise self.lost.__class__(*self.lost.args) from self.lost
+        if self.ended:
+            raise Superseded("the handler of this turn has returned", reason="INVOCATION_ENDED")
+
+    def cancel(self, why: CapsuleError) -> None:
+        """Cancels the handler; the CancelledError carries `why` as its argument."""
+        if not self.started:
+            self.to_cancel = why  # a task cancelled before its first step would never take it
+        elif self.task is not None:
+            self.task.cancel(why)
+
+    def start(self) -> None:
+        """Takes the handler's first step: raises CancelledError where it was cancelled before."""
+        self.started = True
+        if self.to_cancel is not None:
+            raise asyncio.CancelledError(self.to_cancel)

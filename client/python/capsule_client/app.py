@@ -1,0 +1,264 @@
+"""`App`: what a handler process declares, and how it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from capsule_client._handlers import (
+    ActionHandler,
+    Handlers,
+    LifeHandler,
+    MessageHandler,
+    SessionHandler,
+    check_handler,
+)
+
+if TYPE_CHECKING:
+    from capsule_client._attachment import Attachment
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_MAX_CONCURRENCY = 1000
+_MAX_ACTION = 128
+
+M = TypeVar("M", bound=MessageHandler)
+A = TypeVar("A", bound=ActionHandler)
+S = TypeVar("S", bound=SessionHandler)
+L = TypeVar("L", bound=LifeHandler)
+
+
+class App:
+    """An app's handlers, and the process that serves them.
+
+    Args:
+        name: The app's name: `[a-z0-9][a-z0-9_-]{0,62}`.
+        concurrency: How many handlers run at once, 1 to 1,000.
+        stream_interval: Seconds between two deltas of a reply stream; 0 sends each at once.
+        drain_timeout: Seconds that handlers get to finish when the app is asked to stop.
+        address: `host:port`, `unix:path` or `https://host[:port]`. None: CAPSULE_ADDRESS, else
+            127.0.0.1:7400.
+        token: None: CAPSULE_TOKEN, else the file `token` of CAPSULE_HOME or `./.capsule`.
+
+    Raises:
+        ValueError: for a name or figure out of its bounds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int = 64,
+        stream_interval: float = 0.025,
+        drain_timeout: float = 30.0,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> None:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"app name {name!r} is not of the form {_NAME.pattern}")
+        if not 1 <= concurrency <= _MAX_CONCURRENCY:
+            raise ValueError(f"concurrency is 1 to {_MAX_CONCURRENCY}, not {concurrency}")
+        if not 0 <= stream_interval <= 1:
+            raise ValueError(f"stream_interval is 0 to 1 seconds, not {stream_interval}")
+        if drain_timeout < 0:
+            raise ValueError(f"drain_timeout is seconds from 0, not {drain_timeout}")
+        self._name = name
+        self._concurrency = concurrency
+        self._stream_interval = stream_interval
+        self._drain_timeout = drain_timeout
+        self._address = address
+        self._token = token
+        self._handlers = Handlers()
+        self._attached = False
+
+    @property
+    def name(self) -> str:
+        """The app's name."""
+        return self._name
+
+    def message(self) -> Callable[[M], M]:
+        """Declares the handler of user messages: `async def handle(session, msg)`."""
+
+        def declare(function: M) -> M:
+            check_handler(function, "message", "session", "msg")
+            _once(self._handlers.message, "message handler")
+            self._handlers.message = function
+            return function
+
+        return declare
+
+    def enter(self) -> Callable[[S], S]:
+        """Declares the handler of a session's opening: `async def greet(session)`."""
+
+        def declare(function: S) -> S:
+            check_handler(function, "enter", "session")
+            _once(self._handlers.enter, "enter handler")
+            self._handlers.enter = function
+            return function
+
+        return declare
+
+    def exit(self) -> Callable[[S], S]:
+        """Declares the handler of a session's end: `async def part(session)`."""
+
+        def declare(function: S) -> S:
+            check_handler(function, "exit", "session")
+            _once(self._handlers.exit, "exit handler")
+            self._handlers.exit = function
+            return function
+
+        return declare
+
+    def action(self, name: str) -> Callable[[A], A]:
+        """Declares the handler of clicks named `name`: `async def click(session, action)`."""
+        if not 1 <= len(name) <= _MAX_ACTION:
+            raise ValueError(f"an action's name is 1 to {_MAX_ACTION} characters")
+
+        def declare(function: A) -> A:
+            check_handler(function, "action", "session", "action")
+            _once(self._handlers.actions.get(name), f"handler of action {name!r}")
+            self._handlers.actions[name] = function
+            return function
+
+        return declare
+
+    def boot(self) -> Callable[[L], L]:
+        """Declares an async function to run after the first attach and before any work."""
+
+        def declare(function: L) -> L:
+            check_handler(function, "boot")
+            self._handlers.boot.append(function)
+            return function
+
+        return declare
+
+    def shutdown(self) -> Callable[[L], L]:
+        """Declares an async function to run on the way out, when no handler runs any more."""
+
+        def declare(function: L) -> L:
+            check_handler(function, "shutdown")
+            self._handlers.shutdown.append(function)
+            return function
+
+        return declare
+
+    def run(self) -> None:
+        """Attaches to the sidecar and serves until SIGTERM or SIGINT; returns once drained.
+
+        Then it takes no new work, gives handlers `drain_timeout` seconds to finish, gives back what
+        is not finished, and detaches. A second signal does not wait for handlers. Where no logging
+        is configured, INFO and above go to standard error.
+
+        Raises PermissionDenied for a token that is not known, CapsuleError for versions that do not
+        fit, and what a boot handler raises.
+        """
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        asyncio.run(self.serve_process())
+
+    async def serve(self) -> None:
+        """Does what `run` does within a running loop, until it is cancelled; sees no signals."""
+        async with self._attachment() as attachment:
+            await attachment.until_stopped()
+
+    @asynccontextmanager
+    async def attached(self) -> AsyncIterator[None]:
+        """Attaches for the time of an `async with` block; leaving it drains and detaches."""
+        async with self._attachment():
+            yield
+
+    async def serve_process(
+        self, ready: Callable[[], None] | None = None, *, life_fd: int | None = None
+    ) -> None:
+        """Serves as the one purpose of this process: what `run` and the command line call.
+
+        Args:
+            ready: Called once, when the app is attached and booted.
+            life_fd: A file descriptor whose end asks to stop, as a signal does: the reading side of
+                a pipe that a parent process holds.
+        """
+        async with _Signals(life_fd) as signals, self._attachment(signals) as attachment:
+            if ready is not None and attachment.booted:
+                ready()
+            await attachment.until_stopped()
+
+    @asynccontextmanager
+    async def _attachment(self, signals: _Signals | None = None) -> AsyncIterator[Attachment]:
+        # gRPC and the stubs are loaded here: importing an app, as tests and tools do, is quick.
+        from capsule_client._attachment import Attachment
+        from capsule_client._settings import TokenSource, address_of
+
+        if self._attached:
+            raise RuntimeError(f"app {self._name!r} is attached already")
+        attachment = Attachment(
+            self._name,
+            self._handlers,
+            address=address_of(self._address),
+            token=TokenSource(self._token),
+            concurrency=self._concurrency,
+            stream_interval=self._stream_interval,
+            drain_timeout=self._drain_timeout,
+        )
+        if signals is not None:
+            signals.on_signal = attachment.request_stop
+        self._attached = True
+        try:
+            async with attachment:
+                yield attachment
+        finally:
+            self._attached = False
+
+
+class _Signals:
+    """SIGTERM and SIGINT as calls, for the time of a block; a third one does what it always did."""
+
+    def __init__(self, life_fd: int | None) -> None:
+        self.on_signal: Callable[[], None] | None = None
+        self._count = 0
+        self._life_fd = life_fd
+
+    async def __aenter__(self) -> _Signals:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(number, self._take)
+            except (NotImplementedError, RuntimeError, ValueError):
+                pass  # Windows, or not the main thread: Ctrl-C still cancels the main task
+        if self._life_fd is not None:
+            loop.add_reader(self._life_fd, self._orphaned)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._remove()
+        if self._life_fd is not None:
+            asyncio.get_running_loop().remove_reader(self._life_fd)
+
+    def _orphaned(self) -> None:
+        assert self._life_fd is not None
+        asyncio.get_running_loop().remove_reader(self._life_fd)
+        if self._count == 0:
+            self._take()
+
+    def _take(self) -> None:
+        self._count += 1
+        if self.on_signal is not None:
+            self.on_signal()
+        if self._count > 1:
+            self._remove()
+
+    @staticmethod
+    def _remove() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.remove_signal_handler(number)
+            except (NotImplementedError, RuntimeError, ValueError):
+                pass  # as above
+
+
+def _once(present: object, what: str) -> None:
+    if present is not None:
+        raise ValueError(f"the app has a {what} already")
