@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import capsule_client as capsule
@@ -60,7 +61,11 @@ async def deltas(
     return {"start": start, "seconds": time.perf_counter() - start}
 
 
-JOBS = {"replies": replies, "replies_at": replies_at, "deltas": deltas}
+JOBS: dict[str, Callable[..., Awaitable[dict[str, float]]]] = {
+    "replies": replies,
+    "replies_at": replies_at,
+    "deltas": deltas,
+}
 
 
 @app.message()

@@ -15,6 +15,7 @@ SINGLE = "a bare bidirectional relay, one message a delta"
 RATE = 50.0
 # Between giving the jobs and the first delta: every stream begins on time.
 LEAD = 0.5
+LEAD_A_STREAM = 0.005
 
 
 class Relay:
@@ -62,7 +63,7 @@ class Streams:
         size = STAMP_SIZE if stamped else TOKEN_SIZE
         self._followers.ask("reset", watch="stamps" if stamped else "text")
         self._followers.send("until_completed", count=len(self._sessions))
-        begin = time.perf_counter() + LEAD
+        begin = time.perf_counter() + LEAD + LEAD_A_STREAM * len(self._sessions)
         interval = 1 / rate if rate else 0.0
         for number, session in enumerate(self._sessions):
             apart = interval * number / len(self._sessions)
