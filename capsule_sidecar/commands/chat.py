@@ -95,11 +95,12 @@ async def _in_pipe(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[
             done.set()
 
     async def converse() -> None:
-        await chat.settled()  # a greeting, or what an earlier chat left running
+        settled = await chat.settled()  # a greeting, or what an earlier chat left running
         async for line in _lines():
             await chat.handle(line)
-            await chat.settled()
-        await chat.settled_or_offline()
+            settled = await chat.settled()
+        if not settled:
+            chat.notice("nobody answers now; what was sent waits")
         done.set()
 
     loop = asyncio.get_running_loop()

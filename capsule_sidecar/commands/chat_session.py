@@ -15,7 +15,7 @@ from capsule_sidecar.commands.chat_screen import Screen, Transcript, safe
 from capsule_sidecar.commands.chat_view import ChatView, OutOfStep
 
 MAX_WAITING = 100  # lines typed that were not handled yet
-OFFLINE_PATIENCE = 10.0  # seconds that a pipe waits for an app that is offline when input ends
+PATIENCE = 5.0  # seconds that a pipe waits for an app that is offline to come back
 
 HELP = """\
 /new             open a new session
@@ -128,22 +128,23 @@ class Chat:
         self._tasks.create_task(self._stop(view.session_id, invocation_id))
         return True
 
-    async def settled(self) -> None:
-        """Returns when no work is pending in the session."""
+    async def settled(self) -> bool:
+        """Returns when no work is pending in the session; False when nobody is there to do it."""
+        loop = asyncio.get_running_loop()
+        away = None  # since when
         while (view := self.view) is not None and view.stoppable():
-            await self._change()
-
-    async def settled_or_offline(self) -> None:
-        """Returns when no work is pending, or nobody is there to do it."""
-        while True:
+            if self._up and view.online is not False:
+                away = None
+            elif away is None:
+                away = loop.time()
+            elif loop.time() >= away + PATIENCE:
+                return False
             try:
-                async with asyncio.timeout(OFFLINE_PATIENCE):
-                    await self.settled()
-                return
+                async with asyncio.timeout(None if away is None else PATIENCE):
+                    await self._change()
             except TimeoutError:
-                if not self._up or (self.view is not None and not self.view.online):
-                    self._screen.note("nobody answers now; what was sent waits")
-                    return
+                pass
+        return True
 
     async def _command(self, word: str, rest: str) -> None:
         match word:

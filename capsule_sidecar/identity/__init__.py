@@ -1,0 +1,1 @@
+"""Who is asking: tokens and what they reach."""

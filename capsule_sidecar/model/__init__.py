@@ -1,0 +1,1 @@
+"""The plain types of the product: no gRPC, protobuf, SQL or HTTP."""

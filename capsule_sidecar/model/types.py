@@ -1,0 +1,207 @@
+"""What conversations and work are made of.
+
+Enumerations have the numbers of `capsule_protocol.v1` and of the database: they never change.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class SessionState(enum.IntEnum):
+    """What a session accepts."""
+
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class Sender(enum.IntEnum):
+    """Who wrote a message."""
+
+    USER = 1
+    APP = 2
+
+
+class InvocationKind(enum.IntEnum):
+    """What an invocation is for."""
+
+    MESSAGE = 1
+    ACTION = 2
+    ENTER = 3
+    EXIT = 4
+
+
+class WorkState(enum.IntEnum):
+    """Where an invocation is in the work queue."""
+
+    WAITING = 0  # behind another invocation of its lane
+    READY = 1  # at the head of its lane: may be leased
+    RUNNING = 2  # leased
+    ENDED = 3
+
+
+class InvocationStatus(enum.IntEnum):
+    """How far an invocation is, or how it ended."""
+
+    QUEUED = 1
+    RUNNING = 2
+    COMPLETED = 3
+    FAILED = 4
+    STOPPED = 5
+    UNHANDLED = 6
+
+
+class CancelReason(enum.IntEnum):
+    """Why a handler is told to end its work."""
+
+    STOPPED = 1
+    DEADLINE = 2
+    SUPERSEDED = 3
+    SESSION_DELETED = 4
+
+
+class OutcomeStatus(enum.IntEnum):
+    """How a handler says that it ended."""
+
+    COMPLETED = 1
+    FAILED = 2
+    CANCELLED = 3
+    RELEASED = 4
+
+
+class ItemKind(enum.IntEnum):
+    """What an item of the timeline is."""
+
+    MESSAGE = 1
+    STREAM = 2
+    BLOCK = 3
+    ENDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One piece of work held by one process."""
+
+    invocation_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """Which invocations a process takes."""
+
+    message: bool = False
+    enter: bool = False
+    exit: bool = False
+    actions: frozenset[str] = frozenset()
+
+    def selectors(self) -> list[tuple[InvocationKind, str]]:
+        """Return (kind, name) of everything declared; the name is empty but for actions."""
+        found: list[tuple[InvocationKind, str]] = []
+        if self.exit:
+            found.append((InvocationKind.EXIT, ""))
+        if self.message:
+            found.append((InvocationKind.MESSAGE, ""))
+        if self.enter:
+            found.append((InvocationKind.ENTER, ""))
+        found.extend((InvocationKind.ACTION, name) for name in sorted(self.actions))
+        return found
+
+    def takes(self, kind: InvocationKind, name: str) -> bool:
+        """Tell whether an invocation of this kind and name is declared."""
+        match kind:
+            case InvocationKind.MESSAGE:
+                return self.message
+            case InvocationKind.ENTER:
+                return self.enter
+            case InvocationKind.EXIT:
+                return self.exit
+            case InvocationKind.ACTION:
+                return name in self.actions
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """An app-scoped person."""
+
+    user_id: str
+    email: str = ""
+    org_id: str = ""
+
+    @property
+    def owner_id(self) -> str:
+        """Whose the user's work is: the organisation's, else the user's own."""
+        return f"org:{self.org_id}" if self.org_id else self.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation as it is now. Times are Unix epoch milliseconds."""
+
+    session_id: str
+    app: str
+    user: UserInfo
+    channel: str
+    title: str
+    state: SessionState
+    create_ms: int
+    head: int
+    activity: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataPatch:
+    """Changes of top-level keys of a session's data; values are UTF-8 JSON."""
+
+    set_json: dict[str, bytes] = field(default_factory=dict)
+    delete_keys: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.set_json or self.delete_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a handler ended an attempt."""
+
+    lease: Lease
+    status: OutcomeStatus
+    data: DataPatch = DataPatch()
+    reference_id: str = ""
+    error_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of structured UI; the payload is UTF-8 JSON."""
+
+    type: str
+    payload_json: bytes
+    block_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The durations and limits that storage itself keeps. Times are milliseconds.
+
+    Attributes:
+        lease_ms: How long a lease lasts after a beat.
+        late_sweep_ms: A sweep later than this after the last gives every lease a new term.
+        turn_deadline_ms: How long one attempt may take.
+        stop_grace_ms: How long a cancelled attempt may still write.
+        max_attempts: Attempts that may be lost before an invocation fails.
+        max_waiting: User messages that may wait in one session.
+        max_data_bytes: Bytes of a session's data, keys and values.
+        request_retention_ms: How long a request id is remembered.
+    """
+
+    lease_ms: int = 15_000
+    late_sweep_ms: int = 3_000
+    turn_deadline_ms: int = 600_000
+    stop_grace_ms: int = 10_000
+    max_attempts: int = 3
+    max_waiting: int = 100
+    max_data_bytes: int = 1 << 20
+    request_retention_ms: int = 86_400_000

@@ -1,0 +1,1 @@
+"""The gRPC face: servicers of about five lines a method, and what they share."""

@@ -1,0 +1,148 @@
+"""The requests of handlers: how each is begun and how it is answered.
+
+One table serves both ways to call: a unary RPC awaits what `begin` returns, a command on an Attach lets it
+be answered when it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from capsule_protocol.v1 import session_service_pb2 as pb
+from capsule_sidecar.rpc import convert
+from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
+from capsule_sidecar.storage import encoding
+from capsule_sidecar.storage.requests import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kind of request.
+
+    Attributes:
+        begin: Takes commands, the app's number and the request. Validates and hands over before it
+            returns, so that the order of calls is the order of effects; returns what to wait for.
+        answer: Makes the response of the result.
+    """
+
+    begin: Callable[[Commands, int, Any], Awaitable[Any]]
+    answer: Callable[[Any], Any]
+
+
+def done(value: Any) -> asyncio.Future[Any]:
+    """Return a future that has its result."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
+def _get_session(commands: Commands, app: int, r: pb.GetSessionRequest) -> Awaitable[Any]:
+    return commands.get_session(app, convert.lease(r.invocation_id, r.attempt))
+
+
+def _list_messages(commands: Commands, app: int, r: pb.ListMessagesRequest) -> Awaitable[Any]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.list_messages(app, lease, r.page_size, r.page_token)
+
+
+def _reply(commands: Commands, app: int, r: pb.ReplyRequest) -> Awaitable[Answer]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.reply(app, lease, r.request_id, r.text, r.key)
+
+
+def _notify(commands: Commands, app: int, r: pb.NotifyRequest) -> Awaitable[None]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.notify(app, lease, r.text, r.detail)
+
+
+def _open_stream(commands: Commands, app: int, r: pb.OpenStreamRequest) -> Awaitable[StreamState]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.open_stream(app, lease, r.request_id, r.key)
+
+
+def append_stream(commands: Commands, app: int, r: pb.AppendStreamRequest) -> tuple[int, int]:
+    """Take a delta; it is in effect when this returns."""
+    return commands.append_stream(
+        app,
+        convert.lease(r.invocation_id, r.attempt),
+        r.stream_id,
+        r.text,
+        revision=r.revision,
+        position=r.position if r.HasField("position") else None,
+        replace=r.replace,
+    )
+
+
+def _append_stream(commands: Commands, app: int, r: pb.AppendStreamRequest) -> Awaitable[Any]:
+    return done(append_stream(commands, app, r))
+
+
+def _close_stream(commands: Commands, app: int, r: pb.CloseStreamRequest) -> Awaitable[Closed]:
+    return commands.close_stream(
+        app,
+        convert.lease(r.invocation_id, r.attempt),
+        r.request_id,
+        r.stream_id,
+        length=r.length if r.HasField("length") else None,
+        sha256=r.sha256,
+        interrupted=r.interrupted,
+    )
+
+
+def _show_block(commands: Commands, app: int, r: pb.ShowBlockRequest) -> Awaitable[Answer]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.show_block(app, lease, r.request_id, convert.block(r.block))
+
+
+def _set_title(commands: Commands, app: int, r: pb.SetTitleRequest) -> Awaitable[Answer]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.set_title(app, lease, r.request_id, r.title)
+
+
+def _update_data(commands: Commands, app: int, r: pb.UpdateDataRequest) -> Awaitable[Answer]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.update_data(app, lease, r.request_id, convert.patch(r.patch))
+
+
+def _opened(state: StreamState) -> pb.OpenStreamResponse:
+    response = pb.OpenStreamResponse(
+        stream_id=state.stream_id, revision=state.revision, position=state.position
+    )
+    if state.event is not None:
+        response.message.CopyFrom(convert.message_of(state.event))
+        response.position = len(response.message.text)
+    return response
+
+
+def _closed(closed: Closed) -> pb.CloseStreamResponse:
+    response = pb.CloseStreamResponse(offset=closed.offset)
+    if closed.event is not None:
+        response.message.CopyFrom(convert.message_of(closed.event))
+    return response
+
+
+CALLS: dict[str, Call] = {
+    "get_session": Call(
+        _get_session,
+        lambda found: pb.GetSessionResponse(session=encoding.session(found[0]), data_json=found[1]),
+    ),
+    "list_messages": Call(_list_messages, lambda found: convert.messages(*found)),
+    "reply": Call(_reply, lambda a: pb.ReplyResponse(message_id=a.ids[0], offset=a.offset)),
+    "notify": Call(_notify, lambda _: pb.NotifyResponse()),
+    "open_stream": Call(_open_stream, _opened),
+    "append_stream": Call(
+        _append_stream,
+        lambda place: pb.AppendStreamResponse(revision=place[0], position=place[1]),
+    ),
+    "close_stream": Call(_close_stream, _closed),
+    "show_block": Call(
+        _show_block, lambda a: pb.ShowBlockResponse(block_id=a.ids[0], offset=a.offset)
+    ),
+    "set_title": Call(_set_title, lambda a: pb.SetTitleResponse(offset=a.offset)),
+    "update_data": Call(
+        _update_data, lambda a: pb.UpdateDataResponse(update_time=encoding.timestamp(a.offset))
+    ),
+}

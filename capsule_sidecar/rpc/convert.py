@@ -1,0 +1,171 @@
+"""From the model to messages and back, where it takes more than naming the fields."""
+
+from __future__ import annotations
+
+from capsule_protocol.v1 import (
+    channel_service_pb2,
+    events_pb2,
+    handler_service_pb2,
+    session_service_pb2,
+    types_pb2,
+)
+from capsule_sidecar.model.errors import InvalidArgument
+from capsule_sidecar.model.types import (
+    Block,
+    DataPatch,
+    Declarations,
+    ItemKind,
+    Lease,
+    Outcome,
+    OutcomeStatus,
+    Sender,
+)
+from capsule_sidecar.runtime.conversations import Sent, Timeline
+from capsule_sidecar.runtime.dispatcher import Hello
+from capsule_sidecar.storage import encoding, reads
+
+PROTOCOL_VERSION = "1"
+_MAX_INT = (1 << 31) - 1
+
+
+def lease(invocation_id: str, attempt: int) -> Lease:
+    """Return who writes.
+
+    Raises:
+        InvalidArgument: The invocation is not named, or the attempt is not positive.
+    """
+    if not invocation_id:
+        raise InvalidArgument("invocation_id", "is required")
+    if attempt < 1:
+        raise InvalidArgument("attempt", "counts from 1")
+    return Lease(invocation_id, attempt)
+
+
+def patch(value: types_pb2.DataPatch) -> DataPatch:
+    """Return changes of session data."""
+    return DataPatch(dict(value.set_json), tuple(value.delete_keys))
+
+
+def block(value: types_pb2.Block) -> Block:
+    """Return a block."""
+    return Block(value.type, value.payload_json, value.block_id)
+
+
+def declarations(value: handler_service_pb2.Declarations) -> Declarations:
+    """Return what a process handles.
+
+    Raises:
+        InvalidArgument: An action's name is empty or too long.
+    """
+    for name in value.actions:
+        if not 0 < len(name) <= 128:
+            raise InvalidArgument("hello.declarations.actions", "names have 1 to 128 characters")
+    return Declarations(value.message, value.enter, value.exit, frozenset(value.actions))
+
+
+def hello(value: handler_service_pb2.Hello, app: str, maximum: int, default: int) -> Hello:
+    """Return a process's introduction, for the app of its token.
+
+    Raises:
+        InvalidArgument: A field is malformed.
+    """
+    if not 0 <= value.concurrency <= maximum:
+        raise InvalidArgument("hello.concurrency", f"must be 1 to {maximum}, or 0 for {default}")
+    return Hello(
+        app,
+        value.process_id.lower(),
+        value.client_name[:100],
+        value.client_version[:100],
+        declarations(value.declarations),
+        value.concurrency or default,
+        tuple(Lease(entry.invocation_id, entry.attempt) for entry in value.leases),
+    )
+
+
+def outcome(value: handler_service_pb2.Outcome) -> Outcome:
+    """Return how a handler ended.
+
+    Raises:
+        InvalidArgument: The status is not given, or a field is malformed.
+    """
+    try:
+        status = OutcomeStatus(value.status)
+    except ValueError:
+        raise InvalidArgument("outcome.status", "is required") from None
+    reference = value.reference_id
+    if len(reference) > 64 or not all(
+        c.isascii() and (c.isalnum() or c in "-_") for c in reference
+    ):
+        reference = ""  # not worth losing an outcome for: the sidecar makes one
+    return Outcome(
+        lease(value.invocation_id, value.attempt),
+        status,
+        patch(value.data),
+        reference,
+        value.error_type[:200],
+    )
+
+
+def message_of(event: bytes) -> types_pb2.Message:
+    """Return the message of an encoded MessageAdded event."""
+    return events_pb2.Event.FromString(event).message_added.message
+
+
+def sent(value: Sent, text: str, channel: str) -> channel_service_pb2.SendMessageResponse:
+    """Return the answer to a user message."""
+    return channel_service_pb2.SendMessageResponse(
+        message=types_pb2.Message(
+            message_id=value.message_id,
+            sender=int(Sender.USER),  # type: ignore[arg-type]  # enum values are ints on the wire
+            text=text,
+            channel_type=channel,
+            create_time=encoding.timestamp(value.create_ms),
+        ),
+        offset=value.offset,
+        invocation_id=value.invocation_id,
+    )
+
+
+def messages(items: list[reads.Item], token: str) -> session_service_pb2.ListMessagesResponse:
+    """Return a page of history; messages without text take no part in it."""
+    found = (message_of(item.event) for item in items)
+    return session_service_pb2.ListMessagesResponse(
+        messages=[message for message in found if message.text], next_page_token=token
+    )
+
+
+def timeline(value: Timeline) -> channel_service_pb2.GetTimelineResponse:
+    """Return a page of a timeline."""
+    return channel_service_pb2.GetTimelineResponse(
+        items=[_item(entry) for entry in value.items],
+        next_page_token=value.next_token,
+        session=encoding.session(value.session),
+        offset=value.session.head,
+        position=value.position,
+        pending=[
+            channel_service_pb2.PendingInvocation(
+                invocation_id=entry.invocation_id,
+                kind=int(entry.kind),  # type: ignore[arg-type]
+                status=int(entry.status),  # type: ignore[arg-type]
+                place=entry.place,
+            )
+            for entry in value.pending
+        ],
+    )
+
+
+def _item(entry: reads.Item) -> channel_service_pb2.TimelineItem:
+    event = events_pb2.Event.FromString(entry.event)
+    item = channel_service_pb2.TimelineItem(
+        place=entry.place, offset=entry.offset, invocation_id=event.invocation_id
+    )
+    match entry.kind:
+        case ItemKind.MESSAGE:
+            item.message.CopyFrom(event.message_added.message)
+        case ItemKind.STREAM:
+            item.stream.CopyFrom(event.stream_opened)
+        case ItemKind.BLOCK:
+            item.block.CopyFrom(event.block_shown.block)
+        case ItemKind.ENDED:
+            item.ended.CopyFrom(event.invocation_ended)
+    return item

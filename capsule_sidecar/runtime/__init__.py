@@ -1,0 +1,1 @@
+"""What the sidecar does: conversations, reply streams, the dispatcher, the hub."""

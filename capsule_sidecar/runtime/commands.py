@@ -1,0 +1,469 @@
+"""What a handler may do in a session: one function each, whichever way it was called.
+
+Each is a plain function that returns a future or a value: it validates and hands its operation to the
+journal before it returns, so the order of calls is the order of effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from capsule_protocol.v1 import events_pb2
+from capsule_sidecar.config import Limits
+from capsule_sidecar.model.errors import (
+    DigestMismatch,
+    DomainError,
+    InvalidArgument,
+    LimitExceeded,
+    StreamClosed,
+)
+from capsule_sidecar.model.ids import digest, new_id, parse_request_id
+from capsule_sidecar.model.types import Block, DataPatch, Lease, Session
+from capsule_sidecar.runtime.hub import Hub
+from capsule_sidecar.runtime.live import LiveStream, LiveStreams, Where
+from capsule_sidecar.storage import log, reads, values, work
+from capsule_sidecar.storage.journal import Journal
+from capsule_sidecar.storage.requests import Answer, Method, Request
+from capsule_sidecar.storage.streams import stream_match
+from capsule_sidecar.storage.unit import Unit
+
+T = TypeVar("T")
+
+_BLOCK_TYPE = re.compile(r"[a-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Where a stream is: open, with its durable place, or complete, with its encoded event."""
+
+    stream_id: str
+    revision: int = 0
+    position: int = 0
+    event: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A stream that is complete. No event: it had no text and was withdrawn."""
+
+    offset: int
+    event: bytes | None
+
+
+class Commands:
+    """The handler's side of sessions.
+
+    Args:
+        journal: The log.
+        hub: The followers.
+        live: The open streams.
+        limits: What is taken.
+    """
+
+    def __init__(self, journal: Journal, hub: Hub, live: LiveStreams, limits: Limits) -> None:
+        self._journal = journal
+        self._hub = hub
+        self._live = live
+        self._limits = limits
+
+    def reply(
+        self, app: int, lease: Lease, request_id: str, text: str, key: str
+    ) -> asyncio.Future[Answer]:
+        """Append one complete message. Answers its offset and id.
+
+        Raises:
+            InvalidArgument: The text is empty, or the request id or key is malformed.
+            LimitExceeded: The text is too long.
+        """
+        check_text(text, self._limits.max_text_bytes)
+        content = digest(lease.invocation_id, text, key)
+        request = Request(
+            Method.REPLY, parse_request_id(request_id), content, self._match(key) or content
+        )
+        return self._write(
+            app, lease, partial(
+                log.reply, app=app, lease=lease, request=request, message_id=new_id("msg"),
+                text=text,
+            ),
+        )  # fmt: skip
+
+    def notify(self, app: int, lease: Lease, text: str, detail: str) -> asyncio.Future[None]:
+        """Show a status line; blank text does nothing.
+
+        Raises:
+            LimitExceeded: Text or detail is too long.
+        """
+        _check_length("status_line", text, self._limits.max_status_chars)
+        _check_length("status_detail", detail, self._limits.max_detail_chars)
+        line = events_pb2.StatusLine(
+            invocation_id=lease.invocation_id, text=text.strip(), detail=detail
+        )
+
+        def show(where: tuple[Where, int]) -> None:
+            if line.text:
+                place, after = where
+                self._hub.status(
+                    place.session_id, place.session, place.user, place.app, place.channel,
+                    after, line,
+                )  # fmt: skip
+
+        return self._done(self._write(app, lease, partial(_where, app=app, lease=lease), show))
+
+    def show_block(
+        self, app: int, lease: Lease, request_id: str, block: Block
+    ) -> asyncio.Future[Answer]:
+        """Show a block, or change it in place. Answers the offset and its id.
+
+        Raises:
+            InvalidArgument: Type, id or payload is malformed.
+            LimitExceeded: The payload is too large.
+        """
+        if not _BLOCK_TYPE.fullmatch(block.type):
+            raise InvalidArgument("block.type", "must be 1 to 64 of a-z, 0-9, _, . and -")
+        _check_length("block_id", block.block_id, self._limits.max_block_id_chars)
+        payload = check_object(
+            block.payload_json, "block.payload_json", self._limits.max_block_bytes, "block_payload"
+        )
+        named = Block(block.type, payload, block.block_id)
+        content = digest(lease.invocation_id, block.block_id, block.type, payload)
+        request = Request(
+            Method.SHOW_BLOCK,
+            parse_request_id(request_id),
+            content,
+            None if block.block_id else content,
+        )
+        return self._write(
+            app, lease, partial(log.show_block, app=app, lease=lease, request=request, block=named)
+        )
+
+    def set_title(
+        self, app: int, lease: Lease, request_id: str, title: str
+    ) -> asyncio.Future[Answer]:
+        """Set the session's title. Answers the offset.
+
+        Raises:
+            InvalidArgument: It has line breaks or is too long.
+        """
+        check_title(title, self._limits.max_title_chars)
+        request = Request(
+            Method.SET_TITLE, parse_request_id(request_id), digest(lease.invocation_id, title)
+        )
+        return self._write(
+            app, lease, partial(log.set_title, app=app, lease=lease, request=request, title=title)
+        )
+
+    def update_data(
+        self, app: int, lease: Lease, request_id: str, patch: DataPatch
+    ) -> asyncio.Future[Answer]:
+        """Change the session's data at once. Answers the time in milliseconds.
+
+        Raises:
+            InvalidArgument: A key or value is malformed.
+        """
+        values.check_patch(patch, "patch")
+        parts = [part for key in sorted(patch.set_json) for part in (key, patch.set_json[key])]
+        content = digest(lease.invocation_id, *parts, "-", *sorted(patch.delete_keys))
+        request = Request(Method.UPDATE_DATA, parse_request_id(request_id), content)
+        return self._write(
+            app, lease, partial(log.update_data, app=app, lease=lease, request=request, patch=patch)
+        )
+
+    # -- streams ---------------------------------------------------------------------------------
+
+    def open_stream(
+        self, app: int, lease: Lease, request_id: str, key: str
+    ) -> asyncio.Future[StreamState]:
+        """Open a stream, or say where it is.
+
+        Raises:
+            InvalidArgument: The request id or key is malformed.
+        """
+        _check_length("key", key, self._limits.max_key_chars)
+        identity = parse_request_id(request_id)
+        stream = self._live.get(request_id)
+        mine = stream is None
+        if stream is None:
+            stream = self._live.begin(request_id, lease, app)
+        request = Request(
+            Method.OPEN_STREAM, identity, digest(lease.invocation_id, key), stream_match(key)
+        )
+
+        def opened(found: tuple[log.StreamAnswer, Where, int]) -> None:
+            answer, where, place = found
+            if not answer.open:
+                self._live.discard(request_id)
+            elif stream.where is None:
+                offset, (_, message_id) = answer.answer.offset, answer.answer.ids
+                self._live.opened(stream, where, offset, place, message_id)
+
+        future = self._write(
+            app,
+            lease,
+            partial(_open_stream, app=app, lease=lease, request=request, key=request_id,
+                    write_key=key),
+            opened,
+        )  # fmt: skip
+        if mine:
+            future.add_done_callback(partial(self._open_failed, request_id))
+        return self._then(future, partial(self._stream_state, request_id))
+
+    def _open_failed(self, key: str, future: asyncio.Future[object]) -> None:
+        if not future.cancelled() and future.exception() is not None:
+            self._live.discard(key)
+
+    def _stream_state(self, key: str, found: tuple[log.StreamAnswer, Where, int]) -> StreamState:
+        answer = found[0]
+        stream = self._live.get(key)
+        if stream is not None:
+            return StreamState(key, stream.durable_revision, stream.durable)
+        if answer.event is None:
+            raise StreamClosed(f"stream {key!r} was withdrawn", stream_id=key)
+        return StreamState(answer.answer.ids[0], event=answer.event)
+
+    def append_stream(
+        self,
+        app: int,
+        lease: Lease,
+        stream_id: str,
+        text: str,
+        *,
+        revision: int,
+        position: int | None,
+        replace: bool,
+    ) -> tuple[int, int]:
+        """Take a delta; return revision and length after it.
+
+        Raises:
+            StreamClosed: It takes no more text.
+            StreamGap: The delta does not join on.
+            LimitExceeded: The text would be too long: the stream is complete now, interrupted.
+        """
+        if position is not None and position < 0:
+            raise InvalidArgument("position", "must not be negative")
+        try:
+            return self._live.append(
+                stream_id, lease, text, revision=revision, position=position, replace=replace
+            )
+        except LimitExceeded:
+            stream = self._live.get(stream_id)
+            if stream is not None:
+                self._overflow(app, stream, text)
+            raise
+
+    def _overflow(self, app: int, stream: LiveStream, text: str) -> None:
+        kept = self._live.fill(stream, text)
+        self._live.discard(stream.key)
+        # The writer is told of the limit, and the event tells everybody else.
+        self._journal.start(
+            app,
+            partial(log.overflow_stream, app=app, lease=stream.lease, key=stream.key, text=kept),
+        )
+
+    def close_stream(
+        self,
+        app: int,
+        lease: Lease,
+        request_id: str,
+        stream_id: str,
+        *,
+        length: int | None,
+        sha256: bytes,
+        interrupted: bool,
+    ) -> asyncio.Future[Closed]:
+        """Complete a stream.
+
+        Raises:
+            InvalidArgument: The request id is malformed.
+            DigestMismatch: Length or digest of the text differ; the stream stays open.
+        """
+        content = digest(lease.invocation_id, stream_id, bytes((interrupted,)))
+        request = Request(Method.CLOSE_STREAM, parse_request_id(request_id), content)
+        stream = self._live.get(stream_id)
+        text: str | None = None
+        if stream is not None and not stream.fenced and stream.lease == lease:
+            text = stream.text
+            _check_whole(text, length, sha256)
+            # Its opening may still be on its way: the operations run in their order.
+            stream.closing = True
+        future = self._write(
+            app, lease, partial(
+                log.close_stream, app=app, lease=lease, request=request, key=stream_id, text=text,
+                interrupted=interrupted,
+            ),
+        )  # fmt: skip
+        if stream is not None:
+            future.add_done_callback(partial(self._close_failed, stream))
+        return self._then(future, lambda found: Closed(found.answer.offset, found.event))
+
+    def _close_failed(self, stream: LiveStream, future: asyncio.Future[object]) -> None:
+        if future.cancelled():
+            return
+        if future.exception() is None:
+            self._live.discard(stream.key)
+        elif not isinstance(future.exception(), StreamClosed):
+            stream.closing = False
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def get_session(self, app: int, lease: Lease) -> tuple[Session, bytes]:
+        """Return the invocation's session and its data as JSON."""
+        where, _ = await self._journal.submit(app, partial(_where, app=app, lease=lease))
+        found: tuple[Session, bytes] = await self._journal.read(
+            lambda c: (
+                reads.session_by_key(c, app, where.session_id).session,
+                reads.session_data(c, where.session),
+            )
+        )
+        return found
+
+    async def list_messages(
+        self, app: int, lease: Lease, size: int, token: str
+    ) -> tuple[list[reads.Item], str]:
+        """Return a page of the messages before the invocation's place, and the next token."""
+        before = reads.parse_page_token(token, 2)
+        where, place = await self._journal.submit(
+            app, partial(_where, app=app, lease=lease, place=True)
+        )
+        return await self._journal.read(
+            partial(
+                reads.timeline, session=where.session, size=page_size(size, self._limits),
+                max_bytes=self._limits.page_bytes, before=before, messages_only=True,
+                until_place=place,
+            )
+        )  # fmt: skip
+
+    # -- the way to the journal -------------------------------------------------------------------
+
+    def _match(self, key: str) -> bytes | None:
+        _check_length("key", key, self._limits.max_key_chars)
+        return digest("key", key) if key else None
+
+    def _write(
+        self,
+        app: int,
+        lease: Lease,
+        operation: Callable[[Unit], T],
+        then: Callable[[T], None] | None = None,
+    ) -> asyncio.Future[T]:
+        flow = self._live.flow(lease.invocation_id)
+        flow.submitted += 1
+        future = self._journal.submit(app, operation, then)
+        future.add_done_callback(lambda _: self._live.settled(lease.invocation_id, flow))
+        return future
+
+    @staticmethod
+    def _then(future: asyncio.Future[T], convert: Callable[[T], _R]) -> asyncio.Future[_R]:
+        """Return a future of the converted result."""
+        result: asyncio.Future[_R] = future.get_loop().create_future()
+
+        def settle(done: asyncio.Future[T]) -> None:
+            if result.done():
+                return
+            if done.cancelled():
+                result.cancel()
+            elif (error := done.exception()) is not None:
+                result.set_exception(error)
+            else:
+                try:
+                    result.set_result(convert(done.result()))
+                except DomainError as refusal:
+                    result.set_exception(refusal)
+
+        future.add_done_callback(settle)
+        return result
+
+    def _done(self, future: asyncio.Future[T]) -> asyncio.Future[None]:
+        return self._then(future, lambda _: None)
+
+
+_R = TypeVar("_R")
+
+
+def _where(unit: Unit, app: int, lease: Lease, *, place: bool = False) -> tuple[Where, int]:
+    """Return where an invocation is, and its session's head or its own place."""
+    invocation, session = work.fence(unit, app, lease)
+    where = Where(session.id, session.key, session.user, session.app, session.channel)
+    return where, invocation.place if place else session.head
+
+
+def _open_stream(
+    unit: Unit, app: int, lease: Lease, request: Request, key: str, write_key: str
+) -> tuple[log.StreamAnswer, Where, int]:
+    answer = log.open_stream(unit, app, lease, request, key, write_key)
+    invocation = unit.invocation(lease.invocation_id, app)
+    session = unit.session_by_id(invocation.session)
+    where = Where(session.id, session.key, session.user, session.app, session.channel)
+    return answer, where, invocation.place
+
+
+def check_text(text: str, maximum: int) -> None:
+    """Check a message's text.
+
+    Raises:
+        InvalidArgument: It is empty.
+        LimitExceeded: It is too long.
+    """
+    if not text:
+        raise InvalidArgument("text", "must not be empty")
+    if len(text) > maximum or (not text.isascii() and len(text.encode()) > maximum):
+        raise LimitExceeded("text", maximum, f"a message's text has at most {maximum} bytes")
+
+
+def check_title(title: str, maximum: int) -> None:
+    """Check a session's title.
+
+    Raises:
+        InvalidArgument: It has line breaks or is too long.
+    """
+    if len(title) > maximum:
+        raise InvalidArgument("title", f"has at most {maximum} characters")
+    if any(ord(character) < 32 for character in title):
+        raise InvalidArgument("title", "must not have line breaks or control characters")
+
+
+def check_object(data: bytes, field: str, maximum: int, limit: str) -> bytes:
+    """Return a JSON object, `{}` for nothing.
+
+    Raises:
+        InvalidArgument: It is not a JSON object.
+        LimitExceeded: It is too large.
+    """
+    if len(data) > maximum:
+        raise LimitExceeded(limit, maximum, f"{field} has at most {maximum} bytes")
+    if not data.strip():
+        return b"{}"
+    values.check_json(data, field)
+    if not data.lstrip().startswith(b"{"):
+        raise InvalidArgument(field, "must be a JSON object")
+    return data
+
+
+def page_size(asked: int, limits: Limits) -> int:
+    """Return the size of a page: the default for 0, never above the maximum.
+
+    Raises:
+        InvalidArgument: It is negative.
+    """
+    if asked < 0:
+        raise InvalidArgument("page_size", "must not be negative")
+    return min(asked or limits.page_size, limits.max_page_size)
+
+
+def _check_length(limit: str, text: str, maximum: int) -> None:
+    if len(text) > maximum:
+        raise LimitExceeded(limit, maximum, f"{limit} has at most {maximum} characters")
+
+
+def _check_whole(text: str, length: int | None, sha256: bytes) -> None:
+    if length is not None and length != len(text):
+        raise DigestMismatch(
+            f"the stream has {len(text)} characters, not {length}", length=len(text)
+        )
+    if sha256 and hashlib.sha256(text.encode()).digest() != sha256:
+        raise DigestMismatch("the stream's text has another digest", length=len(text))

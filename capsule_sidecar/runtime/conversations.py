@@ -1,0 +1,301 @@
+"""What people do: open sessions, write, click, stop, close, delete, and look at what there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection
+
+from capsule_sidecar.config import Limits
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
+from capsule_sidecar.model.ids import digest, new_id, parse_request_id
+from capsule_sidecar.model.types import InvocationStatus, Session
+from capsule_sidecar.runtime.commands import check_text, check_title, page_size
+from capsule_sidecar.storage import encoding, log, reads, values
+from capsule_sidecar.storage.journal import Journal
+from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.requests import Answer, Method, Request
+
+_IDENTITY = re.compile(r"[a-z0-9_-]{1,32}:[^\x00-\x20\x7f]+")
+_PENDING = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A page of a timeline, and what it reflects."""
+
+    items: list[reads.Item]
+    next_token: str
+    session: Session
+    position: int
+    pending: list[reads.Pending]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A user message that is durable."""
+
+    offset: int
+    message_id: str
+    invocation_id: str
+    create_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who acts, in which app."""
+
+    app: str
+    identity: str
+
+
+class Conversations:
+    """The people's side of sessions.
+
+    Args:
+        journal: The log.
+        limits: What is taken.
+        app: Finds an app's number by its name.
+    """
+
+    def __init__(
+        self, journal: Journal, limits: Limits, app: Callable[[str], Awaitable[int]]
+    ) -> None:
+        self._journal = journal
+        self._limits = limits
+        self._app = app
+
+    async def person(self, caller: Caller) -> Person:
+        """Return who acts, by the app's number.
+
+        Raises:
+            InvalidArgument: The identity is malformed.
+        """
+        check_identity(caller.identity, self._limits.max_identity_chars)
+        return Person(await self._app(caller.app), caller.app, caller.identity)
+
+    async def app(self, name: str) -> int:
+        """Return an app's number."""
+        return await self._app(name)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def open_session(self, caller: Caller, request_id: str, title: str) -> Session:
+        """Open a session.
+
+        Raises:
+            InvalidArgument: Identity, title or request id is malformed.
+        """
+        check_title(title, self._limits.max_title_chars)
+        request = Request(
+            Method.OPEN_SESSION, parse_request_id(request_id), digest(caller.identity, title)
+        )
+        person = await self.person(caller)
+        answer = await self._journal.submit(
+            person.app, partial(log.open_session, person=person, request=request, title=title)
+        )
+        return await self.session(person, answer.ids[0])
+
+    async def send_message(
+        self, caller: Caller, request_id: str, session_id: str, text: str
+    ) -> Sent:
+        """Append a user message and queue its turn.
+
+        Raises:
+            InvalidArgument: The text is blank.
+            LimitExceeded: The text is too long, or too many messages wait.
+            SessionClosed: The session takes no more input.
+        """
+        check_text(text, self._limits.max_text_bytes)
+        if not text.strip():
+            raise InvalidArgument("text", "must not be only white space")
+        request = Request(
+            Method.SEND_MESSAGE, parse_request_id(request_id), digest(session_id, text)
+        )
+        person = await self.person(caller)
+        answer = await self._journal.submit(
+            person.app,
+            partial(
+                log.send_message, person=person, request=request, session_key=session_id,
+                message_id=new_id("msg"), text=text,
+            ),
+        )  # fmt: skip
+        message_id, invocation_id, create_ms = answer.ids
+        return Sent(answer.offset, message_id, invocation_id, int(create_ms))
+
+    async def send_action(
+        self,
+        caller: Caller,
+        request_id: str,
+        session_id: str,
+        name: str,
+        block_id: str,
+        payload_json: bytes,
+    ) -> tuple[int, str]:
+        """Append a click and queue its action; return its offset and invocation.
+
+        Raises:
+            InvalidArgument: Name, block or payload is malformed.
+            LimitExceeded: The payload is too large.
+            SessionClosed: The session takes no more input.
+        """
+        if not 0 < len(name) <= self._limits.max_action_name_chars:
+            raise InvalidArgument(
+                "name", f"must have 1 to {self._limits.max_action_name_chars} characters"
+            )
+        if len(block_id) > self._limits.max_block_id_chars:
+            raise InvalidArgument(
+                "block_id", f"has at most {self._limits.max_block_id_chars} characters"
+            )
+        maximum = self._limits.max_action_bytes
+        if len(payload_json) > maximum:
+            raise LimitExceeded(
+                "action_payload", maximum, f"payload_json has at most {maximum} bytes"
+            )
+        if payload_json.strip():
+            values.check_json(payload_json, "payload_json")
+        request = Request(
+            Method.SEND_ACTION,
+            parse_request_id(request_id),
+            digest(session_id, name, block_id, payload_json),
+        )
+        person = await self.person(caller)
+        body = encoding.action_sent(name, block_id, payload_json)
+        answer = await self._journal.submit(
+            person.app,
+            partial(
+                log.send_action, person=person, request=request, session_key=session_id,
+                name=name, body=body,
+            ),
+        )  # fmt: skip
+        return answer.offset, answer.ids[0]
+
+    async def update_session(
+        self, caller: Caller, request_id: str, session_id: str, title: str
+    ) -> Session:
+        """Change the title.
+
+        Raises:
+            InvalidArgument: The title is malformed.
+        """
+        check_title(title, self._limits.max_title_chars)
+        request = Request(
+            Method.UPDATE_SESSION, parse_request_id(request_id), digest(session_id, title)
+        )
+        person = await self.person(caller)
+        await self._journal.submit(
+            person.app,
+            partial(
+                log.update_session, person=person, request=request, session_key=session_id,
+                title=title,
+            ),
+        )  # fmt: skip
+        return await self.session(person, session_id)
+
+    async def stop(
+        self, caller: Caller, request_id: str, session_id: str, invocation_id: str
+    ) -> InvocationStatus:
+        """Stop an invocation; return RUNNING where its handler has been told, else its end.
+
+        Raises:
+            InvalidArgument: It is an exit invocation.
+        """
+        request = Request(
+            Method.STOP_INVOCATION, parse_request_id(request_id), digest(session_id, invocation_id)
+        )
+        person = await self.person(caller)
+        answer = await self._journal.submit(
+            person.app,
+            partial(
+                log.stop_invocation, person=person, request=request, session_key=session_id,
+                invocation_key=invocation_id,
+            ),
+        )  # fmt: skip
+        return InvocationStatus(answer.offset)
+
+    async def close_session(self, caller: Caller, request_id: str, session_id: str) -> Session:
+        """Refuse new input and queue the exit invocation."""
+        request = Request(Method.CLOSE_SESSION, parse_request_id(request_id), digest(session_id))
+        person = await self.person(caller)
+        await self._session_request(person, log.close_session, request, session_id)
+        return await self.session(person, session_id)
+
+    async def delete_session(self, caller: Caller, request_id: str, session_id: str) -> None:
+        """Stop all work of a session and remove it."""
+        request = Request(Method.DELETE_SESSION, parse_request_id(request_id), digest(session_id))
+        person = await self.person(caller)
+        await self._session_request(person, log.delete_session, request, session_id)
+
+    async def _session_request(
+        self, person: Person, operation: Callable[..., Answer], request: Request, session_id: str
+    ) -> Answer:
+        return await self._journal.submit(
+            person.app, partial(operation, person=person, request=request, session_key=session_id)
+        )
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    async def session(self, person: Person, session_id: str) -> Session:
+        """Return a session of this person."""
+        found = await self._journal.read(
+            partial(reads.own_session, app=person.app, key=session_id, identity=person.identity)
+        )
+        return found.session
+
+    async def list_sessions(
+        self, caller: Caller, size: int, token: str, query: str
+    ) -> tuple[list[Session], str, int]:
+        """Return a page of the person's sessions, the next token and the position it reflects.
+
+        Raises:
+            InvalidArgument: Size, token or query is malformed.
+        """
+        if len(query) > self._limits.max_title_chars:
+            raise InvalidArgument("query", f"has at most {self._limits.max_title_chars} characters")
+        person = await self.person(caller)
+        size = page_size(size, self._limits)
+
+        def page(connection: Connection) -> tuple[list[Session], str, int]:
+            sessions, following = reads.list_sessions(
+                connection, person.app, person.identity, query, size, token
+            )
+            return sessions, following, reads.last_position(connection)
+
+        return await self._journal.read(page)
+
+    async def timeline(self, caller: Caller, session_id: str, size: int, token: str) -> Timeline:
+        """Return a page of a session's timeline, the newest first.
+
+        Raises:
+            InvalidArgument: Size or token is malformed.
+        """
+        before = reads.parse_page_token(token, 2)
+        person = await self.person(caller)
+        size = page_size(size, self._limits)
+
+        def page(connection: Connection) -> Timeline:
+            found = reads.own_session(connection, person.app, session_id, person.identity)
+            items, following = reads.timeline(
+                connection, found.number, size, self._limits.page_bytes, before
+            )
+            waiting = [] if token else reads.pending(connection, found.number, _PENDING)
+            return Timeline(
+                items, following, found.session, reads.last_position(connection), waiting
+            )
+
+        return await self._journal.read(page)
+
+
+def check_identity(identity: str, maximum: int) -> None:
+    """Check who acts.
+
+    Raises:
+        InvalidArgument: It is not `<channel>:<external id>`.
+    """
+    if len(identity) > maximum or not _IDENTITY.fullmatch(identity):
+        raise InvalidArgument(
+            "identity", f"must be <channel>:<external id>, of at most {maximum} characters"
+        )

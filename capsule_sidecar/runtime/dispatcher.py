@@ -1,0 +1,338 @@
+"""The dispatcher: processes that are attached, the work they hold, and the sweep.
+
+It is told by the journal what was leased and what is over, and tells the processes. Whether something may
+be leased, and to whom, is decided where it is committed: in `storage.work` and `storage.leases`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from capsule_sidecar.config import Limits, Timing
+from capsule_sidecar.model.errors import DomainError, NotFound, Replaced
+from capsule_sidecar.model.types import (
+    CancelReason,
+    Declarations,
+    InvocationStatus,
+    Lease,
+    Outcome,
+)
+from capsule_sidecar.runtime.delivery import Deliveries
+from capsule_sidecar.runtime.hub import Hub
+from capsule_sidecar.runtime.live import LiveStream, LiveStreams, Where
+from capsule_sidecar.runtime.outbox import Outbox
+from capsule_sidecar.storage import leases, log, reads, work
+from capsule_sidecar.storage.journal import EVERY_APP, Journal
+from capsule_sidecar.storage.slots import Slots
+from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+
+logger = logging.getLogger("capsule.dispatcher")
+
+_SWEPT_REQUESTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How a process introduces itself."""
+
+    app: str
+    process_id: str
+    client_name: str
+    client_version: str
+    declarations: Declarations
+    concurrency: int
+    leases: tuple[Lease, ...]
+
+
+class ProcessLine:
+    """What a process is told; made by the transport, which knows the frames."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+
+    def cancel(self, lease: Lease, reason: CancelReason) -> None:
+        """Tell that an attempt is to end."""
+        raise NotImplementedError
+
+    def durable(self, stream_id: str, revision: int, position: int) -> None:
+        """Tell how far a stream is durable."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Tell that the sidecar takes its leave."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Process:
+    """A process that is attached to this sidecar."""
+
+    number: int
+    app: int
+    hello: Hello
+    line: ProcessLine
+    running: set[Lease] = field(default_factory=set)
+    draining: bool = False
+
+
+class Dispatcher:
+    """Attaches processes and moves work between them and the queue.
+
+    Enter it with `async with`: the sweep begins; leaving ends it.
+
+    Args:
+        journal: The log and the queue.
+        slots: The free places, shared with the journal.
+        hub: The followers.
+        live: The open streams.
+        limits: What goes along with work.
+        timing: The intervals.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        slots: Slots,
+        hub: Hub,
+        live: LiveStreams,
+        limits: Limits,
+        timing: Timing,
+    ) -> None:
+        self._journal = journal
+        self._slots = slots
+        self._hub = hub
+        self._live = live
+        self._timing = timing
+        self._deliveries = Deliveries(journal, limits, journal.terms.turn_deadline_ms)
+        self._processes: dict[int, Process] = {}
+        self._apps: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._swept_requests: tuple[int, bytes] = (-1, b"")
+        self._closing = False
+        journal.listen(self)
+        live.listen(self._durable)
+
+    async def __aenter__(self) -> Dispatcher:
+        for kept in await self._journal.read(reads.open_texts):
+            where = Where(kept.session, kept.session_id, kept.user, kept.app, kept.channel)
+            self._live.restore(kept, where)
+        self._sweeper = asyncio.create_task(self._sweep_always(), name="sweep")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        tasks = [self._sweeper, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._live.close()
+
+    async def app(self, name: str) -> int:
+        """Return an app's number; the app is made on first sight."""
+        number = self._apps.get(name)
+        if number is None:
+            number = await self._journal.submit(0, partial(log.make_app, name=name))
+            self._apps[name] = number
+        return number
+
+    @property
+    def processes(self) -> list[Process]:
+        """The processes that are attached here."""
+        return list(self._processes.values())
+
+    # -- processes --------------------------------------------------------------------------------
+
+    async def attach(self, hello: Hello, line: ProcessLine) -> tuple[Process, leases.Attached]:
+        """Enter a process, or one that has come back.
+
+        Work follows when the caller has told the process what it keeps: see `welcome`.
+        """
+        app = await self.app(hello.app)
+        for other in self.processes:
+            if other.app == app and other.hello.process_id == hello.process_id:
+                self._leave(other)
+                other.line.outbox.fail(Replaced("the process attached again"))
+        found = await self._journal.submit(
+            app, partial(leases.attach, app=app, key=hello.process_id, claimed=hello.leases)
+        )
+        known = self._processes.get(found.process)
+        if known is not None:  # it attached twice at once: the later one stays
+            self._leave(known)
+            known.line.outbox.fail(Replaced("the process attached again"))
+        process = Process(found.process, app, hello, line)
+        process.running.update(found.kept)
+        self._processes[process.number] = process
+        return process, found
+
+    def welcome(self, process: Process, found: leases.Attached) -> None:
+        """Give the process its work: what it holds and did not name, then what is waiting."""
+        if self._processes.get(process.number) is not process:
+            return
+        hello = process.hello
+        self._slots.attach(
+            process.number, process.app, hello.declarations, hello.concurrency - found.held
+        )
+        self._tell_presence(process.app)
+        for leased in found.missing:
+            self._deliver(process, leased)
+        self._journal.start(
+            process.app, partial(_take_work, process=process.number, app=process.app)
+        )
+
+    def detach(self, process: Process) -> None:
+        """Note that the line is gone. Its work stays leased until its term is over."""
+        if self._processes.get(process.number) is process:
+            self._leave(process)
+
+    def _leave(self, process: Process) -> None:
+        del self._processes[process.number]
+        self._slots.detach(process.number)
+        self._tell_presence(process.app)
+
+    def drain(self, process: Process) -> None:
+        """Give the process no new work."""
+        process.draining = True
+        self._slots.drain(process.number)
+        self._tell_presence(process.app)
+
+    def drain_all(self) -> None:
+        """Tell every process that the sidecar takes its leave, and give out no more work."""
+        for process in self.processes:
+            self._slots.drain(process.number)
+            process.line.drain()
+
+    def let_go(self) -> None:
+        """End every line once it has been written out."""
+        for process in self.processes:
+            process.line.outbox.finish()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any attached process runs anything."""
+        return any(process.running for process in self._processes.values())
+
+    def _tell_presence(self, app: int) -> None:
+        online = any(
+            process.app == app and process.hello.declarations.message and not process.draining
+            for process in self._processes.values()
+        )
+        self._hub.present(app, online)
+
+    def beat(self, process: Process) -> asyncio.Future[None]:
+        """Renew the leases of a process."""
+        self._slots.beat(process.number)
+        return self._journal.submit(0, partial(leases.beat, process=process.number))
+
+    async def beat_by_id(self, app: int, process_id: str) -> None:
+        """Renew the leases of a process named by its id.
+
+        Raises:
+            NotFound: It is not attached.
+        """
+        number = await self._journal.submit(0, partial(leases.beat_by_key, app=app, key=process_id))
+        self._slots.beat(number)
+
+    def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
+        """Apply an outcome, behind every command that was submitted before it."""
+        texts = self._live.texts(outcome.lease.invocation_id)
+        return self._journal.submit(app, partial(_finish, app=app, outcome=outcome, texts=texts))
+
+    # -- what the journal tells ------------------------------------------------------------------
+
+    def publish(self, appended: list[Appended]) -> None:
+        """Pass events on to the followers."""
+        for entry in appended:
+            if entry.closes:
+                self._live.discard(entry.closes)
+            self._hub.publish(entry)
+
+    def work(self, leased: list[Leased], notices: list[Notice]) -> None:
+        """Pass leases and endings on to the processes."""
+        for notice in notices:
+            self._notice(notice)
+        for entry in leased:
+            process = self._processes.get(entry.process)
+            if process is not None:
+                self._deliver(process, entry)
+
+    def _notice(self, notice: Notice) -> None:
+        lease = Lease(notice.invocation_id, notice.attempt)
+        superseded = notice.cancel == CancelReason.SUPERSEDED
+        if notice.final:
+            self._live.over(notice.invocation_id, notice.attempt, superseded=superseded)
+            if superseded:
+                self._hub.drop_lines(notice.invocation_id)
+        process = self._processes.get(notice.process)
+        if process is None:
+            return
+        if notice.final:
+            process.running.discard(lease)
+        lost = notice.cancel in (CancelReason.SUPERSEDED, CancelReason.SESSION_DELETED)
+        if notice.cancel and notice.final == lost:
+            process.line.cancel(lease, CancelReason(notice.cancel))
+
+    def _deliver(self, process: Process, leased: Leased) -> None:
+        process.running.add(Lease(leased.invocation.key, leased.attempt))
+        task = asyncio.create_task(self._send(process, leased), name="deliver")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, process: Process, leased: Leased) -> None:
+        try:
+            frame = await self._deliveries.frame(leased)
+        except NotFound:
+            return  # the session was deleted; its notice is on the way
+        except DomainError:
+            # The lease stands: the process gets it when it attaches again, or somebody else does
+            # when its term is over.
+            logger.exception("work could not be read")
+            process.line.outbox.fail(Replaced("work could not be delivered; attach again"))
+            return
+        process.line.outbox.put(frame)
+
+    def _durable(self, stream: LiveStream) -> None:
+        for process in self._processes.values():
+            if stream.lease in process.running:
+                process.line.durable(stream.key, stream.durable_revision, stream.durable)
+
+    # -- the sweep --------------------------------------------------------------------------------
+
+    async def _sweep_always(self) -> None:
+        while True:
+            try:
+                await self._journal.submit(EVERY_APP, leases.sweep)
+                if not self._journal.database.exclusive:
+                    await self._take_waiting(self._slots.apps())
+                await self._forget_requests()
+            except DomainError as error:
+                logger.warning("the sweep is put off: %s", error.message)
+            except Exception:
+                # A defect here must not end the sweep: nothing would ever be delivered again.
+                logger.exception("the sweep failed")
+            await asyncio.sleep(self._timing.sweep_interval)
+
+    async def _take_waiting(self, apps: Iterable[int]) -> None:
+        """Look for work that another sidecar has queued."""
+        for app in apps:
+            for process in self._slots.processes(app):
+                await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
+
+    async def _forget_requests(self) -> None:
+        end = await self._journal.submit(
+            0,
+            partial(leases.forget_requests, after=self._swept_requests, rows=_SWEPT_REQUESTS),
+        )
+        self._swept_requests = end or (-1, b"")
+
+
+def _take_work(unit: Unit, app: int, process: int) -> None:
+    work.settle_undeclared(unit, app)
+    work.lease_ready(unit, app, process)
+
+
+def _finish(unit: Unit, app: int, outcome: Outcome, texts: dict[str, str]) -> InvocationStatus:
+    return work.finish(unit, app, outcome, texts)

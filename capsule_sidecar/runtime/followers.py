@@ -1,0 +1,261 @@
+"""Following: the log from an offset or a position, then a snapshot of what passes, then live.
+
+Each follower is an async generator of encoded batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from capsule_protocol.v1 import events_pb2
+from capsule_sidecar.config import Limits
+from capsule_sidecar.model.errors import PlaceUnavailable
+from capsule_sidecar.runtime import frames
+from capsule_sidecar.runtime.hub import Entry, Follower, Hub
+from capsule_sidecar.runtime.live import LiveStreams
+from capsule_sidecar.storage import log, reads
+from capsule_sidecar.storage.journal import Journal
+from capsule_sidecar.storage.unit import Unit
+
+_PAGE_EVENTS = 1_000
+# Positions of the log that one page of a channel looks at.
+_PAGE_POSITIONS = 5_000
+
+
+class Followers:
+    """Makes followers.
+
+    Args:
+        journal: The log.
+        hub: Who wakes them.
+        live: The open streams.
+        limits: The sizes of batches.
+    """
+
+    def __init__(self, journal: Journal, hub: Hub, live: LiveStreams, limits: Limits) -> None:
+        self._journal = journal
+        self._hub = hub
+        self._live = live
+        self._batch = limits.batch_bytes
+
+    async def session(
+        self, app: int, session_id: str, identity: str, after: int
+    ) -> AsyncIterator[bytes]:
+        """Follow a session from an offset on.
+
+        Raises:
+            NotFound: There is no such session of this identity, or it was deleted.
+            PlaceUnavailable: The log does not hold the offset.
+        """
+        found, lowest = await self._journal.read(
+            lambda connection: _session_and_lowest(connection, app, session_id, identity)
+        )
+        _require_place(after, lowest, found.session.head, "offset")
+        with self._hub.follow_session(found.number, app) as follower:
+            source = _SessionSource(found.number, self._batch)
+            async for batch in self._follow(follower, source, after):
+                yield batch
+
+    async def user(self, app: int, identity: str, after: int) -> AsyncIterator[bytes]:
+        """Follow all sessions of an identity from a position on.
+
+        Raises:
+            PlaceUnavailable: The log does not reach the position yet.
+        """
+        last = await self._journal.read(reads.last_position)
+        _require_place(after, 1, last, "position")
+        user = await self._journal.submit(
+            app, partial(log.find_or_make_user, person=log.Person(app, "", identity))
+        )
+        with self._hub.follow_user(user, app) as follower:
+            source = _UserSource(user, self._batch)
+            async for batch in self._follow(follower, source, after):
+                yield batch
+
+    async def channel(self, app: int, channel: str, after: int) -> AsyncIterator[bytes]:
+        """Follow all sessions of a channel from a position on.
+
+        Raises:
+            PlaceUnavailable: The log does not reach the position yet.
+        """
+        last = await self._journal.read(reads.last_position)
+        _require_place(after, 1, last, "position")
+        with self._hub.follow_channel(app, channel) as follower:
+            source = _ChannelSource(app, channel)
+            async for batch in self._follow(follower, source, after):
+                yield batch
+
+    async def _follow(
+        self, follower: Follower, source: _Source, place: int
+    ) -> AsyncIterator[bytes]:
+        topic = follower.topic
+        while True:
+            mark = topic.end
+            more = True
+            while more:
+                page, place, more = await self._journal.read(partial(source.page, after=place))
+                if page:
+                    yield b"".join(frames.event_frame(entry.data) for entry in page)
+            # What was read is committed; wait until it has been published too, so that nothing
+            # read already is still to come.
+            await self._journal.submit(0, _nothing)
+            if mark < topic.start:
+                continue
+            batches, place = self._snapshot(follower, source, mark, place)
+            for batch in batches:
+                yield batch
+            while follower.next >= topic.start:
+                await follower.wait()
+                if follower.ended is not None:
+                    raise follower.ended
+                if follower.next < topic.start:
+                    break  # too slow: catch up from the journal
+                batch, place = self._cut(follower, source, place)
+                yield batch
+
+    def _snapshot(
+        self, follower: Follower, source: _Source, mark: int, place: int
+    ) -> tuple[list[bytes], int]:
+        """Return what came while the log was read, and the state of what passes, as of now."""
+        batches = []
+        for entry in follower.topic.entries(mark):
+            if entry.position and source.place(entry) > place:
+                batches.append(entry.frame)
+                place = source.place(entry)
+        offset, position = source.reflects(place)
+        batches.extend(
+            frames.snapshot_frames(
+                offset,
+                position,
+                source.streams(self._live),
+                source.lines(self._hub),
+                online=self._hub.online(follower.topic.app),
+                max_bytes=self._batch,
+            )
+        )
+        follower.next = follower.topic.end
+        follower.beat_due = False
+        return batches, place
+
+    def _cut(self, follower: Follower, source: _Source, place: int) -> tuple[bytes, int]:
+        """Return the next batch, or a sign of life where there is nothing."""
+        topic = follower.topic
+        follower.beat_due = False
+        if follower.next == topic.end:
+            return frames.beat_frame(*source.reflects(place)), place
+        end, batch = topic.cut(follower.next, self._batch)
+        last = topic.last(follower.next, end)
+        if last is not None:
+            place = max(place, source.place(last))
+        follower.next = end
+        return batch, place
+
+
+class _Source(Protocol):
+    """What is followed: how it is read and where its reader stands."""
+
+    def page(
+        self, connection: Connection, after: int
+    ) -> tuple[list[reads.LogEvent], int, bool]: ...
+
+    def place(self, entry: Entry) -> int: ...
+
+    def reflects(self, place: int) -> tuple[int, int]: ...
+
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]: ...
+
+    def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]: ...
+
+
+class _SessionSource:
+    def __init__(self, session: int, max_bytes: int) -> None:
+        self._session = session
+        self._max_bytes = max_bytes
+
+    def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
+        found = reads.events_after(connection, self._session, after, _PAGE_EVENTS, self._max_bytes)
+        return found, found[-1].offset if found else after, bool(found)
+
+    def place(self, entry: Entry) -> int:
+        return entry.offset
+
+    def reflects(self, place: int) -> tuple[int, int]:
+        return place, 0
+
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]:
+        return live.open(session=self._session)
+
+    def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
+        return hub.lines(session=self._session)
+
+
+class _UserSource:
+    def __init__(self, user: int, max_bytes: int) -> None:
+        self._user = user
+        self._max_bytes = max_bytes
+
+    def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
+        found = reads.user_events_after(connection, self._user, after, _PAGE_EVENTS)
+        found = reads.bounded(found, self._max_bytes)
+        return found, found[-1].position if found else after, bool(found)
+
+    def place(self, entry: Entry) -> int:
+        return entry.position
+
+    def reflects(self, place: int) -> tuple[int, int]:
+        return 0, place
+
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]:
+        return live.open(user=self._user)
+
+    def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
+        return hub.lines(user=self._user)
+
+
+class _ChannelSource:
+    def __init__(self, app: int, channel: str) -> None:
+        self._app = app
+        self._channel = channel
+
+    def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
+        until = reads.last_position(connection)
+        found, looked = reads.channel_events_after(
+            connection, self._app, self._channel, after, until, _PAGE_POSITIONS
+        )
+        return found, looked, looked < until
+
+    def place(self, entry: Entry) -> int:
+        return entry.position
+
+    def reflects(self, place: int) -> tuple[int, int]:
+        return 0, place
+
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]:
+        return live.open(channel=(self._app, self._channel))
+
+    def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
+        return hub.lines(channel=(self._app, self._channel))
+
+
+def _session_and_lowest(
+    connection: Connection, app: int, session_id: str, identity: str
+) -> tuple[reads.FoundSession, int]:
+    found = reads.own_session(connection, app, session_id, identity)
+    return found, reads.lowest_offset(connection, found.number)
+
+
+def _require_place(after: int, lowest: int, highest: int, name: str) -> None:
+    if not lowest - 1 <= after <= highest:
+        raise PlaceUnavailable(
+            f"{name} {after} is not in the log, which holds {lowest} to {highest}",
+            lowest=lowest,
+            highest=highest,
+        )
+
+
+def _nothing(_: Unit) -> None:
+    return None

@@ -1,0 +1,223 @@
+"""The composition root: builds every part, starts them in order, and drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+import uvloop
+
+from capsule_sidecar import __version__
+from capsule_sidecar.address import Address
+from capsule_sidecar.config import Settings
+from capsule_sidecar.home import Home, open_home
+from capsule_sidecar.identity.tokens import Tokens
+from capsule_sidecar.model.errors import DomainError
+from capsule_sidecar.model.types import Terms
+from capsule_sidecar.rpc.admin_service import AdminService
+from capsule_sidecar.rpc.channel_service import ChannelService
+from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
+from capsule_sidecar.rpc.server import Server
+from capsule_sidecar.runtime.commands import Commands
+from capsule_sidecar.runtime.conversations import Conversations
+from capsule_sidecar.runtime.dispatcher import Dispatcher
+from capsule_sidecar.runtime.followers import Followers
+from capsule_sidecar.runtime.hub import Hub
+from capsule_sidecar.runtime.live import LiveStreams
+from capsule_sidecar.runtime.operations import Operations
+from capsule_sidecar.storage.database import open_database
+from capsule_sidecar.storage.journal import Journal
+from capsule_sidecar.storage.migrate import migrate
+from capsule_sidecar.storage.slots import Slots
+
+logger = structlog.get_logger("capsule")
+
+# How long calls that are not asked to end have, when everything else is over.
+_STOP_SECONDS = 2.0
+
+
+class Sidecar:
+    """A running sidecar. `async with` starts it; leaving drains it.
+
+    Args:
+        settings: How it runs.
+        home: Where it keeps what it owns.
+    """
+
+    def __init__(self, settings: Settings, home: Home) -> None:
+        self._settings = settings
+        self._home = home
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Sidecar:
+        settings = self._settings
+        timing, limits = settings.timing, settings.limits
+        storage = settings.storage.url
+        database = open_database(
+            storage.get_secret_value() if storage else None, self._home.database
+        )
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(migrate, database)
+            slots = Slots(timing.fresh_beat)
+            self.journal = await stack.enter_async_context(
+                Journal(database, slots, _terms(settings))
+            )
+            self.hub = Hub()
+            live = LiveStreams(
+                self.journal,
+                self.hub,
+                max_text=limits.max_text_bytes,
+                interval=timing.checkpoint_interval,
+                chunk_bytes=timing.checkpoint_bytes,
+            )
+            self._dispatcher = await stack.enter_async_context(
+                Dispatcher(self.journal, slots, self.hub, live, limits, timing)
+            )
+            commands = Commands(self.journal, self.hub, live, limits)
+            conversations = Conversations(self.journal, limits, self._dispatcher.app)
+            followers = Followers(self.journal, self.hub, live, limits)
+            self._server = Server(
+                settings,
+                _tokens(settings, self._home),
+                HandlerService(self._dispatcher, commands, limits, timing),
+                SessionService(self._dispatcher, commands, limits),
+                ChannelService(conversations, followers),
+                AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
+            )
+            self.address: Address = await self._server.start()
+            stack.push_async_callback(self._stop)
+            keeper = asyncio.create_task(self._keep(), name="keeper")
+            stack.push_async_callback(_cancel, keeper)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _stop(self) -> None:
+        """Take no new work, let what runs finish, end followers, then the rest."""
+        self._dispatcher.drain_all()
+        await self._server.healthy(False)
+        until = time.monotonic() + self._settings.timing.drain_grace
+        while self._dispatcher.busy and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        self._dispatcher.let_go()
+        self.hub.close()
+        await self._server.stop(_STOP_SECONDS)
+
+    async def _keep(self) -> None:
+        """Beat for the followers, and let health say whether storage writes."""
+        beat = self._settings.timing.follow_beat
+        last, healthy = time.monotonic(), True
+        while True:
+            await asyncio.sleep(min(1.0, beat / 4))
+            if time.monotonic() - last >= beat * 0.75:
+                last = time.monotonic()
+                self.hub.beat()
+            if self.journal.healthy != healthy:
+                healthy = self.journal.healthy
+                await self._server.healthy(healthy)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _terms(settings: Settings) -> Terms:
+    timing, limits = settings.timing, settings.limits
+    return Terms(
+        lease_ms=round(timing.lease_term * 1000),
+        late_sweep_ms=round(3 * timing.sweep_interval * 1000),
+        turn_deadline_ms=round(timing.turn_deadline * 1000),
+        stop_grace_ms=round(timing.stop_grace * 1000),
+        max_attempts=timing.max_attempts,
+        max_waiting=limits.waiting_messages,
+        max_data_bytes=limits.max_data_bytes,
+        request_retention_ms=round(timing.request_retention * 1000),
+    )
+
+
+def _tokens(settings: Settings, home: Home) -> Tokens:
+    declared = []
+    for name, app in settings.apps.items():
+        if app.token is not None:
+            declared.append((app.token.get_secret_value(), name, ""))
+        for channel, channel_settings in app.channels.items():
+            declared.append((channel_settings.token.get_secret_value(), name, channel))
+    return Tokens(home.token, declared, settings.apps)
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send logs to standard error, as lines for a person or as JSON."""
+    level = getattr(logging, settings.log.level.upper())
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.log.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Alembic tells of every migration it looks at.
+    logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+async def serve(settings: Settings, home: Home) -> int:
+    """Serve until SIGTERM or SIGINT; a second signal ends the grace."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        async with Sidecar(settings, home) as sidecar:
+            sys.stdout.write(f"ready grpc={sidecar.address}\n")
+            sys.stdout.flush()
+            logger.info(
+                "serving", version=__version__, grpc=str(sidecar.address), home=str(home.path)
+            )
+            await stopping.wait()
+            logger.info("stopping")
+    except (DomainError, RuntimeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def run(settings: Settings) -> int:
+    """Serve in a loop of its own; return the exit code.
+
+    Raises:
+        HomeError: The home cannot be used, or another sidecar uses it.
+    """
+    configure_logs(settings)
+    with open_home(settings.home) as home:
+        return uvloop.run(serve(settings, home))

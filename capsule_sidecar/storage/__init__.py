@@ -1,0 +1,1 @@
+"""Everything that lasts: the log, the work queue, open streams, session data, request ids."""

@@ -1,0 +1,257 @@
+"""Leases: who holds work, how long, and what becomes of it when they are gone.
+
+A lease belongs to a process; a beat renews all of them by one row. Times are the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+
+from capsule_sidecar.model.errors import NotFound
+from capsule_sidecar.model.types import (
+    CancelReason,
+    InvocationStatus,
+    Lease,
+    WorkState,
+)
+from capsule_sidecar.storage import schema, work
+from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
+from capsule_sidecar.storage.unit import Leased, Unit
+
+_SWEPT = "swept_ms"
+_AMNESTY = "amnesty_ms"
+# Rows that one sweep handles; what is left is due again a second later.
+_SWEEP_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What an Attach found.
+
+    Attributes:
+        process: The process's number.
+        kept: Leases of the hello that it keeps.
+        superseded: Leases of the hello that it has lost.
+        missing: Leases that it holds and did not name: to be delivered again as they are.
+    """
+
+    process: int
+    kept: list[Lease]
+    superseded: list[Lease]
+    missing: list[Leased]
+    held: int
+
+
+def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached:
+    """Enter a process, or find it again with the leases it holds.
+
+    Args:
+        unit: The group's unit.
+        app: Its app.
+        key: Its process id.
+        claimed: What it says it runs, or has an outcome for.
+    """
+    _before_first_lease(unit)
+    columns = schema.processes.c
+    found = unit.query(select(schema.processes).where(columns.app == app, columns.key == key))
+    if found:
+        process = unit.known_process(found[0])
+    else:
+        process = unit.add(
+            ProcessRow(id=unit.number("processes"), key=key, app=app, beat_ms=0, lease_ms=0)
+        )
+    renew(unit, process)
+    held = {Lease(row.key, row.attempt): row for row in held_by(unit, process.id)}
+    kept: list[Lease] = []
+    superseded: list[Lease] = []
+    for lease in claimed:
+        (kept if lease in held else superseded).append(lease)
+    missing = [
+        Leased(row, row.attempt, unit.session_by_id(row.session), process.id)
+        for lease, row in held.items()
+        if lease not in kept
+    ]
+    return Attached(process.id, kept, superseded, missing, len(held))
+
+
+def renew(unit: Unit, process: ProcessRow) -> None:
+    """Renew every lease of a process by one term from now."""
+    process.beat_ms = unit.now_ms
+    process.lease_ms = unit.now_ms + unit.terms.lease_ms
+    unit.change(process)
+
+
+def beat(unit: Unit, process: int) -> None:
+    """Renew the leases of an attached process.
+
+    Raises:
+        NotFound: Its leases ended and it was forgotten; it is to attach again.
+    """
+    row = unit.process(process)
+    if row is None:
+        raise NotFound("the process is not attached; attach again")
+    renew(unit, row)
+
+
+def beat_by_key(unit: Unit, app: int, key: str) -> int:
+    """Renew the leases of a process named by its id; return its number.
+
+    Raises:
+        NotFound: It never attached, or was forgotten.
+    """
+    columns = schema.processes.c
+    found = unit.query(select(schema.processes).where(columns.app == app, columns.key == key))
+    if not found:
+        raise NotFound(f"process {key!r} is not attached", process_id=key)
+    process = unit.known_process(found[0])
+    renew(unit, process)
+    return process.id
+
+
+def held_by(unit: Unit, process: int) -> list[InvocationRow]:
+    """Return the invocations that a process holds."""
+    columns = schema.invocations.c
+    rows = unit.query(
+        select(schema.invocations)
+        .where(columns.process == process, columns.state == int(WorkState.RUNNING))
+        .order_by(columns.id)
+    )
+    known = [unit.known_invocation(row) for row in rows]
+    return [row for row in known if row.state == WorkState.RUNNING and row.process == process]
+
+
+def sweep(unit: Unit) -> bool:
+    """End leases that are over, cancel what is past its deadline, fence what is past its grace.
+
+    A sweep that comes late (a restart, a suspended machine, a clock that jumped) first gives every
+    lease a new term, and attempts lost within it do not count.
+
+    Returns:
+        Whether anything is leased at all.
+    """
+    if not unit.query(select(schema.processes.c.id).limit(1)):
+        return False
+    swept = _setting(unit, _SWEPT)
+    late = not 0 <= unit.now_ms - swept <= unit.terms.late_sweep_ms
+    _set(unit, _SWEPT, unit.now_ms)
+    if late:
+        _grant_new_term(unit)
+    counted = unit.now_ms > _setting(unit, _AMNESTY)
+    _end_expired(unit, counted=counted)
+    _end_overdue(unit)
+    return True
+
+
+def _before_first_lease(unit: Unit) -> None:
+    """A sidecar that had nothing to sweep starts its clock with its first process."""
+    if not unit.query(select(schema.processes.c.id).limit(1)):
+        _set(unit, _SWEPT, unit.now_ms)
+
+
+def _grant_new_term(unit: Unit) -> None:
+    until = unit.now_ms + unit.terms.lease_ms
+    for found in unit.query(select(schema.processes)):
+        process = unit.known_process(found)
+        process.lease_ms = until
+        unit.change(process)
+    _set(unit, _AMNESTY, until)
+
+
+def _end_expired(unit: Unit, *, counted: bool) -> None:
+    columns = schema.processes.c
+    for found in unit.query(
+        select(schema.processes)
+        .where(columns.lease_ms < unit.now_ms)
+        .order_by(columns.lease_ms)
+        .limit(_SWEEP_ROWS)
+    ):
+        process = unit.known_process(found)
+        if process.lease_ms >= unit.now_ms:
+            continue
+        for invocation in held_by(unit, process.id):
+            work.lose(unit, invocation, counted=counted, max_attempts=unit.terms.max_attempts)
+        unit.execute(delete(schema.processes).where(columns.id == process.id))
+        unit.drop_process(process)
+
+
+def _end_overdue(unit: Unit) -> None:
+    columns = schema.invocations.c
+    for found in unit.query(
+        select(schema.invocations)
+        .where(columns.state == int(WorkState.RUNNING), columns.due_ms <= unit.now_ms)
+        .order_by(columns.due_ms)
+        .limit(_SWEEP_ROWS)
+    ):
+        invocation = unit.known_invocation(found)
+        if invocation.state != WorkState.RUNNING or invocation.due_ms > unit.now_ms:
+            continue
+        if not invocation.cancel:
+            work.cancel(unit, invocation, CancelReason.DEADLINE)
+            continue
+        stopped = invocation.cancel == CancelReason.STOPPED
+        invocation.cancel = int(CancelReason.SUPERSEDED)
+        work.end(
+            unit,
+            invocation,
+            unit.session_by_id(invocation.session),
+            InvocationStatus.STOPPED if stopped else InvocationStatus.FAILED,
+            reason="STOPPED" if stopped else "DEADLINE",
+        )
+
+
+def forget_requests(unit: Unit, after: tuple[int, bytes], rows: int) -> tuple[int, bytes] | None:
+    """Remove recorded requests that are past their retention, walking the table a page at a time.
+
+    Args:
+        unit: The group's unit.
+        after: Where the last page ended.
+        rows: How many to look at.
+
+    Returns:
+        Where this page ended, or None at the table's end.
+    """
+    columns, running = schema.requests.c, schema.invocations.c
+    scope, key = after
+    page = unit.query(
+        select(columns.scope, columns.key, columns.create_ms, columns.invocation)
+        .where((columns.scope > scope) | ((columns.scope == scope) & (columns.key > key)))
+        .order_by(columns.scope, columns.key)
+        .limit(rows)
+    )
+    oldest = unit.now_ms - unit.terms.request_retention_ms
+    stale = [row for row in page if row.create_ms < oldest]
+    busy = set()
+    if stale:
+        busy = {
+            row.id
+            for row in unit.query(
+                select(running.id).where(
+                    running.id.in_({row.invocation for row in stale}),
+                    running.state != int(WorkState.ENDED),
+                )
+            )
+        }
+    for row in stale:
+        # What an unfinished invocation asked for is still needed to match its next attempt.
+        if row.invocation not in busy:
+            unit.execute(
+                delete(schema.requests).where(columns.scope == row.scope, columns.key == row.key)
+            )
+    return (page[-1].scope, page[-1].key) if len(page) == rows else None
+
+
+def _setting(unit: Unit, key: str) -> int:
+    columns = schema.settings.c
+    rows = unit.query(select(columns.value).where(columns.key == key))
+    return int(rows[0][0]) if rows else 0
+
+
+def _set(unit: Unit, key: str, value: int) -> None:
+    columns = schema.settings.c
+    if unit.query(select(columns.key).where(columns.key == key)):
+        unit.execute(update(schema.settings).where(columns.key == key).values(value=str(value)))
+    else:
+        unit.execute(schema.settings.insert().values(key=key, value=str(value)))

@@ -1,0 +1,19 @@
+"""Alembic's environment: migrations run on the connection that the sidecar gives."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from capsule_sidecar.storage.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection, target_metadata=metadata, render_as_batch=True, transactional_ddl=True
+)
+connection.exec_driver_sql("BEGIN")
+try:
+    context.run_migrations()
+    connection.exec_driver_sql("COMMIT")
+except BaseException:
+    connection.exec_driver_sql("ROLLBACK")
+    raise

@@ -1,0 +1,456 @@
+"""What readers ask of the log: pages of it, and the timeline as it is now.
+
+Each function is given a connection inside a snapshot. Every query is an index look-up bounded by its
+page.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select
+
+from capsule_sidecar.model.errors import InvalidArgument, NotFound
+from capsule_sidecar.model.types import (
+    InvocationKind,
+    InvocationStatus,
+    ItemKind,
+    Session,
+    SessionState,
+    UserInfo,
+    WorkState,
+)
+from capsule_sidecar.storage import schema
+from capsule_sidecar.storage.streams import fold_chunks
+
+_sessions, _users, _apps = schema.sessions.c, schema.users.c, schema.apps.c
+_events, _items, _invocations = schema.events.c, schema.items.c, schema.invocations.c
+
+_SESSION_COLUMNS = (
+    _sessions.id,
+    _sessions.key,
+    _apps.name,
+    _users.key.label("user_key"),
+    _users.email,
+    _users.org,
+    _users.identity,
+    _sessions.channel,
+    _sessions.title,
+    _sessions.state,
+    _sessions.create_ms,
+    _sessions.activity,
+    _sessions.user,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSession:
+    """A session, and how other rows refer to it."""
+
+    number: int
+    user: int
+    identity: str
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of the timeline; `event` is the encoded Event that carries its present state."""
+
+    place: int
+    offset: int
+    kind: ItemKind
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An invocation that has not ended."""
+
+    invocation_id: str
+    kind: InvocationKind
+    status: InvocationStatus
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenText:
+    """An open stream with its text as its checkpoints have it."""
+
+    stream_id: str
+    session: int
+    session_id: str
+    user: int
+    app: int
+    channel: str
+    invocation_id: str
+    attempt: int
+    message_id: str
+    offset: int
+    place: int
+    revision: int
+    text: str
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """An encoded event with the order it is read in."""
+
+    position: int
+    offset: int
+    data: bytes
+
+
+def page_token(*parts: int) -> str:
+    """Return an opaque token for the place where a page ended."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def parse_page_token(token: str, length: int) -> tuple[int, ...] | None:
+    """Return the numbers of a token; None for an empty one.
+
+    Raises:
+        InvalidArgument: It is none of ours.
+    """
+    if not token:
+        return None
+    try:
+        parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except ValueError:
+        parts = None
+    if (
+        not isinstance(parts, list)
+        or len(parts) != length
+        or not all(type(part) is int and 0 <= part < 1 << 63 for part in parts)
+    ):
+        raise InvalidArgument("page_token", "is not a token of this list")
+    return tuple(parts)
+
+
+def head(connection: Connection, session: int) -> int:
+    """Return a session's newest offset."""
+    return (
+        connection.execute(
+            select(_events.offset)
+            .where(_events.session == session)
+            .order_by(_events.offset.desc())
+            .limit(1)
+        ).scalar()
+        or 0
+    )
+
+
+def last_position(connection: Connection) -> int:
+    """Return the newest position of the database: no app has a later one."""
+    return connection.execute(select(func.max(_events.position))).scalar() or 0
+
+
+def _found(connection: Connection, row: Any) -> FoundSession:
+    number = row.id
+    return FoundSession(
+        number,
+        row.user,
+        row.identity,
+        Session(
+            row.key, row.name, UserInfo(row.user_key, row.email, row.org), row.channel, row.title,
+            SessionState(row.state), row.create_ms, head(connection, number), row.activity,
+        ),
+    )  # fmt: skip
+
+
+def session_by_key(connection: Connection, app: int, key: str) -> FoundSession:
+    """Return an app's session.
+
+    Raises:
+        NotFound: There is none of this key in this app.
+    """
+    row = connection.execute(
+        select(*_SESSION_COLUMNS)
+        .join(schema.users, _users.id == _sessions.user)
+        .join(schema.apps, _apps.id == _sessions.app)
+        .where(_sessions.key == key, _sessions.app == app)
+    ).first()
+    if row is None:
+        raise NotFound(f"session {key!r} does not exist", session_id=key)
+    return _found(connection, row)
+
+
+def own_session(connection: Connection, app: int, key: str, identity: str) -> FoundSession:
+    """Return an app's session that belongs to an identity.
+
+    Raises:
+        NotFound: There is none of this key, or it is somebody else's.
+    """
+    found = session_by_key(connection, app, key)
+    if found.identity != identity:
+        raise NotFound(f"session {key!r} does not exist", session_id=key)
+    return found
+
+
+def user_number(connection: Connection, app: int, identity: str) -> int | None:
+    """Return the number of a user, if it was ever seen."""
+    return connection.execute(
+        select(_users.id).where(_users.app == app, _users.identity == identity)
+    ).scalar()
+
+
+def list_sessions(
+    connection: Connection, app: int, identity: str, query: str, size: int, token: str
+) -> tuple[list[Session], str]:
+    """Return a page of an identity's sessions, the most recently active first, and the next token."""
+    user = user_number(connection, app, identity)
+    if user is None:
+        return [], ""
+    statement = (
+        select(*_SESSION_COLUMNS)
+        .join(schema.users, _users.id == _sessions.user)
+        .join(schema.apps, _apps.id == _sessions.app)
+        .where(_sessions.user == user)
+        .order_by(_sessions.activity.desc(), _sessions.id.desc())
+        .limit(size + 1)
+    )
+    after = parse_page_token(token, 2)
+    if after is not None:
+        activity, number = after
+        statement = statement.where(
+            or_(
+                _sessions.activity < activity,
+                and_(_sessions.activity == activity, _sessions.id < number),
+            )
+        )
+    if query:
+        statement = statement.where(
+            func.lower(_sessions.title).contains(query.lower(), autoescape=True)
+        )
+    found = [_found(connection, row) for row in connection.execute(statement)]
+    more = len(found) > size
+    found = found[:size]
+    last = page_token(found[-1].session.activity, found[-1].number) if more else ""
+    return [entry.session for entry in found], last
+
+
+def timeline(
+    connection: Connection,
+    session: int,
+    size: int,
+    max_bytes: int,
+    before: tuple[int, ...] | None,
+    *,
+    messages_only: bool = False,
+    until_place: int | None = None,
+) -> tuple[list[Item], str]:
+    """Return a page of a session's items in order, the newest page first, and the next token.
+
+    Args:
+        connection: A reader's connection.
+        session: The session.
+        size: Items of a page.
+        max_bytes: Where a page stops; one item always fits.
+        before: (place, offset) of the oldest item of the page after this one.
+        messages_only: Only complete messages.
+        until_place: Only items whose place is before this.
+    """
+    statement = (
+        select(_items.place, _items.offset, _items.kind, _events.data)
+        .join(
+            schema.events,
+            and_(_events.session == _items.session, _events.offset == _items.event),
+        )
+        .where(_items.session == session)
+        .order_by(_items.place.desc(), _items.offset.desc())
+        .limit(size + 1)
+    )
+    if messages_only:
+        statement = statement.where(_items.kind == int(ItemKind.MESSAGE))
+    if until_place is not None:
+        statement = statement.where(_items.place < until_place)
+    if before is not None:
+        place, offset = before
+        statement = statement.where(
+            _items.place <= place, or_(_items.place < place, _items.offset < offset)
+        )
+    page: list[Item] = []
+    total = 0
+    more = False
+    for place, offset, kind, data in connection.execute(statement):
+        total += len(data)
+        if page and (len(page) >= size or total > max_bytes):
+            more = True
+            break
+        page.append(Item(place, offset, ItemKind(kind), data))
+    token = page_token(page[-1].place, page[-1].offset) if more else ""
+    return page[::-1], token
+
+
+def pending(connection: Connection, session: int, limit: int) -> list[Pending]:
+    """Return the invocations of a session that have not ended, in order of arrival."""
+    rows = connection.execute(
+        select(_invocations.key, _invocations.kind, _invocations.status, _invocations.place)
+        .where(_invocations.session == session, _invocations.state < int(WorkState.ENDED))
+        .order_by(_invocations.place.desc())
+        .limit(limit)
+    )
+    found = [
+        Pending(key, InvocationKind(kind), InvocationStatus(status), place)
+        for key, kind, status, place in rows
+    ]
+    return found[::-1]
+
+
+def events_after(
+    connection: Connection, session: int, offset: int, limit: int, max_bytes: int
+) -> list[LogEvent]:
+    """Return events of a session behind an offset: at least one where there is any."""
+    rows = connection.execute(
+        select(_events.position, _events.offset, _events.data)
+        .where(_events.session == session, _events.offset > offset)
+        .order_by(_events.offset)
+        .limit(limit)
+    )
+    return bounded([LogEvent(*row) for row in rows], max_bytes)
+
+
+def bounded(found: list[LogEvent], max_bytes: int) -> list[LogEvent]:
+    """Return as many as fit; the first always does."""
+    total = 0
+    for index, entry in enumerate(found):
+        total += len(entry.data)
+        if index and total > max_bytes:
+            return found[:index]
+    return found
+
+
+def lowest_offset(connection: Connection, session: int) -> int:
+    """Return the offset of the oldest event that is kept."""
+    return (
+        connection.execute(
+            select(_events.offset)
+            .where(_events.session == session)
+            .order_by(_events.offset)
+            .limit(1)
+        ).scalar()
+        or 1
+    )
+
+
+def channel_events_after(
+    connection: Connection, app: int, channel: str, position: int, until: int, limit: int
+) -> tuple[list[LogEvent], int]:
+    """Return events of a channel's sessions behind a position, and how far was looked.
+
+    Looks at `limit` positions of the log at the most, whoever they belong to.
+    """
+    last = min(until, position + limit)
+    rows = connection.execute(
+        select(_events.position, _events.offset, _events.data)
+        .join(schema.users, _users.id == _events.user)
+        .where(
+            _events.position > position,
+            _events.position <= last,
+            _events.app == app,
+            _users.identity.startswith(f"{channel}:", autoescape=True),
+        )
+        .order_by(_events.position)
+    )
+    return [LogEvent(p, o or 0, data) for p, o, data in rows], last
+
+
+def user_events_after(
+    connection: Connection, user: int, position: int, limit: int
+) -> list[LogEvent]:
+    """Return events of a user's sessions behind a position, in order.
+
+    The sessions are found by the user; in each, the first offset behind the position by halving.
+    """
+    numbers = connection.execute(select(_sessions.id).where(_sessions.user == user)).scalars()
+    found: list[LogEvent] = []
+    for number in numbers:
+        start = _offset_behind(connection, number, position)
+        if start:
+            found.extend(events_after(connection, number, start - 1, limit, 1 << 62))
+    deleted = connection.execute(
+        select(_events.position, _events.data)
+        .where(_events.user == user, _events.session.is_(None), _events.position > position)
+        .order_by(_events.position)
+        .limit(limit)
+    )
+    found.extend(LogEvent(p, 0, data) for p, data in deleted)
+    found.sort(key=lambda entry: entry.position)
+    return found[:limit]
+
+
+def _offset_behind(connection: Connection, session: int, position: int) -> int:
+    """Return the first offset of a session whose position is behind the given one; 0 for none."""
+
+    def position_of(offset: int) -> int:
+        row = connection.execute(
+            select(_events.position)
+            .where(_events.session == session, _events.offset >= offset)
+            .order_by(_events.offset)
+            .limit(1)
+        ).scalar()
+        return row or 0
+
+    high = head(connection, session)
+    if not high or position_of(high) <= position:
+        return 0
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        if position_of(middle) > position:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def session_data(connection: Connection, session: int) -> bytes:
+    """Return a session's data as one JSON object."""
+    columns = schema.session_data.c
+    rows = connection.execute(
+        select(columns.key, columns.value).where(columns.session == session).order_by(columns.key)
+    )
+    return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in rows) + b"}"
+
+
+def event_at(connection: Connection, session: int, offset: int) -> bytes:
+    """Return one event.
+
+    Raises:
+        NotFound: It is not there.
+    """
+    data = connection.execute(
+        select(_events.data).where(_events.session == session, _events.offset == offset)
+    ).scalar()
+    if data is None:
+        raise NotFound("the event is not there")
+    return bytes(data)
+
+
+def open_texts(connection: Connection) -> list[OpenText]:
+    """Return every open stream with its stored text: those of the invocations that run now."""
+    streams, chunks = schema.streams.c, schema.stream_chunks.c
+    rows = connection.execute(
+        select(
+            streams.key, streams.session, _sessions.key, _sessions.user, _sessions.app,
+            _sessions.channel, _invocations.key, streams.attempt, streams.message,
+            streams.offset, _invocations.place, streams.revision,
+        )
+        .join(schema.sessions, _sessions.id == streams.session)
+        .join(schema.invocations, _invocations.id == streams.invocation)
+    ).all()  # fmt: skip
+    found = []
+    for row in rows:
+        pieces = connection.execute(
+            select(chunks.place, chunks.text, chunks.number)
+            .where(chunks.stream == row[0])
+            .order_by(chunks.number)
+        ).all()
+        text = fold_chunks([(place, text) for place, text, _ in pieces])
+        columns: list[Any] = [*row, text, pieces[-1][2] + 1 if pieces else 0]
+        found.append(OpenText(*columns))
+    return found

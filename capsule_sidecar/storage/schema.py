@@ -1,0 +1,259 @@
+"""The tables. One definition for SQLite and PostgreSQL; Alembic's migrations make the same schema.
+
+Times are Unix epoch milliseconds. Rows refer to each other by integer ids; what leaves the sidecar
+is named by the unguessable `key`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# An integer primary key is the row id in SQLite only when its type is INTEGER.
+_RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("name", String(63), nullable=False, unique=True),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("app", BigInteger, nullable=False),
+    Column("identity", String(200), nullable=False),
+    Column("key", String(40), nullable=False, unique=True),
+    Column("email", String(320), nullable=False),
+    Column("org", String(200), nullable=False),
+    UniqueConstraint("app", "identity"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("key", String(40), nullable=False, unique=True),
+    Column("app", BigInteger, nullable=False),
+    Column("user", BigInteger, nullable=False),
+    Column("channel", String(32), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    # The position of the newest user message: what a list of sessions is sorted by.
+    Column("activity", BigInteger, nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    # Invocations of the lane that have not ended, and how many of them are user messages that wait.
+    Column("lane", Integer, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    # Bytes of the session's data, keys and values.
+    Column("data_bytes", Integer, nullable=False),
+    Index("ix_sessions_user_activity", "user", "activity"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    # App-wide order. Assigned when a group is written, under the app's lock, so it is commit order.
+    Column("position", _RowId, primary_key=True, autoincrement=False),
+    # NULL where the event lies in no session's log (session_deleted).
+    Column("session", BigInteger),
+    Column("offset", BigInteger),
+    Column("app", BigInteger, nullable=False),
+    Column("user", BigInteger, nullable=False),
+    # Who wrote it and what a later attempt would repeat it by; NULL where nothing can repeat it.
+    Column("invocation", BigInteger),
+    Column("method", SmallInteger),
+    Column("match", LargeBinary(16)),
+    Column("data", LargeBinary, nullable=False),
+    # Each index costs every append: these two are the log's order and a follower's way into it.
+    Index("ix_events_session_offset", "session", "offset", unique=True),
+    Index(
+        "ix_events_deleted",
+        "user",
+        "position",
+        sqlite_where=text("session IS NULL"),
+        postgresql_where=text("session IS NULL"),
+    ),
+)
+
+# The timeline as it is now: where each item sorts and which event carries its present state.
+items = Table(
+    "items",
+    metadata,
+    Column("session", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("event", BigInteger, nullable=False),
+    # A block's id; NULL for every other item.
+    Column("block", String(128)),
+    Index(
+        "ix_items_session_block",
+        "session",
+        "block",
+        unique=True,
+        sqlite_where=text("block IS NOT NULL"),
+        postgresql_where=text("block IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+session_data = Table(
+    "session_data",
+    metadata,
+    Column("session", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(256), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+invocations = Table(
+    "invocations",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("key", String(40), nullable=False, unique=True),
+    Column("app", BigInteger, nullable=False),
+    Column("session", BigInteger, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    # The action's name; empty for every other kind.
+    Column("name", String(128), nullable=False),
+    # The offset of the event that caused it: its order in the lane, and where its items sort.
+    Column("place", BigInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # Attempts that were lost and count towards the maximum.
+    Column("losses", Integer, nullable=False),
+    # The process that holds it, or held it last; 0: none did.
+    Column("process", BigInteger, nullable=False),
+    # Why it is being cancelled (CancelReason); 0: it is not.
+    Column("cancel", SmallInteger, nullable=False),
+    # When the running attempt's deadline, or the grace after a cancellation, ends.
+    Column("due_ms", BigInteger, nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("error_type", String(200), nullable=False),
+    Index("ix_invocations_session_place", "session", "place"),
+    Index("ix_invocations_app_id", "app", "id"),
+    Index(
+        "ix_invocations_ready",
+        "app",
+        "kind",
+        "name",
+        "id",
+        sqlite_where=text("state = 1"),
+        postgresql_where=text("state = 1"),
+    ),
+    Index(
+        "ix_invocations_held",
+        "process",
+        sqlite_where=text("state = 2"),
+        postgresql_where=text("state = 2"),
+    ),
+    Index(
+        "ix_invocations_due",
+        "due_ms",
+        sqlite_where=text("state = 2"),
+        postgresql_where=text("state = 2"),
+    ),
+)
+
+# Who holds leases. One row is renewed by each beat, however many leases there are.
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("key", String(36), nullable=False),
+    Column("app", BigInteger, nullable=False),
+    Column("beat_ms", BigInteger, nullable=False),
+    Column("lease_ms", BigInteger, nullable=False),
+    UniqueConstraint("app", "key"),
+    Index("ix_processes_lease_ms", "lease_ms"),
+)
+
+# Streams that are open, and the text of each as its checkpoints wrote it.
+streams = Table(
+    "streams",
+    metadata,
+    Column("key", String(36), primary_key=True),
+    Column("session", BigInteger, nullable=False),
+    Column("invocation", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("message", String(40), nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("write_key", String(256), nullable=False),
+    Index("ix_streams_invocation", "invocation"),
+    Index("ix_streams_session", "session"),
+)
+
+stream_chunks = Table(
+    "stream_chunks",
+    metadata,
+    Column("stream", String(36), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    # What comes before this place (code points) stays; what came after it is replaced.
+    Column("place", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Every request with an id: what it answered, and what a later attempt may repeat.
+requests = Table(
+    "requests",
+    metadata,
+    # Who asked and what: app or user, and method.
+    Column("scope", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary(16), primary_key=True),
+    # Of the content, without request id and attempt.
+    Column("digest", LargeBinary(16), nullable=False),
+    # What a later attempt repeats it by; NULL where nothing can repeat it.
+    Column("match", LargeBinary(16)),
+    # 0: of no invocation.
+    Column("invocation", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    # First attempts are the rule and need no index: what they committed is found in the log.
+    Index(
+        "ix_requests_repeated",
+        "invocation",
+        sqlite_where=text("attempt > 1"),
+        postgresql_where=text("attempt > 1"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+# Single values of the whole database, such as the time of the last sweep.
+settings = Table(
+    "settings",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)

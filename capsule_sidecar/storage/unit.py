@@ -1,0 +1,573 @@
+"""The unit of work: what one group of writing operations reads, changes and appends.
+
+Operations run on the writer thread, one after another, against one unit. They validate first and
+change afterwards: an operation that raises a DomainError has changed nothing. What they change
+is held here and written by `flush`, a statement a table for the whole group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.sql import Select
+
+from capsule_sidecar.model.errors import NotFound
+from capsule_sidecar.model.types import Terms
+from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage.database import Database
+from capsule_sidecar.storage.rows import (
+    InvocationRow,
+    ProcessRow,
+    SessionRow,
+    Statements,
+    StreamRow,
+    run,
+)
+from capsule_sidecar.storage.slots import Slots
+
+_Row = TypeVar("_Row", SessionRow, InvocationRow, ProcessRow, StreamRow)
+
+# What the writer remembers from one group to the next, at the most, of each kind of row.
+_REMEMBERED = 20_000
+
+
+@dataclass(slots=True)
+class Appended:
+    """An event as followers get it. The position and the bytes are there once it is written."""
+
+    session: SessionRow
+    offset: int
+    place: int
+    item: int
+    suffix: bytes
+    body: bytes
+    time: bytes
+    # The stream that ends with this event.
+    closes: str = ""
+    position: int = 0
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Work that was leased to a process of this sidecar and is to be delivered."""
+
+    invocation: InvocationRow
+    attempt: int
+    session: SessionRow
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the process holding an attempt is to know.
+
+    Attributes:
+        invocation_id: The invocation.
+        attempt: The attempt it is about.
+        process: Who holds it; 0 for nobody.
+        cancel: Why it is being cancelled; 0 where it ended in the ordinary way.
+        final: The attempt is over; otherwise it may still write until its grace is.
+    """
+
+    invocation_id: str
+    attempt: int
+    process: int
+    cancel: int
+    final: bool
+
+
+class Tables:
+    """The statements of every table that the unit writes, made once for a database."""
+
+    def __init__(self, database: Database) -> None:
+        mark = database.placeholder
+        self.users = Statements(schema.users, mark)
+        self.sessions = Statements(
+            schema.sessions, mark, mutable=("title", "state", "lane", "waiting", "data_bytes")
+        )
+        self.activity = Statements(schema.sessions, mark, mutable=("activity",))
+        self.events = Statements(schema.events, mark)
+        self.items = Statements(schema.items, mark, mutable=("kind", "event"), replace=True)
+        self.data = Statements(schema.session_data, mark, mutable=("value",), replace=True)
+        self.invocations = Statements(
+            schema.invocations,
+            mark,
+            mutable=(
+                "state", "status", "attempt", "losses", "process", "cancel", "due_ms", "end_ms",
+                "reason", "reference", "error_type",
+            ),
+        )  # fmt: skip
+        self.processes = Statements(schema.processes, mark, mutable=("beat_ms", "lease_ms"))
+        self.streams = Statements(schema.streams, mark, mutable=("revision",))
+        self.chunks = Statements(schema.stream_chunks, mark)
+        self.requests = Statements(schema.requests, mark)
+
+
+class Unit:
+    """A group's view of the database, and what it will write.
+
+    Args:
+        database: Which database it is.
+        connection: The writer's connection.
+        slots: The free places of this sidecar's processes.
+        terms: The durations and limits to keep.
+    """
+
+    def __init__(
+        self, database: Database, connection: Connection, slots: Slots, terms: Terms
+    ) -> None:
+        self.terms = terms
+        self.database = database
+        self.connection = connection
+        self.cursor = connection.connection.cursor()
+        self.slots = slots
+        self.tables = Tables(database)
+        # Check request ids before the work, not only by the table's key. See Journal.
+        self.strict = False
+        self.now_ms = 0
+        self.time = b""
+        self.forget()
+        self.begin(0)
+
+    # -- a group's life ------------------------------------------------------------------
+
+    def begin(self, now_ms: int) -> None:
+        """Start a group: nothing is pending, and the time is the database's."""
+        if now_ms != self.now_ms:
+            self.now_ms = now_ms
+            self.time = encoding.time_field(now_ms)
+        self.appended: list[Appended] = []
+        self.leased: list[Leased] = []
+        self.notices: list[Notice] = []
+        self.taken: list[int] = []
+        self._clear()
+
+    def forget(self) -> None:
+        """Forget what was read: the next operation reads it anew."""
+        self._sessions: dict[int, SessionRow] = {}
+        self._session_keys: dict[str, SessionRow] = {}
+        self._invocations: dict[int, InvocationRow] = {}
+        self._invocation_keys: dict[str, InvocationRow] = {}
+        self._processes: dict[int, ProcessRow] = {}
+        self._streams: dict[str, StreamRow] = {}
+        self._identities: dict[int, str] = {}
+
+    def trim(self) -> None:
+        """Keep the memory of what was read within its size."""
+        if (
+            max(
+                len(self._sessions),
+                len(self._invocations),
+                len(self._streams),
+                len(self._identities),
+            )
+            > _REMEMBERED
+        ):
+            self.forget()
+
+    def _clear(self) -> None:
+        self._written = 0
+        self._events: list[tuple[Appended, tuple[object, ...]]] = []
+        self.items: dict[tuple[int, int, int], tuple[object, ...]] = {}
+        self.requests: dict[tuple[int, bytes], tuple[object, ...]] = {}
+        self.chunks: list[tuple[object, ...]] = []
+        self.data: dict[tuple[int, str], tuple[object, ...]] = {}
+        self.new_users: list[tuple[object, ...]] = []
+        self._new: dict[int, _AnyRow] = {}
+        self._dirty: dict[int, _AnyRow] = {}
+        self._active: dict[int, SessionRow] = {}
+        self._closed_streams: list[tuple[str]] = []
+        self._dropped_items: list[tuple[int, int, int]] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is waiting to be written."""
+        return bool(
+            self._events or self._new or self._dirty or self.requests or self.items
+            or self.chunks or self.data or self.new_users or self._closed_streams
+            or self._dropped_items
+        )  # fmt: skip
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def session(self, key: str, app: int) -> SessionRow:
+        """Return an app's session.
+
+        Raises:
+            NotFound: There is none of this key in this app.
+        """
+        row = self._session_keys.get(key)
+        if row is None:
+            row = self._read_session(schema.sessions.c.key == key)
+        if row is None or row.app != app:
+            raise NotFound(f"session {key!r} does not exist", session_id=key)
+        return row
+
+    def session_by_id(self, number: int) -> SessionRow:
+        """Return the session that another row refers to."""
+        row = self._sessions.get(number)
+        if row is None:
+            row = self._read_session(schema.sessions.c.id == number)
+        if row is None:
+            raise NotFound("the session was deleted")
+        return row
+
+    def _read_session(self, where: Any) -> SessionRow | None:
+        found = self.connection.execute(select(schema.sessions).where(where)).first()
+        if found is None:
+            return None
+        row = SessionRow(*found)
+        known = self._sessions.get(row.id)
+        if known is not None:
+            return known
+        events = schema.events.c
+        row.head = (
+            self.connection.execute(
+                select(events.offset)
+                .where(events.session == row.id)
+                .order_by(events.offset.desc())
+                .limit(1)
+            ).scalar()
+            or 0
+        )
+        self._remember_session(row)
+        return row
+
+    def _remember_session(self, row: SessionRow) -> None:
+        row.prefix = encoding.session_prefix(row.key)
+        self._sessions[row.id] = row
+        self._session_keys[row.key] = row
+
+    def invocation(self, key: str, app: int) -> InvocationRow:
+        """Return an app's invocation.
+
+        Raises:
+            NotFound: There is none of this key in this app.
+        """
+        row = self._invocation_keys.get(key)
+        if row is None:
+            found = self.query(select(schema.invocations).where(schema.invocations.c.key == key))
+            row = self.known_invocation(found[0]) if found else None
+        if row is None or row.app != app:
+            raise NotFound(f"invocation {key!r} does not exist", invocation_id=key)
+        return row
+
+    def known_invocation(self, columns: Any) -> InvocationRow:
+        """Return the row in memory for columns just read."""
+        row = self._invocations.get(columns[0])
+        if row is None:
+            row = InvocationRow(*columns)
+            self._remember_invocation(row)
+        return row
+
+    def _remember_invocation(self, row: InvocationRow) -> None:
+        row.suffix = encoding.invocation_suffix(row.key)
+        self._invocations[row.id] = row
+        self._invocation_keys[row.key] = row
+
+    def process(self, number: int) -> ProcessRow | None:
+        """Return a process that holds or held leases."""
+        row = self._processes.get(number)
+        if row is None:
+            found = self.query(select(schema.processes).where(schema.processes.c.id == number))
+            row = self.known_process(found[0]) if found else None
+        return row
+
+    def known_process(self, columns: Any) -> ProcessRow:
+        """Return the row in memory for columns just read."""
+        row = self._processes.get(columns[0])
+        if row is None:
+            row = ProcessRow(*columns)
+            self._processes[row.id] = row
+        return row
+
+    def stream(self, key: str) -> StreamRow | None:
+        """Return an open stream."""
+        row = self._streams.get(key)
+        if row is None:
+            found = self.query(select(schema.streams).where(schema.streams.c.key == key))
+            row = self.known_stream(found[0]) if found else None
+        return row
+
+    def known_stream(self, columns: Any) -> StreamRow:
+        """Return the row in memory for columns just read."""
+        row = self._streams.get(columns[0])
+        if row is None:
+            row = StreamRow(*columns)
+            self._streams[row.key] = row
+        return row
+
+    def streams_of(self, invocation: InvocationRow) -> list[StreamRow]:
+        """Return the open streams of an invocation."""
+        if invocation.streams is None:
+            columns = schema.streams.c
+            invocation.streams = {
+                row.key: row
+                for row in map(
+                    self.known_stream,
+                    self.query(select(schema.streams).where(columns.invocation == invocation.id)),
+                )
+            }
+        return list(invocation.streams.values())
+
+    def user_columns(self, number: int) -> tuple[str, str, str]:
+        """Return a user's public id, e-mail address and organisation."""
+        for row in self.new_users:
+            if row[0] == number:
+                return str(row[3]), str(row[4]), str(row[5])
+        columns = schema.users.c
+        found = self.query(
+            select(columns.key, columns.email, columns.org).where(columns.id == number)
+        )
+        return tuple(found[0])
+
+    def identity_of(self, number: int) -> str:
+        """Return the channel identity of a user."""
+        identity = self._identities.get(number)
+        if identity is None:
+            columns = schema.users.c
+            identity = self.query(select(columns.identity).where(columns.id == number))[0][0]
+            assert isinstance(identity, str)
+            self._identities[number] = identity
+        return identity
+
+    def query(self, statement: Select[Any]) -> list[Any]:
+        """Read rows, after writing what is pending, so that the group sees its own changes."""
+        self.flush_if_pending()
+        return list(self.connection.execute(statement))
+
+    def execute(self, statement: Any) -> None:
+        """Execute a statement that changes many rows, after writing what is pending."""
+        self.flush_if_pending()
+        self.connection.execute(statement)
+        self._written += 1
+
+    def number(self, table: str, column: str = "id") -> int:
+        """Reserve a row's number."""
+        return self.database.numbers(self.cursor, table, column, 1)
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def add(self, row: _Row) -> _Row:
+        """Add a new row."""
+        self._new[id(row)] = row
+        match row:
+            case SessionRow():
+                self._remember_session(row)
+            case InvocationRow():
+                row.streams = {}
+                self._remember_invocation(row)
+            case ProcessRow():
+                self._processes[row.id] = row
+            case StreamRow():
+                self._streams[row.key] = row
+                invocation = self._invocations.get(row.invocation)
+                if invocation is not None and invocation.streams is not None:
+                    invocation.streams[row.key] = row
+        return row
+
+    def change(self, row: _AnyRow) -> None:
+        """Note that the row was changed."""
+        if id(row) not in self._new:
+            self._dirty[id(row)] = row
+
+    def touch(self, session: SessionRow) -> None:
+        """Note that the session's newest user message is this group's: it moves up in the list."""
+        self._active[session.id] = session
+
+    def close_stream(self, row: StreamRow) -> None:
+        """Remove a stream that is complete or withdrawn, and its checkpoints."""
+        self._streams.pop(row.key, None)
+        self._dirty.pop(id(row), None)
+        invocation = self._invocations.get(row.invocation)
+        if invocation is not None and invocation.streams is not None:
+            invocation.streams.pop(row.key, None)
+        if self._new.pop(id(row), None) is None:
+            self._closed_streams.append((row.key,))
+        else:
+            self.chunks = [chunk for chunk in self.chunks if chunk[0] != row.key]
+
+    def drop_session(self, row: SessionRow) -> None:
+        """Forget a session whose rows were removed, and everything of it."""
+        self._sessions.pop(row.id, None)
+        self._session_keys.pop(row.key, None)
+        for invocation in [i for i in self._invocations.values() if i.session == row.id]:
+            del self._invocations[invocation.id]
+            del self._invocation_keys[invocation.key]
+        for stream in [s for s in self._streams.values() if s.session == row.id]:
+            del self._streams[stream.key]
+
+    def drop_process(self, row: ProcessRow) -> None:
+        """Forget a process whose row was removed."""
+        self._processes.pop(row.id, None)
+        self._dirty.pop(id(row), None)
+
+    def append(
+        self,
+        session: SessionRow,
+        body: bytes,
+        *,
+        place: int = 0,
+        item: int = 0,
+        invocation: InvocationRow | None = None,
+        repeat: tuple[int, bytes] | None = None,
+        own_place: bool = False,
+        closes: str = "",
+    ) -> int:
+        """Append an event to a session's log.
+
+        Args:
+            session: The session.
+            body: The encoded kind.
+            place: Where its item sorts; 0 for none.
+            item: The offset of the item's first event; 0 with a place means its own.
+            invocation: What it belongs to.
+            repeat: Method and digest by which a later attempt repeats it.
+            own_place: The event causes an invocation: its place is its own offset.
+            closes: The stream that ends with it.
+
+        Returns:
+            Its offset.
+        """
+        session.head = offset = session.head + 1
+        if own_place:
+            place = offset
+        if place and not item:
+            item = offset
+        suffix = invocation.suffix if invocation is not None else b""
+        entry = Appended(session, offset, place, item, suffix, body, self.time, closes)
+        self.appended.append(entry)
+        self._events.append(
+            (
+                entry,
+                (
+                    invocation.id if invocation is not None else None,
+                    repeat[0] if repeat else None,
+                    repeat[1] if repeat else None,
+                ),
+            )
+        )
+        return offset
+
+    def append_deletion(self, session: SessionRow, body: bytes) -> None:
+        """Append the event that tells of a session's removal; it lies in no session's log."""
+        entry = Appended(session, 0, 0, 0, b"", body, self.time)
+        self.appended.append(entry)
+        self._events.append((entry, (None, None, None)))
+
+    def put_item(
+        self,
+        session: SessionRow,
+        place: int,
+        offset: int,
+        kind: int,
+        event: int,
+        block: str | None = None,
+    ) -> None:
+        """Make an item of the timeline, or let it show another event."""
+        self.items[session.id, place, offset] = (session.id, place, offset, kind, event, block)
+
+    def drop_item(self, session: SessionRow, place: int, offset: int) -> None:
+        """Remove an item from the timeline."""
+        self.items.pop((session.id, place, offset), None)
+        self._dropped_items.append((session.id, place, offset))
+
+    # -- writing --------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write everything pending, inside the group's transaction."""
+        cursor, tables = self.cursor, self.tables
+        run(cursor, tables.users.insert, self.new_users)
+        self._flush_events()
+        self._flush_rows()
+        run(cursor, tables.items.delete, self._dropped_items)
+        run(cursor, tables.items.insert, list(self.items.values()))
+        run(cursor, tables.data.insert, list(self.data.values()))
+        run(cursor, tables.requests.insert, list(self.requests.values()))
+        run(cursor, tables.chunks.insert, self.chunks)
+        if self._closed_streams:
+            mark = self.database.placeholder
+            run(cursor, tables.streams.delete, self._closed_streams)
+            run(cursor, f"DELETE FROM stream_chunks WHERE stream = {mark}", self._closed_streams)  # noqa: S608 - our own placeholder
+        written = self._written + 1
+        self._clear()
+        self._written = written
+
+    def flush_if_pending(self) -> None:
+        """Write what is pending, if anything is."""
+        if self.pending:
+            self.flush()
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the transaction holds anything to commit."""
+        return self._written > 0
+
+    def _flush_events(self) -> None:
+        if not self._events:
+            return
+        position = self.database.numbers(self.cursor, "events", "position", len(self._events))
+        rows = []
+        for entry, (invocation, method, match) in self._events:
+            session = entry.session
+            entry.position = position
+            entry.data = encoding.event(
+                session.prefix, entry.offset, position, entry.time,
+                entry.place, entry.item, entry.suffix, entry.body,
+            )  # fmt: skip
+            inside = entry.offset > 0
+            rows.append(
+                (
+                    position, session.id if inside else None, entry.offset if inside else None,
+                    session.app, session.user, invocation, method, match, entry.data,
+                )
+            )  # fmt: skip
+            if session.id in self._active:
+                session.activity = position
+            position += 1
+        run(self.cursor, self.tables.events.insert, rows)
+
+    def _flush_rows(self) -> None:
+        tables = self.tables
+        for kind, statements in (
+            (SessionRow, tables.sessions),
+            (InvocationRow, tables.invocations),
+            (ProcessRow, tables.processes),
+            (StreamRow, tables.streams),
+        ):
+            new = [row for row in self._new.values() if type(row) is kind]
+            if new:
+                run(self.cursor, statements.insert, [row.values() for row in new])
+            dirty = [row for row in self._dirty.values() if type(row) is kind]
+            if dirty:
+                run(self.cursor, statements.update, [_changes(row) for row in dirty])
+        active = [(s.activity, s.id) for s in self._active.values() if id(s) not in self._new]
+        run(self.cursor, tables.activity.update, active)
+
+
+_AnyRow = SessionRow | InvocationRow | ProcessRow | StreamRow
+
+
+def _changes(row: _AnyRow) -> tuple[object, ...]:
+    """Return the mutable columns in the order of `Tables`, then the primary key."""
+    match row:
+        case SessionRow():
+            return (row.title, row.state, row.lane, row.waiting, row.data_bytes, row.id)
+        case InvocationRow():
+            return (
+                row.state, row.status, row.attempt, row.losses, row.process, row.cancel,
+                row.due_ms, row.end_ms, row.reason, row.reference, row.error_type, row.id,
+            )  # fmt: skip
+        case ProcessRow():
+            return (row.beat_ms, row.lease_ms, row.id)
+        case StreamRow():
+            return (row.revision, row.key)
+
+
+def first(rows: Iterable[Any]) -> Any | None:
+    """Return the first row, if there is one."""
+    return next(iter(rows), None)

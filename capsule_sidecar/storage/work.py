@@ -1,0 +1,391 @@
+"""The work queue: invocations from the event that causes them to their one terminal event.
+
+Everything here runs on the writer thread, inside a unit of work. Enter, message, action and exit
+invocations of one session share a lane: at most one of them is ready or leased at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, select
+
+from capsule_sidecar.model.errors import InvocationEnded, LimitExceeded, Superseded
+from capsule_sidecar.model.ids import new_id
+from capsule_sidecar.model.types import (
+    CancelReason,
+    InvocationKind,
+    InvocationStatus,
+    ItemKind,
+    Lease,
+    Outcome,
+    OutcomeStatus,
+    SessionState,
+    WorkState,
+)
+from capsule_sidecar.storage import encoding, schema, values
+from capsule_sidecar.storage.rows import InvocationRow, SessionRow
+from capsule_sidecar.storage.streams import complete_open_streams
+from capsule_sidecar.storage.unit import Leased, Notice, Unit
+
+
+def fence(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
+    """Return what a lease holds; nothing may be written for it otherwise.
+
+    Raises:
+        NotFound: There is no such invocation in this app.
+        InvocationEnded: It has ended.
+        Superseded: It was delivered again, or its lease has ended.
+    """
+    invocation = unit.invocation(lease.invocation_id, app)
+    if invocation.state == WorkState.ENDED:
+        raise InvocationEnded(
+            f"invocation {lease.invocation_id!r} has ended", invocation_id=lease.invocation_id
+        )
+    if invocation.state != WorkState.RUNNING or invocation.attempt != lease.attempt:
+        raise Superseded(
+            f"attempt {lease.attempt} of invocation {lease.invocation_id!r} was superseded",
+            invocation_id=lease.invocation_id,
+            attempt=lease.attempt,
+            current_attempt=invocation.attempt,
+        )
+    return invocation, unit.session_by_id(invocation.session)
+
+
+def enqueue(
+    unit: Unit,
+    session: SessionRow,
+    kind: InvocationKind,
+    body: bytes,
+    *,
+    name: str = "",
+    maximum_waiting: int = 0,
+    item: ItemKind | None = None,
+) -> tuple[InvocationRow, int]:
+    """Append the event that causes an invocation, and queue it in the session's lane.
+
+    Args:
+        unit: The group's unit.
+        session: The session.
+        kind: What it is for.
+        body: The event's encoded kind.
+        name: The action's name.
+        maximum_waiting: How many user messages may wait; 0 where it is none.
+        item: What the event is in the timeline, if anything.
+
+    Returns:
+        The invocation and the event's offset, which is its place.
+
+    Raises:
+        LimitExceeded: Too many user messages are waiting.
+    """
+    if kind == InvocationKind.MESSAGE and session.waiting >= maximum_waiting:
+        raise LimitExceeded(
+            "waiting_messages",
+            maximum_waiting,
+            f"{session.waiting} messages are waiting in this session; let it answer first",
+        )
+    invocation = InvocationRow(
+        id=unit.number("invocations"), key=new_id("inv"), app=session.app, session=session.id,
+        kind=kind, name=name, place=0, state=WorkState.WAITING, status=InvocationStatus.QUEUED,
+        attempt=0, losses=0, process=0, cancel=0, due_ms=0, create_ms=unit.now_ms, end_ms=0,
+        reason="", reference="", error_type="",
+    )  # fmt: skip
+    unit.add(invocation)
+    invocation.place = unit.append(session, body, invocation=invocation, own_place=True)
+    if item is not None:
+        unit.put_item(session, invocation.place, invocation.place, item, invocation.place)
+    session.lane += 1
+    if kind == InvocationKind.MESSAGE:
+        session.waiting += 1
+    unit.change(session)
+    if session.lane == 1:
+        _make_ready(unit, invocation, session)
+    return invocation, invocation.place
+
+
+def _make_ready(unit: Unit, invocation: InvocationRow, session: SessionRow) -> None:
+    """Let the head of a lane be taken: by a process of this sidecar at once, if one has a place."""
+    if _undeclared(unit, invocation):
+        end(unit, invocation, session, InvocationStatus.UNHANDLED, reason="NO_HANDLER")
+        return
+    _offer(unit, invocation, session)
+
+
+def _offer(unit: Unit, invocation: InvocationRow, session: SessionRow) -> None:
+    invocation.state, invocation.status = WorkState.READY, InvocationStatus.QUEUED
+    unit.change(invocation)
+    kind = InvocationKind(invocation.kind)
+    process = unit.slots.take(invocation.app, kind, invocation.name)
+    if process:
+        unit.taken.append(process)
+        _lease(unit, invocation, session, process)
+
+
+def _undeclared(unit: Unit, invocation: InvocationRow) -> bool:
+    """Whether the app is attached and nobody declares this; messages wait for somebody who does."""
+    kind = InvocationKind(invocation.kind)
+    return (
+        kind != InvocationKind.MESSAGE
+        and unit.slots.declared(invocation.app, kind, invocation.name) is False
+    )
+
+
+def _lease(unit: Unit, invocation: InvocationRow, session: SessionRow, process: int) -> None:
+    if invocation.queued_message:
+        session.waiting -= 1
+        unit.change(session)
+    invocation.attempt += 1
+    invocation.state = WorkState.RUNNING
+    invocation.status = InvocationStatus.RUNNING
+    invocation.process = process
+    invocation.cancel = 0
+    invocation.due_ms = unit.now_ms + unit.terms.turn_deadline_ms
+    invocation.repeats = None
+    invocation.withdrawn = False
+    unit.change(invocation)
+    unit.leased.append(Leased(invocation, invocation.attempt, session, process))
+
+
+def lease_ready(unit: Unit, app: int, process: int) -> None:
+    """Lease to a process as much ready work as it has places for, the oldest first."""
+    declarations, places = unit.slots.claim(process)
+    if not places:
+        return
+    unit.taken.extend([process] * places)
+    columns = schema.invocations.c
+    used = 0
+    for kind, name in declarations.selectors():
+        if used >= places:
+            break
+        for found in unit.query(
+            select(schema.invocations)
+            .where(
+                columns.app == app,
+                columns.kind == int(kind),
+                columns.name == name,
+                columns.state == int(WorkState.READY),
+            )
+            .order_by(columns.id)
+            .limit(places - used)
+        ):
+            invocation = unit.known_invocation(found)
+            if invocation.state == WorkState.READY:
+                _lease(unit, invocation, unit.session_by_id(invocation.session), process)
+                used += 1
+    if used < places:
+        unit.slots.give(process, places - used)
+        del unit.taken[len(unit.taken) - (places - used) :]
+        unit.slots.settle(process)
+
+
+def release(unit: Unit, process: int, app: int) -> None:
+    """Give a process's place back, and fill it when work may be waiting."""
+    unit.slots.give(process)
+    if unit.slots.backlog(process):
+        lease_ready(unit, app, process)
+
+
+def finish(unit: Unit, app: int, outcome: Outcome, texts: Mapping[str, str]) -> InvocationStatus:
+    """Apply a handler's outcome.
+
+    Args:
+        unit: The group's unit.
+        app: The app.
+        outcome: How the handler ended.
+        texts: The text of the invocation's open streams as the sidecar has it in memory.
+
+    Returns:
+        The invocation's status now. A repeated or superseded outcome applies nothing.
+
+    Raises:
+        NotFound: There is no such invocation in this app.
+    """
+    try:
+        invocation, session = fence(unit, app, outcome.lease)
+    except (InvocationEnded, Superseded):
+        return InvocationStatus(unit.invocation(outcome.lease.invocation_id, app).status)
+    process = invocation.process
+    if outcome.status == OutcomeStatus.RELEASED and not invocation.cancel:
+        unit.notices.append(Notice(invocation.key, invocation.attempt, process, 0, final=True))
+        unit.slots.give(process)
+        _offer(unit, invocation, session)
+        return InvocationStatus(invocation.status)
+    patched = values.apply_patch(unit, session, outcome.data)
+    status, reason = _verdict(invocation, outcome.status, patched=patched)
+    end(
+        unit, invocation, session, status, reason=reason, reference=outcome.reference_id,
+        error_type=outcome.error_type, texts=texts,
+    )  # fmt: skip
+    return status
+
+
+def _verdict(
+    invocation: InvocationRow, outcome: OutcomeStatus, *, patched: bool
+) -> tuple[InvocationStatus, str]:
+    """Return how an attempt ends the invocation. Once a Stop is committed nothing else can."""
+    if invocation.cancel == CancelReason.STOPPED:
+        return InvocationStatus.STOPPED, "STOPPED"
+    if invocation.cancel == CancelReason.DEADLINE:
+        return InvocationStatus.FAILED, "DEADLINE"
+    if not patched:
+        return InvocationStatus.FAILED, "INVALID_DATA"
+    if outcome == OutcomeStatus.COMPLETED:
+        return InvocationStatus.COMPLETED, ""
+    return InvocationStatus.FAILED, "HANDLER_ERROR"
+
+
+def end(
+    unit: Unit,
+    invocation: InvocationRow,
+    session: SessionRow,
+    status: InvocationStatus,
+    *,
+    reason: str = "",
+    reference: str = "",
+    error_type: str = "",
+    texts: Mapping[str, str] | None = None,
+    promote: bool = True,
+) -> None:
+    """End an invocation: its open streams, its terminal event, its lane, its process's place."""
+    at_head = invocation.state in (WorkState.READY, WorkState.RUNNING)
+    held = invocation.process if invocation.state == WorkState.RUNNING else 0
+    if invocation.queued_message:
+        session.waiting -= 1
+    complete_open_streams(unit, session, invocation, texts or {})
+    if status == InvocationStatus.FAILED and not reference:
+        reference = new_id("ref")
+    kind = InvocationKind(invocation.kind)
+    invocation.state, invocation.status = WorkState.ENDED, status
+    invocation.reason, invocation.reference = reason, reference
+    invocation.error_type = error_type
+    invocation.end_ms = unit.now_ms
+    unit.change(invocation)
+    shown = status in (InvocationStatus.FAILED, InvocationStatus.STOPPED)
+    offset = unit.append(
+        session,
+        encoding.invocation_ended(kind, status, reason, reference, invocation.attempt),
+        place=invocation.place if shown else 0,
+        invocation=invocation,
+    )
+    if shown:
+        unit.put_item(session, invocation.place, offset, ItemKind.ENDED, offset)
+    if kind == InvocationKind.EXIT:
+        session.state = SessionState.CLOSED
+        unit.append(session, encoding.SESSION_CLOSED)
+    session.lane -= 1
+    unit.change(session)
+    cancelled = invocation.cancel if held else 0
+    unit.notices.append(Notice(invocation.key, invocation.attempt, held, cancelled, final=True))
+    if session.lane and at_head and promote:
+        _promote(unit, session)
+    if held:
+        release(unit, held, invocation.app)
+
+
+def _promote(unit: Unit, session: SessionRow) -> None:
+    """Let the next of a lane be taken, passing over what nobody handles."""
+    columns = schema.invocations.c
+    while session.lane:
+        found = unit.query(
+            select(schema.invocations)
+            .where(columns.session == session.id, columns.state == int(WorkState.WAITING))
+            .order_by(columns.place)
+            .limit(1)
+        )
+        if not found:
+            return
+        invocation = unit.known_invocation(found[0])
+        if not _undeclared(unit, invocation):
+            _offer(unit, invocation, session)
+            return
+        end(
+            unit, invocation, session, InvocationStatus.UNHANDLED, reason="NO_HANDLER",
+            promote=False,
+        )  # fmt: skip
+
+
+def lose(unit: Unit, invocation: InvocationRow, *, counted: bool, max_attempts: int) -> None:
+    """End a lease that its process did not keep: deliver again, or fail when that is used up."""
+    session = unit.session_by_id(invocation.session)
+    process, attempt = invocation.process, invocation.attempt
+    if invocation.cancel:
+        status, reason = _verdict(invocation, OutcomeStatus.CANCELLED, patched=True)
+        end(unit, invocation, session, status, reason=reason)
+        return
+    if counted:
+        invocation.losses += 1
+    if invocation.losses >= max_attempts:
+        end(unit, invocation, session, InvocationStatus.FAILED, reason="ATTEMPTS_EXHAUSTED")
+        return
+    unit.notices.append(
+        Notice(invocation.key, attempt, process, int(CancelReason.SUPERSEDED), final=True)
+    )
+    unit.slots.give(process)
+    _offer(unit, invocation, session)
+
+
+def settle_undeclared(unit: Unit, app: int) -> None:
+    """End the ready enter, exit and action invocations that no process of the app declares."""
+    columns = schema.invocations.c
+    for kind in (InvocationKind.ENTER, InvocationKind.EXIT, InvocationKind.ACTION):
+        for found in unit.query(
+            select(schema.invocations).where(
+                columns.app == app,
+                columns.kind == int(kind),
+                columns.state == int(WorkState.READY),
+            )
+        ):
+            invocation = unit.known_invocation(found)
+            if invocation.state == WorkState.READY and _undeclared(unit, invocation):
+                session = unit.session_by_id(invocation.session)
+                end(unit, invocation, session, InvocationStatus.UNHANDLED, reason="NO_HANDLER")
+
+
+def request_stop(unit: Unit, invocation: InvocationRow, session: SessionRow) -> InvocationStatus:
+    """Stop an invocation that a person no longer wants.
+
+    Returns:
+        RUNNING where its handler is to be told, else how it ended.
+    """
+    if invocation.state == WorkState.ENDED:
+        return InvocationStatus(invocation.status)
+    if invocation.cancel == CancelReason.STOPPED:
+        return InvocationStatus.RUNNING
+    unit.append(session, encoding.STOP_REQUESTED, invocation=invocation)
+    if invocation.state != WorkState.RUNNING:
+        end(unit, invocation, session, InvocationStatus.STOPPED, reason="STOPPED")
+        return InvocationStatus.STOPPED
+    cancel(unit, invocation, CancelReason.STOPPED)
+    return InvocationStatus.RUNNING
+
+
+def cancel(unit: Unit, invocation: InvocationRow, reason: CancelReason) -> None:
+    """Tell the process that holds an invocation to end it, and begin its time of grace."""
+    invocation.cancel = reason
+    invocation.due_ms = unit.now_ms + unit.terms.stop_grace_ms
+    unit.change(invocation)
+    unit.notices.append(
+        Notice(invocation.key, invocation.attempt, invocation.process, int(reason), final=False)
+    )
+
+
+def drop_work(unit: Unit, session: SessionRow) -> None:
+    """Take all work of a session that is deleted from whoever holds it."""
+    columns = schema.invocations.c
+    for found in unit.query(
+        select(schema.invocations).where(
+            columns.session == session.id, columns.state == int(WorkState.RUNNING)
+        )
+    ):
+        invocation = unit.known_invocation(found)
+        if invocation.state == WorkState.RUNNING:
+            unit.notices.append(
+                Notice(
+                    invocation.key, invocation.attempt, invocation.process,
+                    int(CancelReason.SESSION_DELETED), final=True,
+                )
+            )  # fmt: skip
+            invocation.state = WorkState.ENDED
+            release(unit, invocation.process, invocation.app)
+    unit.execute(delete(schema.invocations).where(columns.session == session.id))
