@@ -112,16 +112,21 @@ class Attachment:
     async def _leave(self) -> None:
         task = self._line_task
         assert task is not None
-        self._turns.drain()
-        if self._line.connected:
-            await self._turns.until(lambda: self._turns.delivered or task.done(), _LEAVE_TIMEOUT)
-        if not self._turns.delivered:
+        turns, line = self._turns, self._line
+        line.drain()
+        turns.drain()
+        if line.connected:
+            # Work that was on its way when we asked for no more is given back, not left to expire.
+            await turns.until(
+                lambda: (line.drained and turns.delivered) or task.done(), _LEAVE_TIMEOUT
+            )
+        if not turns.delivered:
             _log.warning("detaching with outcomes that are not acknowledged; turns run again")
-        await self._line.close()
+        await line.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self._outbox.close()
-        self._turns.close()
+        turns.close()
         await self._watchdog.__aexit__()
 
     async def _until(self, *events: asyncio.Event) -> None:

@@ -95,6 +95,8 @@ class Line:
         self._closing = False
         self._draining = False
         self._drain_due = False
+        self._drain_beat = 0  # the beat that was sent behind the drain
+        self._drained = False
         self._beat_due = False
         self._beat_number = 0
         self._beat_timer: asyncio.TimerHandle | None = None
@@ -129,10 +131,16 @@ class Line:
             if not wake.done():
                 wake.set_result(None)
 
+    @property
+    def drained(self) -> bool:
+        """Whether the sidecar has taken the drain, and everything it sent before that has come."""
+        return self._drained
+
     def drain(self) -> None:
         """Asks for no new work, now and on every later line."""
-        self._draining = self._drain_due = True
-        self.kick()
+        if not self._draining:
+            self._draining = self._drain_due = True
+            self.kick()
 
     async def run(self) -> None:
         """Keeps the line open until `close`.
@@ -267,14 +275,16 @@ class Line:
     def _control(self) -> list[bytes]:
         """What passes before everything that waits."""
         frames = []
+        if self._drain_due:
+            self._drain_due = False
+            frames.append(_frames.encode(HandlerFrame(drain=Drain())))
+            self._drain_beat = self._beat_number + 1
+            self._beat_due = True
         if self._beat_due:
             self._beat_due = False
             self._beat_number += 1
             self._beats[self._beat_number] = self._leases.now()
             frames.append(_frames.encode(HandlerFrame(beat=Beat(number=self._beat_number))))
-        if self._drain_due:
-            self._drain_due = False
-            frames.append(_frames.encode(HandlerFrame(drain=Drain())))
         return frames
 
     def _begin_beats(self) -> None:
@@ -282,6 +292,7 @@ class Line:
         self._beat_number = 0
         self._beat_due = True
         self._drain_due = False
+        self._drain_beat = 0
 
     def _beat(self) -> None:
         if len(self._beats) >= _LOST_BEATS:
@@ -297,6 +308,8 @@ class Line:
     def _beat_answered(self, ack: BeatAck) -> None:
         sent = self._beats.pop(ack.number, None)
         if sent is not None:
+            if 0 < self._drain_beat <= ack.number:
+                self._drained = True
             self._receiver.beat_answered(sent)
 
     async def _close_channel(self) -> None:

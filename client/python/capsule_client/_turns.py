@@ -142,6 +142,7 @@ class Turns:
         else:
             self._leases.begin(sent)
         self._start_held()
+        self._changed.set()
 
     def invoked(self, invocation: pb.Invocation) -> None:
         """Starts work, unless it is known already."""

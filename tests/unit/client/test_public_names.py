@@ -1,0 +1,55 @@
+"""What `capsule_client` offers, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import capsule_client
+
+NAMES = {
+    "Action", "App", "Attachment", "Block", "CapsuleError", "Conflict", "InvalidArgument",
+    "LimitExceeded", "Message", "NoReplyTarget", "NoSession", "NotFound", "PermissionDenied",
+    "ReplyStream", "Session", "SessionChannel", "SessionData", "Stopped", "Superseded",
+    "Unavailable", "UserInfo", "current_session",
+}  # fmt: skip
+
+SESSION = {
+    "attempt", "channel", "chat_messages", "data", "history", "id", "notify", "reply",
+    "set_title", "show", "stream", "stream_reply", "stream_reply_from", "user",
+}  # fmt: skip
+
+APP = {
+    "action", "attached", "boot", "enter", "exit", "message", "name", "run", "serve",
+    "serve_process", "shutdown",
+}  # fmt: skip
+
+
+def _public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+def test_the_package_offers_these_names_and_no_others() -> None:
+    assert set(capsule_client.__all__) == NAMES
+    assert all(hasattr(capsule_client, name) for name in NAMES)
+
+
+def test_session_and_app_offer_these_names_and_no_others() -> None:
+    assert _public(capsule_client.Session) == SESSION
+    assert _public(capsule_client.App) == APP
+
+
+def test_importing_the_package_loads_neither_grpc_nor_protobuf() -> None:
+    code = "import sys, capsule_client; print([m for m in ('grpc', 'google') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_every_error_is_a_capsule_error() -> None:
+    errors = [
+        thing
+        for name in NAMES
+        if isinstance(thing := getattr(capsule_client, name), type) and issubclass(thing, Exception)
+    ]
+    assert len(errors) == 11
+    assert all(issubclass(error, capsule_client.CapsuleError) for error in errors)
