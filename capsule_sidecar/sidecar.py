@@ -106,7 +106,7 @@ class Sidecar:
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
         while self._dispatcher.busy and time.monotonic() < until:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110 - once in a life; an event would be in every outcome's way
         self._dispatcher.let_go()
         self.hub.close()
         await self._server.stop(_STOP_SECONDS)

@@ -48,7 +48,7 @@ def parse_request_id(text: str, field: str = "request_id") -> bytes:
 
 
 def digest(*parts: str | bytes) -> bytes:
-    """Return 16 bytes that stand for the parts, each with its length, so that no two lists collide."""
+    """Return 16 bytes that stand for the parts and their lengths: no two lists collide."""
     hashed = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

@@ -201,7 +201,8 @@ class Attachment:
         except asyncio.CancelledError:
             raise
         except Exception:
-            # The peer is gone, or a defect: either way the line ends, and the process attaches again.
+            # The peer is gone, or a defect: either way the line ends, and the process attaches
+            # again.
             logger.debug("an Attach could not be read further", exc_info=True)
             self._outbox.finish()
 
@@ -220,7 +221,8 @@ class Attachment:
             case _:
                 pass  # a newer client's frame
 
-    # -- commands ------------------------------------------------------------------------------------
+    # -- commands
+    # ------------------------------------------------------------------------------------
 
     def _command(self, process: Process, command: pb.Command) -> None:
         name = command.WhichOneof("request")
@@ -292,7 +294,8 @@ class Attachment:
         self._bytes -= size
         self._line.send(field_bytes(_FRAMES, field_bytes(_RESULT, result.SerializeToString())))
 
-    # -- outcomes and beats -----------------------------------------------------------------------------
+    # -- outcomes and beats
+    # -----------------------------------------------------------------------------
 
     def _outcome(self, process: Process, value: pb.Outcome) -> None:
         outcome = convert.outcome(value)
@@ -331,7 +334,8 @@ class Attachment:
             self._line.put(pb.SidecarFrame(beat_ack=pb.BeatAck(number=number)))
         elif isinstance(error, NotFound):
             self._outbox.fail(error)  # its leases ended: it is to attach again
-        # Any other failure leaves the beat unanswered: the process counts from the last one that was.
+        # Any other failure leaves the beat unanswered: the process counts from the last one that
+        # was.
 
 
 def _duration(seconds: float) -> Duration:

@@ -1,7 +1,7 @@
 """The requests of handlers: how each is begun and how it is answered.
 
-One table serves both ways to call: a unary RPC awaits what `begin` returns, a command on an Attach lets it
-be answered when it is there.
+One table serves both ways to call: a unary RPC awaits what `begin` returns, a command on an Attach
+lets it be answered when it is there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a handler may do in a session: one function each, whichever way it was called.
 
-Each is a plain function that returns a future or a value: it validates and hands its operation to the
-journal before it returns, so the order of calls is the order of effects.
+Each is a plain function that returns a future or a value: it validates and hands its operation to
+the journal before it returns, so the order of calls is the order of effects.
 """
 
 from __future__ import annotations

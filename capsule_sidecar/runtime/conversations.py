@@ -236,7 +236,8 @@ class Conversations:
             person.app, partial(operation, person=person, request=request, session_key=session_id)
         )
 
-    # -- reading ------------------------------------------------------------------------------------
+    # -- reading
+    # ------------------------------------------------------------------------------------
 
     async def session(self, person: Person, session_id: str) -> Session:
         """Return a session of this person."""

@@ -1,4 +1,4 @@
-"""An invocation as its process gets it: the work, with the session's state that it needs at once."""
+"""An invocation as its process gets it: the work, with the state that it needs at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The dispatcher: processes that are attached, the work they hold, and the sweep.
 
-It is told by the journal what was leased and what is over, and tells the processes. Whether something may
-be leased, and to whom, is decided where it is committed: in `storage.work` and `storage.leases`.
+It is told by the journal what was leased and what is over, and tells the processes. Whether
+something may be leased, and to whom, is decided where it is committed: in `storage.work` and
+`storage.leases`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The hub: wakes followers, and holds the tail of what they read.
 
-A topic is what one kind of follower looks at: a session, a user, a channel. It exists while somebody
-follows it. Its tail is bounded; a follower that has fallen out of it catches up from the journal and
-begins anew from a snapshot, so a slow reader costs nobody anything.
+A topic is what one kind of follower looks at: a session, a user, a channel. It exists while
+somebody follows it. Its tail is bounded; a follower that has fallen out of it catches up from the
+journal and begins anew from a snapshot, so a slow reader costs nobody anything.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Open reply streams: their text in memory, its way to followers, its checkpoints.
 
-A delta is taken when it arrives, shown with the next turn of the loop (whatever has come until then goes
-together) and made durable by a checkpoint. What was sent behind a command of the same invocation waits
-until that command has taken effect.
+A delta is taken when it arrives, shown with the next turn of the loop (whatever has come until then
+goes together) and made durable by a checkpoint. What was sent behind a command of the same
+invocation waits until that command has taken effect.
 """
 
 from __future__ import annotations
@@ -239,7 +239,8 @@ class LiveStreams:
                 text=stream.text[:shown],
             )
 
-    # -- text -----------------------------------------------------------------------------------------
+    # -- text
+    # -----------------------------------------------------------------------------------------
 
     def append(
         self,
@@ -292,7 +293,8 @@ class LiveStreams:
         stream.parts = [kept] if kept else []
         stream.length, stream.size = position, _size(kept)
         stream.revision = revision
-        # Pieces not shown yet would be shown in the wrong revision: what is kept of them goes again.
+        # Pieces not shown yet would be shown in the wrong revision: what is kept of them goes
+        # again.
         shown = min([position, *(piece[2] for piece in stream.unsent)])
         stream.unsent.clear()
         stream.unsent.append((stream.flow.submitted, revision, shown, kept[shown:]))
@@ -335,7 +337,8 @@ class LiveStreams:
             elif self._timer is None:
                 self._timer = self._loop.call_later(self._interval * 0.8, self._save_all)
 
-    # -- to followers -------------------------------------------------------------------------------
+    # -- to followers
+    # -------------------------------------------------------------------------------
 
     def _schedule_flush(self) -> None:
         if not self._flush_scheduled:
@@ -369,7 +372,8 @@ class LiveStreams:
         if stream.unsent:
             stream.flow.held[stream.key] = stream
 
-    # -- checkpoints ---------------------------------------------------------------------------------
+    # -- checkpoints
+    # ---------------------------------------------------------------------------------
 
     def _save_all(self) -> None:
         self._timer = None

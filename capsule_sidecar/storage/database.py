@@ -66,8 +66,9 @@ class Database(ABC):
 
     @abstractmethod
     def failed(self, error: BaseException) -> bool:
-        """Tell whether the error is the database's state (full, locked, away), not the statement's."""
+        """Tell whether an error is the database's (full, locked, away), not the statement's."""
 
+    @abstractmethod
     def forget_numbers(self) -> None:
         """Drop what was reserved in memory, after a rollback."""
 
@@ -94,7 +95,8 @@ class SQLite(Database):
         super().__init__(f"sqlite:///{path}")
 
     def _engine(self) -> Engine:
-        # Transactions are begun by hand: readers get a snapshot by BEGIN, the writer BEGIN IMMEDIATE.
+        # Transactions are begun by hand: readers get a snapshot by BEGIN, the writer BEGIN
+        # IMMEDIATE.
         engine = create_engine(
             self.url,
             isolation_level="AUTOCOMMIT",
@@ -224,6 +226,9 @@ class PostgreSQL(Database):
             (count - 1, count - 1, f"{table}_numbers"),
         ).fetchone()
         return int(rows[0])
+
+    def forget_numbers(self) -> None:
+        """Nothing: the sequences are the server's."""
 
     def prepare(self, connection: Connection) -> None:
         """Make the sequences that number the rows; migrations make them too."""

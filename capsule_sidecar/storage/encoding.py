@@ -1,8 +1,8 @@
 """Events as bytes: the log holds the contract's own encoding.
 
 What is on disk is what goes to a follower. A body (the event's `kind`) is made where the event is
-thought of; the header (session, offset, position, time, place, invocation) is put before it when the
-position is known. Protobuf merges fields in any order, so header and body are simply joined.
+thought of; the header (session, offset, position, time, place, invocation) is put before it when
+the position is known. Protobuf merges fields in any order, so header and body are simply joined.
 """
 
 from __future__ import annotations

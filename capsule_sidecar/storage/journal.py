@@ -143,7 +143,8 @@ class Journal:
             app: The app whose log it may append to; 0 for none, EVERY_APP for any.
             work: Runs on the writer thread. It validates, then changes; a DomainError it raises
                 fails it alone.
-            then: Called with the result on the loop, in its place among the group's events, when the
+            then: Called with the result on the loop, in its place among the group's events, when
+            the
                 group is committed.
 
         Returns:

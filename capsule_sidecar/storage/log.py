@@ -149,8 +149,8 @@ def open_stream(
 ) -> StreamAnswer:
     """Open a stream. Answers its opening's offset, its id and its message's id.
 
-    A stream that an earlier attempt completed is answered with its own id instead, and the offset of the
-    event that completed it.
+    A stream that an earlier attempt completed is answered with its own id instead, and the offset
+    of the event that completed it.
     """
 
     def work_() -> tuple[Answer, InvocationRow]:

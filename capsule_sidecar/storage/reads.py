@@ -1,7 +1,7 @@
 """What readers ask of the log: pages of it, and the timeline as it is now.
 
-Each function is given a connection inside a snapshot. Every query is an index look-up bounded by its
-page.
+Each function is given a connection inside a snapshot. Every query is an index look-up bounded by
+its page.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def user_number(connection: Connection, app: int, identity: str) -> int | None:
 def list_sessions(
     connection: Connection, app: int, identity: str, query: str, size: int, token: str
 ) -> tuple[list[Session], str]:
-    """Return a page of an identity's sessions, the most recently active first, and the next token."""
+    """Return a page of an identity's sessions, the latest active first, and the next token."""
     user = user_number(connection, app, identity)
     if user is None:
         return [], ""

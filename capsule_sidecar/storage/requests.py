@@ -1,9 +1,9 @@
 """Requests that are sent again: the same request by its id, the same wish by a later attempt.
 
 Two different questions have one home. *Sent again*: a client repeats a request with its id and gets
-what was answered first, whatever has happened since. *Repeated*: a handler that is delivered again runs
-from its start, and what it asks for as an earlier attempt did is matched by (invocation, method, digest,
-ordinal) and not done twice.
+what was answered first, whatever has happened since. *Repeated*: a handler that is delivered again
+runs from its start, and what it asks for as an earlier attempt did is matched by (invocation,
+method, digest, ordinal) and not done twice.
 """
 
 from __future__ import annotations

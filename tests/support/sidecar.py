@@ -1,6 +1,7 @@
 """A real sidecar on a real socket, and the two who talk to it: a person and a bare handler.
 
-`running_sidecar` serves in the test's own loop; `SidecarProcess` is one that can be killed and frozen.
+`running_sidecar` serves in the test's own loop; `SidecarProcess` is one that can be killed and
+frozen.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class SidecarProcess:
         return Running(address, self.home, (self.home / "token").read_text().strip())
 
     async def _read_log(self) -> None:
-        assert self.process is not None and self.process.stderr is not None
+        assert self.process is not None
+        assert self.process.stderr is not None
         while chunk := await self.process.stderr.read(65_536):
             self.log += chunk
 
