@@ -105,8 +105,9 @@ class Sidecar:
         self._dispatcher.drain_all()
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
-        while self._dispatcher.busy and time.monotonic() < until:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - once in a life; an event would be in every outcome's way
+        # Once in a life: an event would be in the way of every outcome.
+        while self._dispatcher.busy and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         self._dispatcher.let_go()
         self.hub.close()
         await self._server.stop(_STOP_SECONDS)
