@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 class SessionState(enum.IntEnum):
@@ -80,8 +81,7 @@ class ItemKind(enum.IntEnum):
     ENDED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """One piece of work held by one process."""
 
     invocation_id: str

@@ -353,9 +353,7 @@ class Commands:
     ) -> asyncio.Future[T]:
         flow = self._live.flow(lease.invocation_id)
         flow.submitted += 1
-        future = self._journal.submit(app, operation, then)
-        future.add_done_callback(lambda _: self._live.settled(lease.invocation_id, flow))
-        return future
+        return self._journal.submit(app, operation, then, flow.settle)
 
     @staticmethod
     def _then(future: asyncio.Future[T], convert: Callable[[T], _R]) -> asyncio.Future[_R]:

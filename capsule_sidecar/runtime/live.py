@@ -28,13 +28,23 @@ from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
 
 
-@dataclass(slots=True)
 class Flow:
     """How many commands of an invocation were submitted, and how many have taken effect."""
 
-    submitted: int = 0
-    settled: int = 0
-    held: dict[str, LiveStream] = field(default_factory=dict)
+    __slots__ = ("_live", "_name", "held", "settled", "submitted")
+
+    def __init__(self, live: LiveStreams, invocation_id: str) -> None:
+        self._live = live
+        self._name = invocation_id
+        self.submitted = 0
+        self.settled = 0
+        self.held: dict[str, LiveStream] = {}
+
+    def settle(self) -> None:
+        """Note that a command has taken effect: what was sent behind it may be shown."""
+        self.settled += 1
+        if self.held or self.settled == self.submitted:
+            self._live.settled(self._name, self)
 
 
 @dataclass(slots=True)
@@ -134,12 +144,11 @@ class LiveStreams:
         """Return the flow of an invocation's commands."""
         flow = self._flows.get(invocation_id)
         if flow is None:
-            flow = self._flows[invocation_id] = Flow()
+            flow = self._flows[invocation_id] = Flow(self, invocation_id)
         return flow
 
     def settled(self, invocation_id: str, flow: Flow) -> None:
-        """Note that a command has taken effect: what was sent behind it may be shown."""
-        flow.settled += 1
+        """Show what was sent behind a command that has taken effect; forget an idle flow."""
         if flow.settled == flow.submitted and invocation_id not in self._by_invocation:
             self._flows.pop(invocation_id, None)
         if flow.held:

@@ -50,6 +50,7 @@ class Listener(Protocol):
 
 class _Operation(Generic[T]):
     __slots__ = (
+        "after",
         "app",
         "appended",
         "error",
@@ -66,9 +67,11 @@ class _Operation(Generic[T]):
         app: int,
         work: Callable[[Unit], T],
         then: Callable[[T], None] | None,
+        after: Callable[[], None] | None,
         future: asyncio.Future[T],
     ) -> None:
         self.app = app
+        self.after = after
         self.work = work
         self.then = then
         self.future = future
@@ -135,7 +138,11 @@ class Journal:
         return self._healthy
 
     def submit(
-        self, app: int, work: Callable[[Unit], T], then: Callable[[T], None] | None = None
+        self,
+        app: int,
+        work: Callable[[Unit], T],
+        then: Callable[[T], None] | None = None,
+        after: Callable[[], None] | None = None,
     ) -> asyncio.Future[T]:
         """Have an operation run on the writer.
 
@@ -143,9 +150,9 @@ class Journal:
             app: The app whose log it may append to; 0 for none, EVERY_APP for any.
             work: Runs on the writer thread. It validates, then changes; a DomainError it raises
                 fails it alone.
-            then: Called with the result on the loop, in its place among the group's events, when
-            the
+            then: Called with the result on the loop, in its place among the events, when the
                 group is committed.
+            after: Called on the loop once it is over, however it ended.
 
         Returns:
             The result, once it is durable. The future fails with the DomainError, or with
@@ -160,7 +167,10 @@ class Journal:
             )
         else:
             self._waiting += 1
-            self._queue.put(_Operation(app, work, then, future))
+            self._queue.put(_Operation(app, work, then, after, future))
+            return future
+        if after is not None:
+            after()
         return future
 
     def start(self, app: int, work: Callable[[Unit], object]) -> None:
@@ -273,6 +283,8 @@ class Journal:
                 future.set_exception(error)
                 # A caller that was cancelled asks no more; that is no defect of the loop.
                 future.exception()
+            if operation.after is not None:
+                operation.after()
 
 
 class _Group:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -41,8 +41,7 @@ class Method(enum.IntEnum):
 _USERS = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A writing request's identity.
 
     Attributes:
@@ -58,8 +57,7 @@ class Request:
     match: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a writing request is answered: an offset (or another number), and ids."""
 
     offset: int
@@ -67,7 +65,7 @@ class Answer:
 
     def pack(self) -> bytes:
         """Return it as it is stored."""
-        return " ".join((str(self.offset), *self.ids)).encode()
+        return f"{self.offset} {' '.join(self.ids)}".rstrip().encode()
 
     @staticmethod
     def unpack(data: bytes) -> Answer:
