@@ -14,7 +14,7 @@ from typing import Any
 
 import capsule_client as capsule
 from tests.bench import worker
-from tests.bench.texts import REPLY, stamp, token
+from tests.bench.texts import MESSAGE_DELTAS, REPLY, stamp, token
 
 app = capsule.App(
     "bench",
@@ -47,17 +47,19 @@ async def replies_at(session: capsule.Session, rate: float, seconds: float) -> d
 async def deltas(
     session: capsule.Session, count: int, interval: float, begin: float, stamped: bool
 ) -> dict[str, float]:
-    """One streamed message of `count` deltas, as fast as they go or every `interval` s.
+    """`count` deltas, as fast as they go or every `interval` s, as messages that are not too long.
 
     `begin` is the time of the first, on the clock that all processes share.
     """
     await asyncio.sleep(max(0.0, begin - time.perf_counter()))
     start = time.perf_counter()
-    async with session.stream_reply() as out:
-        for place in range(count):
-            if interval:
-                await asyncio.sleep(max(0.0, begin + place * interval - time.perf_counter()))
-            await out.write(stamp() if stamped else token(place))
+    for first in range(0, count, MESSAGE_DELTAS):
+        async with session.stream_reply() as out:
+            for place in range(first, min(count, first + MESSAGE_DELTAS)):
+                # Without an interval the loop turns once a delta, as it does for a model's tokens.
+                due = begin + place * interval if interval else 0.0
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                await out.write(stamp() if stamped else token(place))
     return {"start": start, "seconds": time.perf_counter() - start}
 
 

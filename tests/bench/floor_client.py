@@ -137,8 +137,8 @@ class Client:
             # Streams at a rate begin apart, as people do.
             due = start + interval * number / len(sessions)
             for place in range(each):
-                if interval:
-                    await asyncio.sleep(max(0.0, due + place * interval - time.perf_counter()))
+                at = due + place * interval if interval else 0.0
+                await asyncio.sleep(max(0.0, at - time.perf_counter()))
                 text = stamp() if stamped else token(place)
                 delta = session_pb.AppendStreamRequest(
                     invocation_id=session, attempt=1, stream_id=session, text=text

@@ -43,6 +43,9 @@ class Seen:
         self.frames = 0
         self.characters = 0
         self.completed = 0
+        # Of the characters, those that came with the message that completed their stream.
+        self.late = 0
+        self._of_stream: dict[str, int] = {}
         self.last = time.perf_counter()
         self.latencies = worker.Latencies()
 
@@ -50,14 +53,21 @@ class Seen:
         """Takes text deltas, and the messages that complete streams."""
         for frame in frames:
             if frame.HasField("transient"):
-                text = frame.transient.text_delta.text
+                delta = frame.transient.text_delta
+                text = delta.text
                 self.characters += len(text)
+                stream = delta.stream_id
+                self._of_stream[stream] = self._of_stream.get(stream, 0) + len(text)
                 if self.watch == "stamps":
                     now = time.perf_counter_ns()
                     for made in stamps(text):
                         self.latencies.add((now - made) / 1e9)
-            elif frame.event.message_added.stream_id:
+            elif stream := frame.event.message_added.stream_id:
                 self.completed += 1
+                whole = len(frame.event.message_added.message.text)
+                late = max(0, whole - self._of_stream.pop(stream, 0))
+                self.characters += late
+                self.late += late
 
     def summary(self) -> dict[str, float]:
         """Returns the counts; `end` is when the last batch came."""
@@ -67,6 +77,7 @@ class Seen:
             "frames": self.frames,
             "characters": self.characters,
             "completed": self.completed,
+            "late": self.late,
             **self.latencies.summary(),
         }
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
+from functools import partial
 from typing import Any
 
 from tests.bench.harness import Line, Settings, alternate, at_least, at_most
 from tests.bench.processes import Stage, Worker
 from tests.bench.sides import Floor, Sidecar
-from tests.bench.texts import STAMP_SIZE, TOKEN_SIZE
+from tests.bench.texts import MESSAGE_DELTAS, STAMP_SIZE, TOKEN_SIZE
 
 BATCHED = "a bare bidirectional relay with the same batching"
 SINGLE = "a bare bidirectional relay, one message a delta"
 RATE = 50.0
+# How many a round: about a second on each side.
+BARE_DELTAS = 150_000
+DELTAS = 600_000
 # Between giving the jobs and the first delta: every stream begins on time.
 LEAD = 0.5
 LEAD_A_STREAM = 0.005
@@ -62,7 +68,8 @@ class Streams:
         """Streams `each` deltas to every session; returns what the followers saw."""
         size = STAMP_SIZE if stamped else TOKEN_SIZE
         self._followers.ask("reset", watch="stamps" if stamped else "text")
-        self._followers.send("until_completed", count=len(self._sessions))
+        messages = len(self._sessions) * math.ceil(each / MESSAGE_DELTAS)
+        self._followers.send("until_completed", count=messages)
         begin = time.perf_counter() + LEAD + LEAD_A_STREAM * len(self._sessions)
         interval = 1 / rate if rate else 0.0
         for number, session in enumerate(self._sessions):
@@ -76,28 +83,39 @@ class Streams:
         starts = [self._app.answer()["start"] for _ in self._sessions]
         seen: dict[str, Any] = self._followers.answer()
         seen["cpu"] = self.sidecar.server.cpu() - before
-        # Only deltas that came as deltas count, and the message that completes them ends the time.
+        # The message that completes the last stream ends the time.
         seen["rate"] = seen["characters"] / size / (seen["end"] - min(starts))
         return seen
 
 
 def deltas(settings: Settings) -> list[Line]:
-    """As fast as they go, on 1, 20 and 100 streams."""
+    """As fast as they go, on 1, 20 and 100 streams; then without the client's interval."""
     lines = []
-    for streams in (1, 20, 100):
-        line = Line(f"{streams} streams", "1/s", BATCHED, at_least(0.5))
-        each = settings.count(150_000) // streams
+    for streams, interval in ((1, None), (20, None), (100, None), (20, 0.0)):
+        by_default = interval is None
+        line = Line(
+            f"{streams} streams" + ("" if by_default else ", stream_interval=0"),
+            "1/s",
+            BATCHED,
+            at_least(0.5),
+        )
+        shares: list[float] = []
+
+        def take(bare: Any, ours: Any, line: Line = line, shares: list[float] = shares) -> None:
+            line.add(bare["rate"], ours and ours["rate"])
+            if ours:
+                shares.append(1 - ours["late"] / ours["characters"])
+
         with Stage() as stage:
             relay = Relay(stage, streams)
-            ours = None if settings.floors_only else Streams(stage, streams)
-            alternate(
-                settings.rounds,
-                lambda: relay.run(each),  # noqa: B023 - used within this turn of the loop
-                None if ours is None else lambda: ours.run(each),  # noqa: B023 - likewise
-                lambda bare, ours: line.add(  # noqa: B023 - likewise
-                    bare["rate"], ours and ours["rate"]
-                ),
-            )
+            bare = partial(relay.run, settings.count(BARE_DELTAS) // streams)
+            ours = None
+            if not settings.floors_only:
+                subject = Streams(stage, streams, interval=interval)
+                ours = partial(subject.run, settings.count(DELTAS) // streams)
+            alternate(settings.rounds, bare, ours, take)
+        if shares:
+            line.note = f"{statistics.median(shares):.0%} of the text came before its message"
         lines.append(line)
     return lines
 

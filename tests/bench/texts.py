@@ -9,6 +9,8 @@ REPLY = "It is raining in Geneva today, so do take an umbrella with you when you
 
 TOKEN_SIZE = 6
 STAMP_SIZE = 20
+# Of one streamed message: a text may have 256 KiB.
+MESSAGE_DELTAS = 10_000
 
 
 def token(number: int) -> str:

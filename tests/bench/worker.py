@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 import sys
 import time
 from array import array
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import uvloop
 
 T = TypeVar("T")
+SEED = 1
 Command = Callable[..., Awaitable[object]]
 
 
@@ -72,10 +74,11 @@ async def closed_loop(
 async def open_loop(
     call: Callable[[], Coroutine[Any, Any, object]], *, rate: float, seconds: float
 ) -> dict[str, float]:
-    """Starts a call every 1/`rate` s whatever the ones before it do.
+    """Starts `rate` calls a second whatever the ones before them do, as independent callers would.
 
-    A latency counts from when its call is made: a loop's timers are a millisecond coarse, which is
-    as long as what is measured. How late the last one was made is returned as `late`.
+    The times between them are exponential, from the same seed on every side. A latency counts from
+    when its call is made: a loop's timers are a millisecond coarse, which is as long as what is
+    measured. How late the last one was made is returned as `late`.
     """
     taken = Latencies()
     running: set[asyncio.Task[None]] = set()
@@ -86,9 +89,11 @@ async def open_loop(
         taken.add(time.perf_counter() - made)
 
     late = 0.0
-    start = time.perf_counter()
-    for number in range(int(rate * seconds)):
-        late = time.perf_counter() - (start + number / rate)
+    times = random.Random(SEED)
+    start = due = time.perf_counter()
+    for _ in range(int(rate * seconds)):
+        due += times.expovariate(rate)
+        late = time.perf_counter() - due
         if late < 0:
             await asyncio.sleep(-late)
         task = asyncio.create_task(one())
