@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ class Sidecar:
         self._stage = stage
         self.home = home or stage.folder() / "home"
         self.server, ready = start_sidecar(stage, self.home)
-        self.start_seconds = self.server.age
         self.target = ready
         self.token = (self.home / "token").read_text().strip()
         self._app: Worker | None = None
@@ -88,12 +88,14 @@ class Sidecar:
         return result
 
 
-def start_sidecar(stage: Stage, home: Path) -> tuple[Proc, str]:
+def start_sidecar(
+    stage: Stage, home: Path, env: Mapping[str, str] | None = None
+) -> tuple[Proc, str]:
     """Starts a sidecar; returns it with its gRPC address once it serves."""
     program = Path(sys.executable).parent / "capsule-sidecar"
     server = stage.proc(
         [str(program), "serve", "--home", str(home), "--grpc", "127.0.0.1:0"],
-        {"CAPSULE_LOG__LEVEL": "warning"},
+        {"CAPSULE_LOG__LEVEL": "warning", **(env or {})},
     )
     words = server.line().split()
     fields = dict(word.split("=", 1) for word in words[1:])
