@@ -7,8 +7,6 @@ is held here and written by `flush`, a statement a table for the whole group.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
@@ -17,94 +15,18 @@ from sqlalchemy.sql import Select
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import Terms
 from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import Database
-from capsule_sidecar.storage.rows import (
-    InvocationRow,
-    ProcessRow,
-    SessionRow,
-    Statements,
-    StreamRow,
-    run,
-)
+from capsule_sidecar.storage.rows import InvocationRow, ProcessRow, SessionRow, StreamRow
 from capsule_sidecar.storage.slots import Slots
+from capsule_sidecar.storage.tables import AnyRow, Pending, Tables
+
+__all__ = ["Appended", "Leased", "Notice", "Unit"]
 
 _Row = TypeVar("_Row", SessionRow, InvocationRow, ProcessRow, StreamRow)
 
 # What the writer remembers from one group to the next, at the most, of each kind of row.
 _REMEMBERED = 20_000
-
-
-@dataclass(slots=True)
-class Appended:
-    """An event as followers get it. The position and the bytes are there once it is written."""
-
-    session: SessionRow
-    offset: int
-    place: int
-    item: int
-    suffix: bytes
-    body: bytes
-    time: bytes
-    # The stream that ends with this event.
-    closes: str = ""
-    position: int = 0
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """Work that was leased to a process of this sidecar and is to be delivered."""
-
-    invocation: InvocationRow
-    attempt: int
-    session: SessionRow
-    process: int
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something that the process holding an attempt is to know.
-
-    Attributes:
-        invocation_id: The invocation.
-        attempt: The attempt it is about.
-        process: Who holds it; 0 for nobody.
-        cancel: Why it is being cancelled; 0 where it ended in the ordinary way.
-        final: The attempt is over; otherwise it may still write until its grace is.
-    """
-
-    invocation_id: str
-    attempt: int
-    process: int
-    cancel: int
-    final: bool
-
-
-class Tables:
-    """The statements of every table that the unit writes, made once for a database."""
-
-    def __init__(self, database: Database) -> None:
-        mark = database.placeholder
-        self.users = Statements(schema.users, mark)
-        self.sessions = Statements(
-            schema.sessions, mark, mutable=("title", "state", "lane", "waiting", "data_bytes")
-        )
-        self.activity = Statements(schema.sessions, mark, mutable=("activity",))
-        self.events = Statements(schema.events, mark)
-        self.items = Statements(schema.items, mark, mutable=("kind", "event"), replace=True)
-        self.data = Statements(schema.session_data, mark, mutable=("value",), replace=True)
-        self.invocations = Statements(
-            schema.invocations,
-            mark,
-            mutable=(
-                "state", "status", "attempt", "losses", "process", "cancel", "due_ms", "end_ms",
-                "reason", "reference", "error_type",
-            ),
-        )  # fmt: skip
-        self.processes = Statements(schema.processes, mark, mutable=("beat_ms", "lease_ms"))
-        self.streams = Statements(schema.streams, mark, mutable=("revision",))
-        self.chunks = Statements(schema.stream_chunks, mark)
-        self.requests = Statements(schema.requests, mark)
 
 
 class Unit:
@@ -144,6 +66,7 @@ class Unit:
         self.leased: list[Leased] = []
         self.notices: list[Notice] = []
         self.taken: list[int] = []
+        self._written = 0
         self._clear()
 
     def forget(self) -> None:
@@ -170,27 +93,17 @@ class Unit:
             self.forget()
 
     def _clear(self) -> None:
-        self._written = 0
-        self._events: list[tuple[Appended, tuple[object, ...]]] = []
-        self.items: dict[tuple[int, int, int], tuple[object, ...]] = {}
-        self.requests: dict[tuple[int, bytes], tuple[object, ...]] = {}
-        self.chunks: list[tuple[object, ...]] = []
-        self.data: dict[tuple[int, str], tuple[object, ...]] = {}
-        self.new_users: list[tuple[object, ...]] = []
-        self._new: dict[int, _AnyRow] = {}
-        self._dirty: dict[int, _AnyRow] = {}
-        self._active: dict[int, SessionRow] = {}
-        self._closed_streams: list[tuple[str]] = []
-        self._dropped_items: list[tuple[int, int, int]] = []
+        self._pending = pending = Pending()
+        self.items = pending.items
+        self.requests = pending.requests
+        self.chunks = pending.chunks
+        self.data = pending.data
+        self.new_users = pending.users
 
     @property
     def pending(self) -> bool:
         """Whether something is waiting to be written."""
-        return bool(
-            self._events or self._new or self._dirty or self.requests or self.items
-            or self.chunks or self.data or self.new_users or self._closed_streams
-            or self._dropped_items
-        )  # fmt: skip
+        return bool(self._pending)
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -354,7 +267,7 @@ class Unit:
 
     def add(self, row: _Row) -> _Row:
         """Add a new row."""
-        self._new[id(row)] = row
+        self._pending.new[id(row)] = row
         match row:
             case SessionRow():
                 self._remember_session(row)
@@ -370,26 +283,26 @@ class Unit:
                     invocation.streams[row.key] = row
         return row
 
-    def change(self, row: _AnyRow) -> None:
+    def change(self, row: AnyRow) -> None:
         """Note that the row was changed."""
-        if id(row) not in self._new:
-            self._dirty[id(row)] = row
+        if id(row) not in self._pending.new:
+            self._pending.dirty[id(row)] = row
 
     def touch(self, session: SessionRow) -> None:
         """Note that the session's newest user message is this group's: it moves up in the list."""
-        self._active[session.id] = session
+        self._pending.active[session.id] = session
 
     def close_stream(self, row: StreamRow) -> None:
         """Remove a stream that is complete or withdrawn, and its checkpoints."""
         self._streams.pop(row.key, None)
-        self._dirty.pop(id(row), None)
+        self._pending.dirty.pop(id(row), None)
         invocation = self._invocations.get(row.invocation)
         if invocation is not None and invocation.streams is not None:
             invocation.streams.pop(row.key, None)
-        if self._new.pop(id(row), None) is None:
-            self._closed_streams.append((row.key,))
+        if self._pending.new.pop(id(row), None) is None:
+            self._pending.closed_streams.append((row.key,))
         else:
-            self.chunks = [chunk for chunk in self.chunks if chunk[0] != row.key]
+            self.chunks[:] = [chunk for chunk in self.chunks if chunk[0] != row.key]
 
     def drop_session(self, row: SessionRow) -> None:
         """Forget a session whose rows were removed, and everything of it."""
@@ -404,7 +317,7 @@ class Unit:
     def drop_process(self, row: ProcessRow) -> None:
         """Forget a process whose row was removed."""
         self._processes.pop(row.id, None)
-        self._dirty.pop(id(row), None)
+        self._pending.dirty.pop(id(row), None)
 
     def append(
         self,
@@ -441,7 +354,7 @@ class Unit:
         suffix = invocation.suffix if invocation is not None else b""
         entry = Appended(session, offset, place, item, suffix, body, self.time, closes)
         self.appended.append(entry)
-        self._events.append(
+        self._pending.events.append(
             (
                 entry,
                 (
@@ -457,7 +370,7 @@ class Unit:
         """Append the event that tells of a session's removal; it lies in no session's log."""
         entry = Appended(session, 0, 0, 0, b"", body, self.time)
         self.appended.append(entry)
-        self._events.append((entry, (None, None, None)))
+        self._pending.events.append((entry, (None, None, None)))
 
     def put_item(
         self,
@@ -474,28 +387,15 @@ class Unit:
     def drop_item(self, session: SessionRow, place: int, offset: int) -> None:
         """Remove an item from the timeline."""
         self.items.pop((session.id, place, offset), None)
-        self._dropped_items.append((session.id, place, offset))
+        self._pending.dropped_items.append((session.id, place, offset))
 
     # -- writing --------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write everything pending, inside the group's transaction."""
-        cursor, tables = self.cursor, self.tables
-        run(cursor, tables.users.insert, self.new_users)
-        self._flush_events()
-        self._flush_rows()
-        run(cursor, tables.items.delete, self._dropped_items)
-        run(cursor, tables.items.insert, list(self.items.values()))
-        run(cursor, tables.data.insert, list(self.data.values()))
-        run(cursor, tables.requests.insert, list(self.requests.values()))
-        run(cursor, tables.chunks.insert, self.chunks)
-        if self._closed_streams:
-            mark = self.database.placeholder
-            run(cursor, tables.streams.delete, self._closed_streams)
-            run(cursor, f"DELETE FROM stream_chunks WHERE stream = {mark}", self._closed_streams)  # noqa: S608 - our own placeholder
-        written = self._written + 1
+        self._pending.write(self.database, self.cursor, self.tables)
+        self._written += 1
         self._clear()
-        self._written = written
 
     def flush_if_pending(self) -> None:
         """Write what is pending, if anything is."""
@@ -506,68 +406,3 @@ class Unit:
     def wrote(self) -> bool:
         """Whether the transaction holds anything to commit."""
         return self._written > 0
-
-    def _flush_events(self) -> None:
-        if not self._events:
-            return
-        position = self.database.numbers(self.cursor, "events", "position", len(self._events))
-        rows = []
-        for entry, (invocation, method, match) in self._events:
-            session = entry.session
-            entry.position = position
-            entry.data = encoding.event(
-                session.prefix, entry.offset, position, entry.time,
-                entry.place, entry.item, entry.suffix, entry.body,
-            )  # fmt: skip
-            inside = entry.offset > 0
-            rows.append(
-                (
-                    position, session.id if inside else None, entry.offset if inside else None,
-                    session.app, session.user, invocation, method, match, entry.data,
-                )
-            )  # fmt: skip
-            if session.id in self._active:
-                session.activity = position
-            position += 1
-        run(self.cursor, self.tables.events.insert, rows)
-
-    def _flush_rows(self) -> None:
-        tables = self.tables
-        for kind, statements in (
-            (SessionRow, tables.sessions),
-            (InvocationRow, tables.invocations),
-            (ProcessRow, tables.processes),
-            (StreamRow, tables.streams),
-        ):
-            new = [row for row in self._new.values() if type(row) is kind]
-            if new:
-                run(self.cursor, statements.insert, [row.values() for row in new])
-            dirty = [row for row in self._dirty.values() if type(row) is kind]
-            if dirty:
-                run(self.cursor, statements.update, [_changes(row) for row in dirty])
-        active = [(s.activity, s.id) for s in self._active.values() if id(s) not in self._new]
-        run(self.cursor, tables.activity.update, active)
-
-
-_AnyRow = SessionRow | InvocationRow | ProcessRow | StreamRow
-
-
-def _changes(row: _AnyRow) -> tuple[object, ...]:
-    """Return the mutable columns in the order of `Tables`, then the primary key."""
-    match row:
-        case SessionRow():
-            return (row.title, row.state, row.lane, row.waiting, row.data_bytes, row.id)
-        case InvocationRow():
-            return (
-                row.state, row.status, row.attempt, row.losses, row.process, row.cancel,
-                row.due_ms, row.end_ms, row.reason, row.reference, row.error_type, row.id,
-            )  # fmt: skip
-        case ProcessRow():
-            return (row.beat_ms, row.lease_ms, row.id)
-        case StreamRow():
-            return (row.revision, row.key)
-
-
-def first(rows: Iterable[Any]) -> Any | None:
-    """Return the first row, if there is one."""
-    return next(iter(rows), None)
