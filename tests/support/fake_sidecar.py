@@ -61,14 +61,16 @@ class FakeLine:
     frames: list[pb.HandlerFrame] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     open: bool = True
+    muted: bool = False  # what is sent is lost
     outgoing: asyncio.Queue[pb.SidecarFrame | grpc.StatusCode | None] = field(
         default_factory=lambda: asyncio.Queue(100_000)
     )
 
     def send(self, *frames: pb.SidecarFrame) -> None:
         """Sends frames to the process."""
-        for frame in frames:
-            self.outgoing.put_nowait(frame)
+        if not self.muted:
+            for frame in frames:
+                self.outgoing.put_nowait(frame)
 
     def cut(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
         """Ends the line by an error."""
@@ -289,7 +291,7 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
         else:
             request_id = getattr(request, "request_id", "")
             result = self.answers.get(request_id) or self._do(kind, request)
-            if request_id:
+            if request_id and not result.HasField("error"):
                 self.answers[request_id] = result
         answer = pb.CommandResult()
         answer.CopyFrom(result)
