@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from tests.bench.harness import Line, Settings, alternate, at_least, at_most
-from tests.bench.processes import Stage
+from tests.bench.processes import Proc, Stage, Worker
 from tests.bench.sides import Floor, Sidecar
 
 FOLLOWERS = 1_000
 IN_FLIGHT = 64
+
+
+def memory_of(server: Proc, followers: Worker, session: str) -> float:
+    """Adds followers up to `FOLLOWERS`; returns the KiB of the server's memory that each took."""
+    before = server.rss()
+    followers.ask("follow", sessions=[session], each=FOLLOWERS - 1)
+    return (server.rss() - before) / (FOLLOWERS - 1) / 1024
 
 
 def fan_out(settings: Settings) -> list[Line]:
@@ -20,7 +27,9 @@ def fan_out(settings: Settings) -> list[Line]:
     with Stage() as stage:
         floor = Floor(stage)
         bare_followers = floor.followers()
-        bare_followers.ask("follow", sessions=["one"], each=FOLLOWERS)
+        floor.client.ask("replies", session="one", count=count, in_flight=IN_FLIGHT)
+        bare_followers.ask("follow", sessions=["one"])
+        bare_memory = memory_of(floor.server, bare_followers, "one")
 
         def bare() -> float:
             base = bare_followers.ask("offset")
@@ -37,9 +46,7 @@ def fan_out(settings: Settings) -> list[Line]:
             sidecar.do(session, "replies", in_flight=IN_FLIGHT, count=count)
             followers = sidecar.followers()
             followers.ask("follow", sessions=[session])
-            before = sidecar.server.rss()
-            followers.ask("follow", sessions=[session], each=FOLLOWERS - 1)
-            memory.add(None, (sidecar.server.rss() - before) / (FOLLOWERS - 1) / 1024)
+            memory.add(bare_memory, memory_of(sidecar.server, followers, session))
 
             def subject() -> float:
                 base = followers.ask("offset")
