@@ -222,6 +222,8 @@ class Commands:
         stream = self._live.get(key)
         if stream is not None:
             return StreamState(key, stream.durable_revision, stream.durable)
+        if answer.open:  # and closed again before this was answered
+            return StreamState(key)
         if answer.event is None:
             raise StreamClosed(f"stream {key!r} was withdrawn", stream_id=key)
         return StreamState(answer.answer.ids[0], event=answer.event)

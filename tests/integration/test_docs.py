@@ -1,0 +1,65 @@
+"""What README and docs show runs as it stands there, and what they link to exists."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import CLIENT, ROOT, running
+from tests.support.sidecar import Person, running_sidecar
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_SNIPPET = re.compile(r"<!-- test: (\w+) -->\n```python\n(.*?)```", re.DOTALL)
+_PYTHON = re.compile(r"```python\n")
+_LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+def snippet(page: str, name: str) -> str:
+    found = dict(_SNIPPET.findall((ROOT / page).read_text()))
+    return str(found[name])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere_and_every_snippet_is_tested(page: Path) -> None:
+    text = page.read_text()
+    for target in _LINK.findall(text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    assert len(_PYTHON.findall(text)) == len(_SNIPPET.findall(text)), "a snippet has no test"
+
+
+async def test_the_handler_of_the_readme_answers(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("README.md", "handler"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar) as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        command = [sys.executable, "app.py"]
+        async with running(command, environment, cwd=tmp_path):
+            session = await ada.open()
+            await ada.say(session, "hello there")
+            await ada.hears(session, "Message 1 of 0 so far: hello there ")
+            await ada.say(session, "again")
+            await ada.hears(session, "Message 2 of 2 so far: again ")
+
+
+async def test_the_handlers_page_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/handlers.md", "handlers"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar) as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            session = await ada.open()
+            await ada.hears(session, "Welcome! Tell me something to remember.")
+            await ada.say(session, "buy milk")
+            await ada.hears(session, "BUY MILK ")
+            await ada.call("SendAction", session_id=session, name="more", block_id="card")
+            await ada.hears(session, "You have told me 1 things.")
+            await ada.call("CloseSession", session_id=session)
+            await ada.hears(session, "Goodbye.")
+            items = await ada.timeline(session)
+            assert [i.block.block_id for i in items if i.WhichOneof("item") == "block"] == ["card"]
+            listed = await ada.call("ListSessions")
+            assert listed.sessions[0].title == "buy milk"
