@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -154,8 +155,8 @@ class Demo:
 
 
 def in_root(command: str) -> str:
-    """Returns a command as it is typed anywhere."""
-    return command if Path.cwd() == ROOT else f"cd {ROOT} && {command}"
+    """Returns a command as it can be typed in any other terminal, wherever that one is."""
+    return f"cd {shlex.quote(str(ROOT))} && {command}"
 
 
 def shortened(command: list[str]) -> list[str]:

@@ -51,6 +51,7 @@ class Chat:
         self._transcript = Transcript(app, screen)
         self.view: ChatView | None = None  # None: no session
         self._up = True  # the line to the sidecar
+        self._away: float | None = None  # since when nobody answers
         self._changed = asyncio.Event()
         self._typed: deque[str] = deque()
         self._work = asyncio.Event()
@@ -125,22 +126,22 @@ class Chat:
         if view is None or not invocation_id or invocation_id in self._stopping:
             return False
         self._stopping.add(invocation_id)
+        self.notice("stopping; Ctrl-C again leaves")
         self._tasks.create_task(self._stop(view.session_id, invocation_id))
         return True
 
     async def settled(self) -> bool:
         """Returns when no work is pending in the session; False when nobody is there to do it."""
         loop = asyncio.get_running_loop()
-        away = None  # since when
         while (view := self.view) is not None and view.stoppable():
             if self._up and view.online is not False:
-                away = None
-            elif away is None:
-                away = loop.time()
-            elif loop.time() >= away + PATIENCE:
+                self._away = None
+            elif self._away is None:
+                self._away = loop.time()
+            elif loop.time() >= self._away + PATIENCE:
                 return False
             try:
-                async with asyncio.timeout(None if away is None else PATIENCE):
+                async with asyncio.timeout(None if self._away is None else PATIENCE):
                     await self._change()
             except TimeoutError:
                 pass

@@ -43,12 +43,18 @@ class Program:
         return _CONTROL.sub("", self.raw.decode("utf-8", "replace"))
 
     async def shows(self, text: str, *, after: int = 0, timeout: float = 20.0) -> int:
-        """Waits until it has written a text behind a place; returns the place behind that text."""
+        """Waits until it has written a text behind a place; returns the place behind that text.
+
+        On a terminal any space stands for any other: a row may end there.
+        """
+        pattern = re.escape(text)
+        if self.terminal is not None:
+            pattern = re.sub(r"(\\\s)+", r"\\s+", pattern)
 
         def found() -> int:
-            place = self.text.find(text, after)
-            assert place >= 0, f"no {text!r} in:\n{self.text[after:][-3000:]}"
-            return place + len(text)
+            match = re.compile(pattern).search(self.text, after)
+            assert match is not None, f"no {text!r} in:\n{self.text[after:][-3000:]}"
+            return match.end()
 
         return await eventually(found, timeout=timeout, message=f"{text!r} is shown")
 
