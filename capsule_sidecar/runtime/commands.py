@@ -335,8 +335,7 @@ class Commands:
         return await self._journal.read(
             partial(
                 reads.timeline, session=where.session, size=page_size(size, self._limits),
-                max_bytes=self._limits.page_bytes, before=before, messages_only=True,
-                until_place=place,
+                max_bytes=self._limits.page_bytes, before=before, messages_before=place,
             )
         )  # fmt: skip
 

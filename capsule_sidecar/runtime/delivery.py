@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from capsule_protocol.v1 import events_pb2, handler_service_pb2
 from capsule_sidecar.config import Limits
+from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind
 from capsule_sidecar.storage import encoding, reads
 from capsule_sidecar.storage.encoding import field_bytes
@@ -33,14 +34,22 @@ class Deliveries:
         self._limits = limits
         self._deadline = Duration(seconds=deadline_ms // 1000, nanos=deadline_ms % 1000 * 1_000_000)
 
-    async def frame(self, leased: Leased) -> bytes:
-        """Return the encoded frame that delivers an attempt.
+    async def frames(self, leased: list[Leased]) -> list[bytes | None]:
+        """Return the encoded frames that deliver attempts; None where the session was deleted.
 
         Raises:
-            NotFound: Its session was deleted meanwhile.
-            StorageUnavailable: It cannot be read.
+            StorageUnavailable: They cannot be read.
         """
-        return await self._journal.read(partial(self._build, leased=leased))
+        return await self._journal.read(partial(self._build_all, leased=leased))
+
+    def _build_all(self, connection: Connection, leased: list[Leased]) -> list[bytes | None]:
+        frames: list[bytes | None] = []
+        for entry in leased:
+            try:
+                frames.append(self._build(connection, entry))
+            except NotFound:
+                frames.append(None)
+        return frames
 
     def _build(self, connection: Connection, leased: Leased) -> bytes:
         row = leased.invocation
@@ -52,8 +61,7 @@ class Deliveries:
             self._limits.history_messages,
             self._limits.history_bytes,
             None,
-            messages_only=True,
-            until_place=row.place,
+            messages_before=row.place,
         )
         work = handler_service_pb2.Invocation(
             invocation_id=row.key,

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
 
 from capsule_sidecar.model.errors import InvalidArgument, NotFound
 from capsule_sidecar.model.types import (
@@ -43,6 +43,59 @@ _SESSION_COLUMNS = (
     _sessions.create_ms,
     _sessions.activity,
     _sessions.user,
+)
+
+
+# Statements that every turn runs are built once: building one costs several times its execution.
+_SESSION_BY_KEY = (
+    select(*_SESSION_COLUMNS)
+    .join(schema.users, _users.id == _sessions.user)
+    .join(schema.apps, _apps.id == _sessions.app)
+    .where(_sessions.key == bindparam("key"), _sessions.app == bindparam("app"))
+)
+_HEAD = (
+    select(_events.offset)
+    .where(_events.session == bindparam("session"))
+    .order_by(_events.offset.desc())
+    .limit(1)
+)
+_EVENT_AT = select(_events.data).where(
+    _events.session == bindparam("session"), _events.offset == bindparam("offset")
+)
+_DATA = (
+    select(schema.session_data.c.key, schema.session_data.c.value)
+    .where(schema.session_data.c.session == bindparam("session"))
+    .order_by(schema.session_data.c.key)
+)
+_EVENTS_AFTER = (
+    select(_events.position, _events.offset, _events.data)
+    .where(_events.session == bindparam("session"), _events.offset > bindparam("after"))
+    .order_by(_events.offset)
+    .limit(bindparam("limit"))
+)
+# One writer: with its newest position, all before it are there.
+_LAST_POSITION = select(func.max(_events.position))
+# Several: another app's newest position may lie behind one of this app's that is still to come.
+_LAST_POSITION_OF_APP = select(_apps.position).where(_apps.id == bindparam("app"))
+_ITEMS = (
+    select(_items.place, _items.offset, _items.kind, _events.data)
+    .join(
+        schema.events,
+        and_(_events.session == _items.session, _events.offset == _items.event),
+    )
+    .where(_items.session == bindparam("session"))
+    .order_by(_items.place.desc(), _items.offset.desc())
+    .limit(bindparam("limit"))
+)
+_ITEMS_BEFORE = _ITEMS.where(
+    _items.place <= bindparam("place"),
+    or_(_items.place < bindparam("place"), _items.offset < bindparam("offset")),
+)
+_MESSAGES = _ITEMS.where(
+    _items.kind == int(ItemKind.MESSAGE), _items.place < bindparam("until_place")
+)
+_MESSAGES_BEFORE = _ITEMS_BEFORE.where(
+    _items.kind == int(ItemKind.MESSAGE), _items.place < bindparam("until_place")
 )
 
 
@@ -133,20 +186,14 @@ def parse_page_token(token: str, length: int) -> tuple[int, ...] | None:
 
 def head(connection: Connection, session: int) -> int:
     """Return a session's newest offset."""
-    return (
-        connection.execute(
-            select(_events.offset)
-            .where(_events.session == session)
-            .order_by(_events.offset.desc())
-            .limit(1)
-        ).scalar()
-        or 0
-    )
+    return connection.execute(_HEAD, {"session": session}).scalar() or 0
 
 
-def last_position(connection: Connection) -> int:
-    """Return the newest position of the database: no app has a later one."""
-    return connection.execute(select(func.max(_events.position))).scalar() or 0
+def last_position(connection: Connection, app: int) -> int:
+    """Return a position up to which all events of an app are there, and behind which none is."""
+    if connection.dialect.name == "sqlite":
+        return connection.execute(_LAST_POSITION).scalar() or 0
+    return connection.execute(_LAST_POSITION_OF_APP, {"app": app}).scalar() or 0
 
 
 def _found(connection: Connection, row: Any) -> FoundSession:
@@ -168,12 +215,7 @@ def session_by_key(connection: Connection, app: int, key: str) -> FoundSession:
     Raises:
         NotFound: There is none of this key in this app.
     """
-    row = connection.execute(
-        select(*_SESSION_COLUMNS)
-        .join(schema.users, _users.id == _sessions.user)
-        .join(schema.apps, _apps.id == _sessions.app)
-        .where(_sessions.key == key, _sessions.app == app)
-    ).first()
+    row = connection.execute(_SESSION_BY_KEY, {"key": key, "app": app}).first()
     if row is None:
         raise NotFound(f"session {key!r} does not exist", session_id=key)
     return _found(connection, row)
@@ -240,8 +282,7 @@ def timeline(
     max_bytes: int,
     before: tuple[int, ...] | None,
     *,
-    messages_only: bool = False,
-    until_place: int | None = None,
+    messages_before: int | None = None,
 ) -> tuple[list[Item], str]:
     """Return a page of a session's items in order, the newest page first, and the next token.
 
@@ -251,32 +292,20 @@ def timeline(
         size: Items of a page.
         max_bytes: Where a page stops; one item always fits.
         before: (place, offset) of the oldest item of the page after this one.
-        messages_only: Only complete messages.
-        until_place: Only items whose place is before this.
+        messages_before: Only complete messages whose place is before this.
     """
-    statement = (
-        select(_items.place, _items.offset, _items.kind, _events.data)
-        .join(
-            schema.events,
-            and_(_events.session == _items.session, _events.offset == _items.event),
-        )
-        .where(_items.session == session)
-        .order_by(_items.place.desc(), _items.offset.desc())
-        .limit(size + 1)
-    )
-    if messages_only:
-        statement = statement.where(_items.kind == int(ItemKind.MESSAGE))
-    if until_place is not None:
-        statement = statement.where(_items.place < until_place)
+    values: dict[str, int] = {"session": session, "limit": size + 1}
     if before is not None:
-        place, offset = before
-        statement = statement.where(
-            _items.place <= place, or_(_items.place < place, _items.offset < offset)
-        )
+        values["place"], values["offset"] = before
+    if messages_before is None:
+        statement = _ITEMS if before is None else _ITEMS_BEFORE
+    else:
+        statement = _MESSAGES if before is None else _MESSAGES_BEFORE
+        values["until_place"] = messages_before
     page: list[Item] = []
     total = 0
     more = False
-    for place, offset, kind, data in connection.execute(statement):
+    for place, offset, kind, data in connection.execute(statement, values):
         total += len(data)
         if page and (len(page) >= size or total > max_bytes):
             more = True
@@ -305,12 +334,7 @@ def events_after(
     connection: Connection, session: int, offset: int, limit: int, max_bytes: int
 ) -> list[LogEvent]:
     """Return events of a session behind an offset: at least one where there is any."""
-    rows = connection.execute(
-        select(_events.position, _events.offset, _events.data)
-        .where(_events.session == session, _events.offset > offset)
-        .order_by(_events.offset)
-        .limit(limit)
-    )
+    rows = connection.execute(_EVENTS_AFTER, {"session": session, "after": offset, "limit": limit})
     return bounded([LogEvent(*row) for row in rows], max_bytes)
 
 
@@ -410,10 +434,7 @@ def _offset_behind(connection: Connection, session: int, position: int) -> int:
 
 def session_data(connection: Connection, session: int) -> bytes:
     """Return a session's data as one JSON object."""
-    columns = schema.session_data.c
-    rows = connection.execute(
-        select(columns.key, columns.value).where(columns.session == session).order_by(columns.key)
-    )
+    rows = connection.execute(_DATA, {"session": session})
     return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in rows) + b"}"
 
 
@@ -423,9 +444,7 @@ def event_at(connection: Connection, session: int, offset: int) -> bytes:
     Raises:
         NotFound: It is not there.
     """
-    data = connection.execute(
-        select(_events.data).where(_events.session == session, _events.offset == offset)
-    ).scalar()
+    data = connection.execute(_EVENT_AT, {"session": session, "offset": offset}).scalar()
     if data is None:
         raise NotFound("the event is not there")
     return bytes(data)
