@@ -93,6 +93,18 @@ class Attachment:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        try:
+            await self._finish_turns()
+            if self.booted:
+                for shutdown in self._handlers.shutdown:
+                    try:
+                        await shutdown()
+                    except Exception:  # noqa: BLE001 - the author's code; what follows still runs
+                        _log.exception("a shutdown handler failed")
+        finally:
+            await self._leave()
+
+    async def _finish_turns(self) -> None:
         turns = self._turns
         self._line.drain()
         turns.drain()
@@ -101,33 +113,31 @@ class Attachment:
             _log.warning("giving back %d turns that are not finished", turns.give_back())
             if not await turns.until(lambda: turns.idle, _LEAVE_TIMEOUT):
                 turns.abandon()
-        if self.booted:
-            for shutdown in self._handlers.shutdown:
-                try:
-                    await shutdown()
-                except Exception:  # noqa: BLE001 - the author's code; what follows still runs
-                    _log.exception("a shutdown handler failed")
-        await self._leave()
 
     async def _leave(self) -> None:
-        task = self._line_task
-        assert task is not None
+        assert self._line_task is not None
+        try:
+            await self._deliver(self._line_task)
+            await self._line.close()
+        finally:
+            self._line_task.cancel()
+            self._outbox.close()
+            self._turns.close()
+            await asyncio.gather(self._line_task, return_exceptions=True)
+            await self._watchdog.__aexit__()
+
+    async def _deliver(self, line_task: asyncio.Task[None]) -> None:
+        """Waits until the sidecar has all that we owe it."""
         turns, line = self._turns, self._line
         line.drain()
         turns.drain()
         if line.connected:
             # Work that was on its way when we asked for no more is given back, not left to expire.
             await turns.until(
-                lambda: (line.drained and turns.delivered) or task.done(), _LEAVE_TIMEOUT
+                lambda: (line.drained and turns.delivered) or line_task.done(), _LEAVE_TIMEOUT
             )
         if not turns.delivered:
             _log.warning("detaching with outcomes that are not acknowledged; turns run again")
-        await line.close()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        self._outbox.close()
-        turns.close()
-        await self._watchdog.__aexit__()
 
     async def _until(self, *events: asyncio.Event) -> None:
         assert self._line_task is not None

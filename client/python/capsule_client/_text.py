@@ -74,6 +74,12 @@ class TextStream:
         self.turn.check()
         await self._outbox.window.take(RESERVED_COMMANDS, RESERVED_BYTES)
         self._reserved = True
+        self.turn.streams[self.stream_id] = self
+
+    @property
+    def closing(self) -> bool:
+        """Whether its close was asked for."""
+        return self._closing is not None
 
     # The handler's side.
 
@@ -259,7 +265,6 @@ class TextStream:
         request.invocation_id = self.turn.invocation_id
         request.attempt = self.turn.attempt
         request.request_id = self.stream_id
-        self.turn.streams[self.stream_id] = self
         self.open_command = self._outbox.open_stream(self, frame)
 
     def _begin_close(self, interrupted: bool) -> asyncio.Future[None] | None:

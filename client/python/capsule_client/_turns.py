@@ -213,8 +213,6 @@ class Turns:
             if earlier is not None and earlier.task is not None:
                 await asyncio.wait({earlier.task}, timeout=_EARLIER_TIMEOUT)
             await self._handle(turn)
-            for stream in list(turn.streams.values()):
-                await stream.settled()
         except asyncio.CancelledError as error:
             if self._releasing and turn.cancelled is None:
                 outcome.status = pb.OUTCOME_STATUS_RELEASED
@@ -223,6 +221,10 @@ class Turns:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
             if turn.lost is None and turn.cancelled is None:
                 self._fail(turn, outcome, error)
+        try:
+            await self._settle(turn)
+        except asyncio.CancelledError:
+            pass  # told once more to end: what is not sent by now stays behind
         if turn.cancelled is not None:
             outcome.status = pb.OUTCOME_STATUS_CANCELLED
         if turn.lost is None:
@@ -248,6 +250,14 @@ class Turns:
             await handlers.exit(session)
         else:
             raise NotFound(f"this app handles no {kind}")
+
+    @staticmethod
+    async def _settle(turn: Turn) -> None:
+        """Waits until nothing of the turn's streams is left that has to go before the outcome."""
+        for stream in list(turn.streams.values()):
+            if not stream.closing:
+                stream.fail(Superseded("the handler of this turn has returned"))
+            await stream.settled()
 
     def _fail(self, turn: Turn, outcome: pb.Outcome, error: BaseException) -> None:
         reference = secrets.token_hex(6)

@@ -25,6 +25,7 @@ _log = logging.getLogger("capsule")
 
 _LOOKS = 6  # at the loop, in one beat's interval
 _CALL_TIMEOUT = 2.0
+_JOIN_TIMEOUT = 0.5  # after the thread said that it ends
 _FRAMES = 12  # of the stack that a log shows
 
 
@@ -59,9 +60,9 @@ class Watchdog:
 
     async def __aexit__(self, *error: object) -> None:
         self._stop.set()
-        async with asyncio.timeout(_CALL_TIMEOUT + 1):
-            await self._ended
-        self._thread.join(_CALL_TIMEOUT)
+        if self._thread.is_alive():
+            await asyncio.wait({self._ended}, timeout=_CALL_TIMEOUT + 1)
+            self._thread.join(_JOIN_TIMEOUT)
 
     def _watch(self) -> None:
         channel: grpc.Channel | None = None

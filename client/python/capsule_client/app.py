@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +16,7 @@ from capsule_client._handlers import (
     SessionHandler,
     check_handler,
 )
+from capsule_client._process import Signals, configure
 
 if TYPE_CHECKING:
     from capsule_client._attachment import Attachment
@@ -156,7 +155,7 @@ class App:
         Raises PermissionDenied for a token that is not known, CapsuleError for versions that do not
         fit, and what a boot handler raises.
         """
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        configure()
         asyncio.run(self.serve_process())
 
     async def serve(self) -> None:
@@ -180,13 +179,13 @@ class App:
             life_fd: A file descriptor whose end asks to stop, as a signal does: the reading side of
                 a pipe that a parent process holds.
         """
-        async with _Signals(life_fd) as signals, self._attachment(signals) as attachment:
+        async with Signals(life_fd) as signals, self._attachment(signals) as attachment:
             if ready is not None and attachment.booted:
                 ready()
             await attachment.until_stopped()
 
     @asynccontextmanager
-    async def _attachment(self, signals: _Signals | None = None) -> AsyncIterator[Attachment]:
+    async def _attachment(self, signals: Signals | None = None) -> AsyncIterator[Attachment]:
         # gRPC and the stubs are loaded here: importing an app, as tests and tools do, is quick.
         from capsule_client._attachment import Attachment
         from capsule_client._settings import TokenSource, address_of
@@ -210,53 +209,6 @@ class App:
                 yield attachment
         finally:
             self._attached = False
-
-
-class _Signals:
-    """SIGTERM and SIGINT as calls, for the time of a block; a third one does what it always did."""
-
-    def __init__(self, life_fd: int | None) -> None:
-        self.on_signal: Callable[[], None] | None = None
-        self._count = 0
-        self._life_fd = life_fd
-
-    async def __aenter__(self) -> _Signals:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                loop.add_signal_handler(number, self._take)
-            except (NotImplementedError, RuntimeError, ValueError):
-                pass  # Windows, or not the main thread: Ctrl-C still cancels the main task
-        if self._life_fd is not None:
-            loop.add_reader(self._life_fd, self._orphaned)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._remove()
-        if self._life_fd is not None:
-            asyncio.get_running_loop().remove_reader(self._life_fd)
-
-    def _orphaned(self) -> None:
-        assert self._life_fd is not None
-        asyncio.get_running_loop().remove_reader(self._life_fd)
-        if self._count == 0:
-            self._take()
-
-    def _take(self) -> None:
-        self._count += 1
-        if self.on_signal is not None:
-            self.on_signal()
-        if self._count > 1:
-            self._remove()
-
-    @staticmethod
-    def _remove() -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                loop.remove_signal_handler(number)
-            except (NotImplementedError, RuntimeError, ValueError):
-                pass  # as above
 
 
 def _once(present: object, what: str) -> None:

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from capsule_client._process import configure
 from capsule_client.app import App
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="start anew when a file changes; the old process finishes what it has",
     )
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure()
     if options.reload:
         from capsule_client._reload import Reloader
 

@@ -141,6 +141,7 @@ async def test_a_stop_in_the_middle_keeps_all_that_was_written() -> None:
         async def body(session: capsule.Session) -> None:
             async with session.stream_reply() as out:
                 await out.write("a")
+                await eventually(lambda: sidecar.streams and only(sidecar).text)
                 await out.write("b" * 3000)
                 written.set()
                 await asyncio.Event().wait()
@@ -154,6 +155,21 @@ async def test_a_stop_in_the_middle_keeps_all_that_was_written() -> None:
         assert only(sidecar).text == "a" + "b" * 3000
         assert only(sidecar).interrupted
         assert sidecar.line.kinds()[-3:] == ["close_stream", "outcome", "drain"]
+
+
+async def test_a_stream_that_is_never_left_costs_no_window() -> None:
+    async with FakeSidecar() as sidecar:
+        sidecar.limits.max_commands_in_flight = 10
+
+        async def body(session: capsule.Session) -> None:
+            out = session.stream_reply()
+            await out.__aenter__()
+            if len(sidecar.streams) % 2:
+                await out.write("lost")
+
+        async with serving(sidecar, body):
+            for _ in range(20):
+                await sidecar.outcome(sidecar.invoke())
 
 
 async def test_several_streams_may_be_open() -> None:
