@@ -8,14 +8,15 @@ from __future__ import annotations
 import sqlite3
 import time
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
 from capsule_sidecar.model.errors import StorageUnavailable
-from capsule_sidecar.storage import schema
 
 # The log file of SQLite is written round and round within this size; it grows beyond it only
 # while a reader holds an old snapshot.
@@ -24,6 +25,14 @@ _PAGE_BYTES = 4096
 _CACHE_KIB = 64 * 1024
 _MMAP_BYTES = 1 << 30
 _BUSY_MS = 5_000
+# A sidecar that was frozen in the middle of a group holds its apps' rows no longer than this.
+_IDLE_MS = 15_000
+# Numbers that one group reserves ahead at the most.
+_AHEAD = 1_024
+# What the sidecars of one PostgreSQL database lock while one of them migrates it, and how long
+# the others wait.
+_MIGRATION_LOCK = 0x63617073756C65  # "capsule"
+_MIGRATION_MS = 60_000
 
 # In place of an app's number: whatever it writes may concern any app.
 EVERY_APP = -1
@@ -45,6 +54,10 @@ class Database(ABC):
     def _engine(self) -> Engine: ...
 
     @abstractmethod
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin a transaction that changes the schema, when nobody else does."""
+
+    @abstractmethod
     def begin(self, cursor: Any, apps: list[int]) -> None:
         """Begin a writing transaction and lock the counter rows of the apps, in id order."""
 
@@ -53,8 +66,12 @@ class Database(ABC):
         """Return the database's time in milliseconds since the Unix epoch."""
 
     @abstractmethod
-    def numbers(self, cursor: Any, table: str, column: str, count: int) -> int:
-        """Reserve `count` consecutive numbers and return the first."""
+    def numbers(self, cursor: Any, table: str, column: str, count: int) -> Sequence[int]:
+        """Reserve `count` numbers, each greater than the one before; none is ever used again."""
+
+    @abstractmethod
+    def advance(self, cursor: Any, positions: Mapping[int, int]) -> None:
+        """Note the newest position of each app that was appended to."""
 
     @abstractmethod
     def prepare(self, connection: Connection) -> None:
@@ -67,10 +84,6 @@ class Database(ABC):
     @abstractmethod
     def failed(self, error: BaseException) -> bool:
         """Tell whether an error is the database's (full, locked, away), not the statement's."""
-
-    @abstractmethod
-    def forget_numbers(self) -> None:
-        """Drop what was reserved in memory, after a rollback."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -121,6 +134,10 @@ class SQLite(Database):
 
         return engine
 
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin as the only writer."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     def begin(self, cursor: Any, apps: list[int]) -> None:
         """Begin; there is no other writer, so nothing needs a lock of its own."""
         cursor.execute("BEGIN IMMEDIATE")
@@ -129,19 +146,21 @@ class SQLite(Database):
         """Return this machine's time: it is the database's."""
         return time.time_ns() // 1_000_000
 
-    def numbers(self, cursor: Any, table: str, column: str, count: int) -> int:
-        """Reserve numbers from a counter in memory, begun at the greatest stored."""
+    def numbers(self, cursor: Any, table: str, column: str, count: int) -> Sequence[int]:
+        """Reserve numbers from a counter in memory, begun at the greatest stored.
+
+        It is not set back when a group fails: a number is not given twice.
+        """
         first = self._next.get(table)
         if first is None:
             # Names of our own schema.
             row = cursor.execute(f'SELECT max("{column}") FROM "{table}"').fetchone()  # noqa: S608
             first = (row[0] or 0) + 1
         self._next[table] = first + count
-        return first
+        return range(first, first + count)
 
-    def forget_numbers(self) -> None:
-        """Read the counters anew when next needed."""
-        self._next.clear()
+    def advance(self, cursor: Any, positions: Mapping[int, int]) -> None:
+        """Nothing: with one writer the newest position of all is the newest of each."""
 
     def prepare(self, connection: Connection) -> None:
         """Grow the log file to its size once, so that a flush later need not grow it.
@@ -191,6 +210,12 @@ class PostgreSQL(Database):
     placeholder = "%s"
     exclusive = False
 
+    def __init__(self, url: str) -> None:
+        # What this group has reserved, and how much it asked for last.
+        self._reserved: dict[str, deque[int]] = {}
+        self._asked: dict[str, int] = {}
+        super().__init__(url)
+
     def _engine(self) -> Engine:
         url = make_url(self.url)
         if url.drivername in ("postgres", "postgresql"):
@@ -199,11 +224,26 @@ class PostgreSQL(Database):
             url,
             isolation_level="AUTOCOMMIT",
             poolclass=NullPool,
-            connect_args={"connect_timeout": 5, "application_name": "capsule-sidecar"},
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "capsule-sidecar",
+                "options": (
+                    f"-c lock_timeout={_BUSY_MS} -c idle_in_transaction_session_timeout={_IDLE_MS}"
+                ),
+            },
         )
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Begin, and wait for a sidecar that migrates already: afterwards nothing is left to do."""
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_MIGRATION_MS}")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
 
     def begin(self, cursor: Any, apps: list[int]) -> None:
         """Begin, and take the apps' rows: sequences are not in commit order, these locks are."""
+        # What the last group reserved and did not use would be out of order now.
+        self._reserved.clear()
+        self._asked.clear()
         cursor.execute("BEGIN")
         if EVERY_APP in apps:
             cursor.execute("SELECT id FROM apps ORDER BY id FOR UPDATE")
@@ -219,21 +259,30 @@ class PostgreSQL(Database):
         ).fetchone()
         return int(row[0])
 
-    def numbers(self, cursor: Any, table: str, column: str, count: int) -> int:
-        """Reserve numbers from the table's sequence, whose holes do no harm."""
-        rows = cursor.execute(
-            "SELECT setval(seq, nextval(seq) + %s) - %s FROM (SELECT %s::regclass AS seq) s",
-            (count - 1, count - 1, f"{table}_numbers"),
-        ).fetchone()
-        return int(rows[0])
+    def numbers(self, cursor: Any, table: str, column: str, count: int) -> Sequence[int]:
+        """Reserve numbers from the table's sequence, whose holes do no harm.
 
-    def forget_numbers(self) -> None:
-        """Nothing: the sequences are the server's."""
+        A group that asks again is given twice as many as before: a number each would be a round
+        trip each.
+        """
+        reserved = self._reserved.setdefault(table, deque())
+        if len(reserved) < count:
+            ask = max(count - len(reserved), min(2 * self._asked.get(table, 0), _AHEAD))
+            self._asked[table] = ask
+            rows = cursor.execute(
+                "SELECT nextval(%s::regclass) FROM generate_series(1, %s)",
+                (f"{table}_numbers", ask),
+            ).fetchall()
+            reserved.extend(sorted(row[0] for row in rows))
+        return [reserved.popleft() for _ in range(count)]
+
+    def advance(self, cursor: Any, positions: Mapping[int, int]) -> None:
+        """Write them down: no index finds an app's newest event, and another app's says nothing."""
+        for app, position in positions.items():
+            cursor.execute("UPDATE apps SET position = %s WHERE id = %s", (position, app))
 
     def prepare(self, connection: Connection) -> None:
-        """Make the sequences that number the rows; migrations make them too."""
-        for table in NUMBERED:
-            connection.execute(text(f"CREATE SEQUENCE IF NOT EXISTS {table}_numbers"))
+        """Nothing: the migrations have made everything."""
 
     def maintain(self, cursor: Any, *, idle: bool) -> None:
         """Nothing: the server looks after itself."""
@@ -244,20 +293,6 @@ class PostgreSQL(Database):
 
         original = error.orig if isinstance(error, DBAPIError) else error
         return isinstance(original, psycopg.OperationalError | psycopg.InterfaceError)
-
-
-# Tables whose rows are numbered by `Database.numbers`.
-NUMBERED = tuple(
-    table.name
-    for table in (
-        schema.apps,
-        schema.users,
-        schema.sessions,
-        schema.events,
-        schema.invocations,
-        schema.processes,
-    )
-)
 
 
 def open_database(url: str | None, path: Path) -> Database:

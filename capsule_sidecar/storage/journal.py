@@ -389,7 +389,6 @@ class _Group:
             unit.cursor.execute("ROLLBACK")
         except Exception:  # noqa: BLE001 - a connection that cannot roll back is replaced
             self._replace()
-        self.database.forget_numbers()
         self.unit.forget()
         self.unit.begin(0)
 

@@ -415,7 +415,7 @@ def make_app(unit: Unit, name: str) -> int:
     if rows:
         return int(rows[0][0])
     number = unit.number("apps")
-    unit.execute(schema.apps.insert().values(id=number, name=name))
+    unit.execute(schema.apps.insert().values(id=number, name=name, position=0))
     return number
 
 

@@ -30,6 +30,7 @@ def migrate(database: Database) -> None:
     with database.engine.connect() as connection:
         _refuse_newer(connection, ScriptDirectory.from_config(config))
         config.attributes["connection"] = connection
+        config.attributes["database"] = database
         command.upgrade(config, "head")
 
 

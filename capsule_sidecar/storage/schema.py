@@ -13,6 +13,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Sequence,
     SmallInteger,
     String,
     Table,
@@ -37,6 +38,9 @@ apps = Table(
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=False),
     Column("name", String(63), nullable=False, unique=True),
+    # The newest position of its log; its row is locked by whoever appends. PostgreSQL alone keeps
+    # it: with one writer the newest position of all is the newest of each app.
+    Column("position", BigInteger, nullable=False),
 )
 
 users = Table(
@@ -220,7 +224,8 @@ stream_chunks = Table(
     # What comes before this place (code points) stays; what came after it is replaced.
     Column("place", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    Column("text", Text, nullable=False),
+    # UTF-8: PostgreSQL's text takes no NUL.
+    Column("text", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -256,4 +261,10 @@ settings = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# PostgreSQL numbers rows by these; in SQLite the one writer counts in memory.
+numbers = tuple(
+    Sequence(f"{table.name}_numbers", metadata=metadata)
+    for table in (apps, users, sessions, events, invocations, processes)
 )

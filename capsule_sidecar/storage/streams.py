@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import select
 
@@ -125,7 +125,7 @@ def checkpoint(unit: Unit, key: str, number: int, place: int, revision: int, tex
     stream = unit.stream(key)
     if stream is None:
         return False
-    unit.chunks.append((key, number, place, revision, text))
+    unit.chunks.append((key, number, place, revision, text.encode()))
     if stream.revision != revision:
         stream.revision = revision
         unit.change(stream)
@@ -144,12 +144,13 @@ def stored_text(unit: Unit, key: str) -> str:
     )
 
 
-def fold_chunks(rows: list[tuple[int, str]]) -> str:
-    """Return the text that pieces (place, text) make in their order."""
+def fold_chunks(rows: Iterable[tuple[int, bytes]]) -> str:
+    """Return the text that pieces (place, UTF-8) make in their order."""
     text = ""
     parts: list[str] = []
     length = 0
-    for place, piece in rows:
+    for place, data in rows:
+        piece = data.decode()
         if place != length:
             text = "".join(parts)[:place]
             parts = [text]

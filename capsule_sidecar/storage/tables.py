@@ -102,9 +102,12 @@ class Pending:
     def _write_events(self, database: Database, cursor: Any, tables: Tables) -> None:
         if not self.events:
             return
-        position = database.numbers(cursor, "events", "position", len(self.events))
+        positions = database.numbers(cursor, "events", "position", len(self.events))
+        newest: dict[int, int] = {}
         rows = []
-        for entry, (invocation, method, match) in self.events:
+        for position, (entry, (invocation, method, match)) in zip(
+            positions, self.events, strict=True
+        ):
             session = entry.session
             entry.position = position
             entry.data = encoding.event(
@@ -120,8 +123,9 @@ class Pending:
             )  # fmt: skip
             if session.id in self.active:
                 session.activity = position
-            position += 1
+            newest[session.app] = position
         run(cursor, tables.events.insert, rows)
+        database.advance(cursor, newest)
 
     def _write_rows(self, cursor: Any, tables: Tables) -> None:
         for kind, statements in (

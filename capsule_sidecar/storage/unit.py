@@ -261,7 +261,7 @@ class Unit:
 
     def number(self, table: str, column: str = "id") -> int:
         """Reserve a row's number."""
-        return self.database.numbers(self.cursor, table, column, 1)
+        return self.database.numbers(self.cursor, table, column, 1)[0]
 
     # -- changes -----------------------------------------------------------------------------
 

@@ -7,10 +7,11 @@ from alembic import context
 from capsule_sidecar.storage.schema import metadata
 
 connection = context.config.attributes["connection"]
+database = context.config.attributes["database"]
 context.configure(
     connection=connection, target_metadata=metadata, render_as_batch=True, transactional_ddl=True
 )
-connection.exec_driver_sql("BEGIN")
+database.begin_migration(connection)
 try:
     context.run_migrations()
     connection.exec_driver_sql("COMMIT")
