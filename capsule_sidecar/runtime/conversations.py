@@ -263,7 +263,7 @@ class Conversations:
             sessions, following = reads.list_sessions(
                 connection, person.app, person.identity, query, size, token
             )
-            return sessions, following, reads.last_position(connection)
+            return sessions, following, reads.last_position(connection, person.app)
 
         return await self._journal.read(page)
 
@@ -283,9 +283,8 @@ class Conversations:
                 connection, found.number, size, self._limits.page_bytes, before
             )
             waiting = [] if token else reads.pending(connection, found.number, _PENDING)
-            return Timeline(
-                items, following, found.session, reads.last_position(connection), waiting
-            )
+            position = reads.last_position(connection, person.app)
+            return Timeline(items, following, found.session, position, waiting)
 
         return await self._journal.read(page)
 

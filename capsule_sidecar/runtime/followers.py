@@ -66,7 +66,7 @@ class Followers:
         Raises:
             PlaceUnavailable: The log does not reach the position yet.
         """
-        last = await self._journal.read(reads.last_position)
+        last = await self._journal.read(partial(reads.last_position, app=app))
         _require_place(after, 1, last, "position")
         user = await self._journal.submit(
             app, partial(log.find_or_make_user, person=log.Person(app, "", identity))
@@ -82,7 +82,7 @@ class Followers:
         Raises:
             PlaceUnavailable: The log does not reach the position yet.
         """
-        last = await self._journal.read(reads.last_position)
+        last = await self._journal.read(partial(reads.last_position, app=app))
         _require_place(after, 1, last, "position")
         with self._hub.follow_channel(app, channel) as follower:
             source = _ChannelSource(app, channel)
@@ -222,7 +222,7 @@ class _ChannelSource:
         self._channel = channel
 
     def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
-        until = reads.last_position(connection)
+        until = reads.last_position(connection, self._app)
         found, looked = reads.channel_events_after(
             connection, self._app, self._channel, after, until, _PAGE_POSITIONS
         )
