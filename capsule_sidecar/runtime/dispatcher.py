@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from capsule_sidecar.config import Limits, Timing
-from capsule_sidecar.model.errors import DomainError, NotFound, Replaced
+from capsule_sidecar.model.errors import DomainError, Replaced
 from capsule_sidecar.model.types import (
     CancelReason,
     Declarations,
@@ -112,6 +112,7 @@ class Dispatcher:
         self._processes: dict[int, Process] = {}
         self._apps: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outgoing: list[tuple[Process, Leased]] = []
         self._swept_requests: tuple[int, bytes] = (-1, b"")
         self._closing = False
         journal.listen(self)
@@ -225,8 +226,11 @@ class Dispatcher:
 
     def beat(self, process: Process) -> asyncio.Future[None]:
         """Renew the leases of a process."""
-        self._slots.beat(process.number)
-        return self._journal.submit(0, partial(leases.beat, process=process.number))
+        number, app = process.number, process.app
+        # Only a process whose leases were renewed is given work: otherwise it is forgotten.
+        return self._journal.submit(
+            0, partial(leases.beat, process=number), lambda _: self._beaten(app, number)
+        )
 
     async def beat_by_id(self, app: int, process_id: str) -> None:
         """Renew the leases of a process named by its id.
@@ -235,7 +239,11 @@ class Dispatcher:
             NotFound: It is not attached.
         """
         number = await self._journal.submit(0, partial(leases.beat_by_key, app=app, key=process_id))
-        self._slots.beat(number)
+        self._beaten(app, number)
+
+    def _beaten(self, app: int, process: int) -> None:
+        if self._slots.beat(process):
+            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
         """Apply an outcome, behind every command that was submitted before it."""
@@ -277,23 +285,31 @@ class Dispatcher:
             process.line.cancel(lease, CancelReason(notice.cancel))
 
     def _deliver(self, process: Process, leased: Leased) -> None:
+        """Note that work is to be sent; what comes in this turn of the loop is read together."""
         process.running.add(Lease(leased.invocation.key, leased.attempt))
-        task = asyncio.create_task(self._send(process, leased), name="deliver")
+        self._outgoing.append((process, leased))
+        if len(self._outgoing) == 1:
+            asyncio.get_running_loop().call_soon(self._start_sending)
+
+    def _start_sending(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        task = asyncio.create_task(self._send(outgoing), name="deliver")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, process: Process, leased: Leased) -> None:
+    async def _send(self, outgoing: list[tuple[Process, Leased]]) -> None:
         try:
-            frame = await self._deliveries.frame(leased)
-        except NotFound:
-            return  # the session was deleted; its notice is on the way
+            frames = await self._deliveries.frames([leased for _, leased in outgoing])
         except DomainError:
-            # The lease stands: the process gets it when it attaches again, or somebody else does
-            # when its term is over.
+            # The leases stand: a process gets them when it attaches again, or somebody else does
+            # when their term is over.
             logger.exception("work could not be read")
-            process.line.outbox.fail(Replaced("work could not be delivered; attach again"))
+            for process, _ in outgoing:
+                process.line.outbox.fail(Replaced("work could not be delivered; attach again"))
             return
-        process.line.outbox.put(frame)
+        for (process, _), frame in zip(outgoing, frames, strict=True):
+            if frame is not None:  # else the session was deleted; its notice is on the way
+                process.line.outbox.put(frame)
 
     def _durable(self, stream: LiveStream) -> None:
         for process in self._processes.values():

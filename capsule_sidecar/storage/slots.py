@@ -50,12 +50,20 @@ class Slots:
         with self._lock:
             self._remove(process)
 
-    def beat(self, process: int) -> None:
-        """Note that the process has beaten just now."""
+    def beat(self, process: int) -> bool:
+        """Note that the process has beaten just now.
+
+        Returns:
+            Whether it had been silent for so long that work was withheld from it.
+        """
         with self._lock:
             holder = self._holders.get(process)
-            if holder is not None:
-                holder.beat = time.monotonic()
+            if holder is None:
+                return False
+            now = time.monotonic()
+            silent = now - holder.beat > self._fresh
+            holder.beat = now
+            return silent
 
     def drain(self, process: int) -> None:
         """Give the process nothing more."""
