@@ -2,7 +2,8 @@
 
 python scripts/gen_protos.py                 the Python stubs, into client/python/capsule_protocol
 python scripts/gen_protos.py --out DIR       the same, into DIR/capsule_protocol
-python scripts/gen_protos.py --stubs java    another language's code, into build/stubs/java
+python scripts/gen_protos.py --stubs java    another language's code, into build/stubs/java; --out
+                                             DIR: into DIR/java, --options A,B: for its plugin
 python scripts/gen_protos.py --image FILE    one descriptor set with comments, for buf
 
 The Python packages are the protos' own (path equals package), so nothing that protoc writes is
@@ -74,14 +75,15 @@ def generate_python(out: Path, protos: Path = PROTOS) -> None:
         shutil.copytree(package, out / ROOT_PACKAGE)
 
 
-def generate_stubs(language: str) -> Path:
-    """Writes another language's code below build/stubs; returns where.
+def generate_stubs(language: str, folder: Path, options: str = "") -> Path:
+    """Replaces `folder/LANGUAGE` by another language's code; returns that place.
 
     Messages come from protoc itself or from `protoc-gen-LANGUAGE` on the path; services from
     `protoc-gen-grpc-LANGUAGE` or `protoc-gen-LANGUAGE-grpc`, where one of them is on the path.
+    `options`, joined by commas, go to what writes the messages.
     """
     python = environment("stubs")
-    out = BUILD / "stubs" / language
+    out = folder / language
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     services = [
@@ -90,6 +92,8 @@ def generate_stubs(language: str) -> Path:
         if shutil.which(f"protoc-gen-{plugin}")
     ]
     outputs = [f"--{name}_out={out}" for name in (language, *services)]
+    if options:
+        outputs.append(f"--{language}_opt={options}")
     include = (f"-I{PROTOS}", f"-I{_packages(python)}")
     _run([str(python.parent / "protoc"), *include, *outputs, *sources()])
     return out
@@ -128,16 +132,18 @@ def _has_service(path: Path) -> bool:
 def main() -> None:
     """Runs the command line described at the top."""
     parser = argparse.ArgumentParser(description="Generate code from proto/.")
-    parser.add_argument("--out", type=Path, default=PYTHON_OUT)
+    parser.add_argument("--out", metavar="DIR", type=Path)
     parser.add_argument("--stubs", metavar="LANGUAGE")
+    parser.add_argument("--options", default="")
     parser.add_argument("--image", type=Path)
     chosen = parser.parse_args()
     if chosen.image:
         write_image(chosen.image)
     elif chosen.stubs:
-        print(generate_stubs(chosen.stubs), file=sys.stderr)
+        folder = chosen.out or BUILD / "stubs"
+        print(generate_stubs(chosen.stubs, folder, chosen.options), file=sys.stderr)
     else:
-        generate_python(chosen.out)
+        generate_python(chosen.out or PYTHON_OUT)
 
 
 if __name__ == "__main__":

