@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import Connection
 
-from capsule_protocol.v1 import events_pb2, handler_service_pb2
+from capsule_protocol.v1 import events_pb2, handler_service_pb2, types_pb2
 from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind
+from capsule_sidecar.runtime.recent import Entry, Recent
 from capsule_sidecar.storage import encoding, reads
+from capsule_sidecar.storage.commits import Leased
 from capsule_sidecar.storage.encoding import field_bytes
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.unit import Leased
 
 _FRAMES = 0x0A  # field 1 of AttachResponse
 _INVOCATION = 0x12  # field 2 of SidecarFrame
+_HISTORY = 0x2A  # field 5 of Invocation
+# Messages that are read for a session that talks again: a history, and some that may wait.
+_READ_BEYOND = 16
 
 
 class Deliveries:
-    """Reads what work needs and encodes it.
+    """Gathers what work needs and encodes it: from memory for a session that talks now.
 
     Args:
         journal: The log.
@@ -33,6 +38,15 @@ class Deliveries:
         self._journal = journal
         self._limits = limits
         self._deadline = Duration(seconds=deadline_ms // 1000, nanos=deadline_ms % 1000 * 1_000_000)
+        # What other sidecars write is not told here: then nothing is remembered.
+        self.recent = Recent() if journal.database.exclusive else None
+
+    def frame_now(self, leased: Leased) -> bytes | None:
+        """Return the encoded frame that delivers an attempt, or None where it must be read for."""
+        if self.recent is None or leased.invocation.kind == InvocationKind.ACTION:
+            return None
+        entry = self.recent.get(leased.session.id)
+        return None if entry is None else self._frame(leased, entry)
 
     async def frames(self, leased: list[Leased]) -> list[bytes | None]:
         """Return the encoded frames that deliver attempts; None where the session was deleted.
@@ -40,40 +54,116 @@ class Deliveries:
         Raises:
             StorageUnavailable: They cannot be read.
         """
-        return await self._journal.read(partial(self._build_all, leased=leased))
+        recent = self.recent
+        if recent is None:
+            return (await self._journal.read(partial(self._read_all, leased=leased))).frames
+        for entry in leased:
+            recent.begin(entry.session.id)
+        try:
+            found = await self._journal.read(partial(self._read_all, leased=leased))
+        except BaseException:
+            for entry in leased:
+                recent.fail(entry.session.id)
+            raise
+        for entry in leased:
+            known = found.entries.get(entry.session.id)
+            if known is None:  # it was deleted
+                recent.fail(entry.session.id)
+            else:
+                recent.fill(entry.session.id, known)
+        return found.frames
 
-    def _build_all(self, connection: Connection, leased: list[Leased]) -> list[bytes | None]:
-        frames: list[bytes | None] = []
+    def _read_all(self, connection: Connection, leased: list[Leased]) -> _Found:
+        found = _Found()
         for entry in leased:
             try:
-                frames.append(self._build(connection, entry))
+                known = found.entries.get(entry.session.id)
+                if known is None:
+                    known = self._read(connection, entry)
+                    found.entries[entry.session.id] = known
+                found.frames.append(self._frame_read(connection, entry, known))
             except NotFound:
-                frames.append(None)
-        return frames
+                found.frames.append(None)
+        return found
 
-    def _build(self, connection: Connection, leased: Leased) -> bytes:
-        row = leased.invocation
-        found = reads.session_by_key(connection, row.app, leased.session.key)
-        cause = events_pb2.Event.FromString(reads.event_at(connection, row.session, row.place))
-        history, _ = reads.timeline(
+    def _read(self, connection: Connection, leased: Leased) -> Entry:
+        row = leased.session
+        session = reads.session_by_key(connection, row.app, row.key).session
+        entry = Entry(session.app, encoding.user_info(session.user))
+        items, token = reads.timeline(
             connection,
-            row.session,
-            self._limits.history_messages,
+            row.id,
+            self._limits.history_messages + _READ_BEYOND,
             self._limits.history_bytes,
             None,
-            messages_before=row.place,
+            messages_before=1 << 62,
         )
+        for item in items:
+            message = events_pb2.Event.FromString(item.event).message_added.message
+            if message.text:
+                entry.add(item.place, item.offset, message.SerializeToString())
+        entry.trimmed = entry.trimmed or bool(token)
+        for key, value in reads.session_values(connection, row.id):
+            entry.data[key] = value
+            entry.size += len(value)
+        return entry
+
+    def _frame_read(self, connection: Connection, leased: Leased, entry: Entry) -> bytes:
+        """Return a frame, reading what the entry does not have."""
+        row = leased.invocation
+        cause = events_pb2.Event.FromString(reads.event_at(connection, row.session, row.place))
+        history = self._history(entry, row.place)
+        if history is None:
+            items, _ = reads.timeline(
+                connection,
+                row.session,
+                self._limits.history_messages,
+                self._limits.history_bytes,
+                None,
+                messages_before=row.place,
+            )
+            messages = (events_pb2.Event.FromString(i.event).message_added.message for i in items)
+            history = [message.SerializeToString() for message in messages if message.text]
+        return self._encode(leased, entry, history, cause)
+
+    def _frame(self, leased: Leased, entry: Entry) -> bytes | None:
+        row = leased.invocation
+        history = self._history(entry, row.place)
+        cause = events_pb2.Event()
+        if row.kind == InvocationKind.MESSAGE:
+            message = entry.message_at(row.place)
+            if message is None:
+                return None
+            cause.message_added.message.MergeFromString(message)
+        if history is None:
+            return None
+        return self._encode(leased, entry, history, cause)
+
+    def _history(self, entry: Entry, place: int) -> list[bytes] | None:
+        limits = self._limits
+        return entry.history(place, limits.history_messages, limits.history_bytes)
+
+    def _encode(
+        self, leased: Leased, entry: Entry, history: list[bytes], cause: events_pb2.Event
+    ) -> bytes:
+        row, session = leased.invocation, leased.session
         work = handler_service_pb2.Invocation(
             invocation_id=row.key,
             attempt=leased.attempt,
-            session=encoding.session(found.session),
-            data_json=reads.session_data(connection, row.session),
+            session=types_pb2.Session(
+                session_id=session.key,
+                app=entry.app,
+                user=entry.user,
+                channel=types_pb2.SessionChannel(type=session.channel),
+                title=session.title,
+                state=session.state,  # type: ignore[arg-type]  # enum values are ints on the wire
+                create_time=encoding.timestamp(session.create_ms),
+                head_offset=session.head,
+                activity_position=session.activity,
+            ),
+            data_json=_json_object(entry.data),
             deadline=self._deadline,
         )
-        for item in history:
-            message = events_pb2.Event.FromString(item.event).message_added.message
-            if message.text:
-                work.history.append(message)
         match InvocationKind(row.kind):
             case InvocationKind.MESSAGE:
                 work.turn.message.CopyFrom(cause.message_added.message)
@@ -86,4 +176,16 @@ class Deliveries:
                 work.enter.SetInParent()
             case InvocationKind.EXIT:
                 work.exit.SetInParent()
-        return field_bytes(_FRAMES, field_bytes(_INVOCATION, work.SerializeToString()))
+        told = b"".join([field_bytes(_HISTORY, message) for message in history])
+        encoded = work.SerializeToString() + told
+        return field_bytes(_FRAMES, field_bytes(_INVOCATION, encoded))
+
+
+class _Found:
+    def __init__(self) -> None:
+        self.frames: list[bytes | None] = []
+        self.entries: dict[int, Entry] = {}
+
+
+def _json_object(data: dict[str, bytes]) -> bytes:
+    return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in data.items()) + b"}"

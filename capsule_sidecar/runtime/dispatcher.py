@@ -17,6 +17,7 @@ from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import DomainError, Replaced
 from capsule_sidecar.model.types import (
     CancelReason,
+    DataPatch,
     Declarations,
     InvocationStatus,
     Lease,
@@ -226,11 +227,8 @@ class Dispatcher:
 
     def beat(self, process: Process) -> asyncio.Future[None]:
         """Renew the leases of a process."""
-        number, app = process.number, process.app
-        # Only a process whose leases were renewed is given work: otherwise it is forgotten.
-        return self._journal.submit(
-            0, partial(leases.beat, process=number), lambda _: self._beaten(app, number)
-        )
+        self._slots.beat(process.number)
+        return self._journal.submit(0, partial(leases.beat, process=process.number))
 
     async def beat_by_id(self, app: int, process_id: str) -> None:
         """Renew the leases of a process named by its id.
@@ -239,11 +237,7 @@ class Dispatcher:
             NotFound: It is not attached.
         """
         number = await self._journal.submit(0, partial(leases.beat_by_key, app=app, key=process_id))
-        self._beaten(app, number)
-
-    def _beaten(self, app: int, process: int) -> None:
-        if self._slots.beat(process):
-            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+        self._slots.beat(number)
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
         """Apply an outcome, behind every command that was submitted before it."""
@@ -254,10 +248,18 @@ class Dispatcher:
 
     def publish(self, appended: list[Appended]) -> None:
         """Pass events on to the followers."""
+        recent = self._deliveries.recent
         for entry in appended:
+            if recent is not None:
+                recent.publish(entry)
             if entry.closes:
                 self._live.discard(entry.closes)
             self._hub.publish(entry)
+
+    def patched(self, session: int, patch: DataPatch) -> None:
+        """Keep in mind what changed of a session's data."""
+        if self._deliveries.recent is not None:
+            self._deliveries.recent.patched(session, patch)
 
     def work(self, leased: list[Leased], notices: list[Notice]) -> None:
         """Pass leases and endings on to the processes."""
@@ -285,8 +287,12 @@ class Dispatcher:
             process.line.cancel(lease, CancelReason(notice.cancel))
 
     def _deliver(self, process: Process, leased: Leased) -> None:
-        """Note that work is to be sent; what comes in this turn of the loop is read together."""
+        """Send work; what must be read for is read together with what else comes now."""
         process.running.add(Lease(leased.invocation.key, leased.attempt))
+        frame = self._deliveries.frame_now(leased)
+        if frame is not None:
+            process.line.outbox.put(frame)
+            return
         self._outgoing.append((process, leased))
         if len(self._outgoing) == 1:
             asyncio.get_running_loop().call_soon(self._start_sending)

@@ -23,7 +23,7 @@ from capsule_sidecar.model.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from capsule_sidecar.model.types import Terms
+from capsule_sidecar.model.types import DataPatch, Terms
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
@@ -44,6 +44,9 @@ class Listener(Protocol):
     def publish(self, appended: list[Appended]) -> None:
         """Events were appended."""
 
+    def patched(self, session: int, patch: DataPatch) -> None:
+        """The data of a session (its row's number) was changed."""
+
     def work(self, leased: list[Leased], notices: list[Notice]) -> None:
         """Work was leased to a process of this sidecar, or taken from one."""
 
@@ -57,6 +60,7 @@ class _Operation(Generic[T]):
         "future",
         "leased",
         "notices",
+        "patched",
         "result",
         "then",
         "work",
@@ -80,6 +84,7 @@ class _Operation(Generic[T]):
         self.appended: list[Appended] = []
         self.leased: list[Leased] = []
         self.notices: list[Notice] = []
+        self.patched: list[tuple[int, DataPatch]] = []
 
 
 class Journal:
@@ -271,6 +276,8 @@ class Journal:
             if listener is not None:
                 if operation.appended:
                     listener.publish(operation.appended)
+                for session, patch in operation.patched:
+                    listener.patched(session, patch)
                 if operation.leased or operation.notices:
                     listener.work(operation.leased, operation.notices)
             error, future = operation.error, operation.future
@@ -367,6 +374,7 @@ class _Group:
     def _one(self, operation: _Operation[Any]) -> None:
         unit = self.unit
         appended, leased, notices = len(unit.appended), len(unit.leased), len(unit.notices)
+        patched = len(unit.patched)
         try:
             operation.result = operation.work(unit)
         except DomainError as error:
@@ -377,6 +385,7 @@ class _Group:
         operation.appended = unit.appended[appended:]
         operation.leased = unit.leased[leased:]
         operation.notices = unit.notices[notices:]
+        operation.patched = unit.patched[patched:]
 
     def _abandon(self, operations: list[_Operation[Any]]) -> None:
         """Undo a group: in the database, in the unit's memory and in the slots."""
@@ -385,6 +394,7 @@ class _Group:
             self._slots.give(process)
         for operation in operations:
             operation.appended, operation.leased, operation.notices = [], [], []
+            operation.patched = []
         try:
             unit.cursor.execute("ROLLBACK")
         except Exception:  # noqa: BLE001 - a connection that cannot roll back is replaced

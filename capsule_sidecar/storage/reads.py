@@ -432,10 +432,15 @@ def _offset_behind(connection: Connection, session: int, position: int) -> int:
     return high
 
 
+def session_values(connection: Connection, session: int) -> list[tuple[str, bytes]]:
+    """Return a session's data by key; values are JSON."""
+    return [(key, bytes(value)) for key, value in connection.execute(_DATA, {"session": session})]
+
+
 def session_data(connection: Connection, session: int) -> bytes:
     """Return a session's data as one JSON object."""
-    rows = connection.execute(_DATA, {"session": session})
-    return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in rows) + b"}"
+    values = session_values(connection, session)
+    return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in values) + b"}"
 
 
 def event_at(connection: Connection, session: int, offset: int) -> bytes:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.sql import Select
 
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.model.types import Terms
+from capsule_sidecar.model.types import DataPatch, Terms
 from capsule_sidecar.storage import encoding, schema
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import Database
@@ -65,6 +65,7 @@ class Unit:
         self.appended: list[Appended] = []
         self.leased: list[Leased] = []
         self.notices: list[Notice] = []
+        self.patched: list[tuple[int, DataPatch]] = []
         self.taken: list[int] = []
         self._written = 0
         self._clear()

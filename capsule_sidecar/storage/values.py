@@ -89,6 +89,7 @@ def patch_data(unit: Unit, session: SessionRow, patch: DataPatch) -> None:
         unit.data[session.id, key] = (session.id, key, value)
     session.data_bytes = total
     unit.change(session)
+    unit.patched.append((session.id, patch))
 
 
 def apply_patch(unit: Unit, session: SessionRow, patch: DataPatch) -> bool:
