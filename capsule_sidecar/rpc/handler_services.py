@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -54,7 +55,9 @@ class HandlerService:
         caller.require_handler()
         app = await self._dispatcher.app(caller.require_app())
         await self._dispatcher.beat_by_id(app, request.process_id.lower())
-        return handlers.BeatResponse(lease_term=Duration(seconds=int(self._timing.lease_term)))
+        term = Duration()
+        term.FromTimedelta(timedelta(seconds=self._timing.lease_term))
+        return handlers.BeatResponse(lease_term=term)
 
 
 class SessionService:

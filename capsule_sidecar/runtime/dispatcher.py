@@ -227,8 +227,11 @@ class Dispatcher:
 
     def beat(self, process: Process) -> asyncio.Future[None]:
         """Renew the leases of a process."""
-        self._slots.beat(process.number)
-        return self._journal.submit(0, partial(leases.beat, process=process.number))
+        number, app = process.number, process.app
+        # Only a process whose leases were renewed is given work: otherwise it is forgotten.
+        return self._journal.submit(
+            0, partial(leases.beat, process=number), lambda _: self._beaten(app, number)
+        )
 
     async def beat_by_id(self, app: int, process_id: str) -> None:
         """Renew the leases of a process named by its id.
@@ -237,7 +240,11 @@ class Dispatcher:
             NotFound: It is not attached.
         """
         number = await self._journal.submit(0, partial(leases.beat_by_key, app=app, key=process_id))
-        self._slots.beat(number)
+        self._beaten(app, number)
+
+    def _beaten(self, app: int, process: int) -> None:
+        if self._slots.beat(process):
+            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
         """Apply an outcome, behind every command that was submitted before it."""

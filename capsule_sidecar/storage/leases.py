@@ -139,8 +139,7 @@ def sweep(unit: Unit) -> bool:
     _set(unit, _SWEPT, unit.now_ms)
     if late:
         _grant_new_term(unit)
-    counted = unit.now_ms > _setting(unit, _AMNESTY)
-    _end_expired(unit, counted=counted)
+    _end_expired(unit, pardoned_ms=_setting(unit, _AMNESTY))
     _end_overdue(unit)
     return True
 
@@ -160,8 +159,9 @@ def _grant_new_term(unit: Unit) -> None:
     _set(unit, _AMNESTY, until)
 
 
-def _end_expired(unit: Unit, *, counted: bool) -> None:
+def _end_expired(unit: Unit, *, pardoned_ms: int) -> None:
     columns = schema.processes.c
+    apps: set[int] = set()
     for found in unit.query(
         select(schema.processes)
         .where(columns.lease_ms < unit.now_ms)
@@ -171,10 +171,16 @@ def _end_expired(unit: Unit, *, counted: bool) -> None:
         process = unit.known_process(found)
         if process.lease_ms >= unit.now_ms:
             continue
+        # Not renewed since a late sweep: that it was lost may be the sidecar's doing.
+        counted = process.lease_ms > pardoned_ms
         for invocation in held_by(unit, process.id):
             work.lose(unit, invocation, counted=counted, max_attempts=unit.terms.max_attempts)
         unit.execute(delete(schema.processes).where(columns.id == process.id))
         unit.drop_process(process)
+        apps.add(process.app)
+    for app in apps:
+        # They may have been the last that declared what waits.
+        work.settle_undeclared(unit, app)
 
 
 def _end_overdue(unit: Unit) -> None:
