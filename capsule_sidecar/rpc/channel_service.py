@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-
 from capsule_protocol.v1 import channel_service_pb2 as pb
 from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.rpc import convert
@@ -124,11 +121,8 @@ class ChannelService:
         """Follow a session; batches are encoded already."""
         caller = _caller(request.identity)
         person = await self._conversations.person(caller)
-        await _write(
-            context,
-            self._followers.session(
-                person.app, request.session_id, caller.identity, request.after_offset
-            ),
+        await self._followers.session(
+            person.app, request.session_id, caller.identity, request.after_offset, context.write
         )
 
     async def FollowChannel(self, request: pb.FollowChannelRequest, context: Context) -> None:
@@ -137,23 +131,17 @@ class ChannelService:
         if request.identity:
             caller = _caller(request.identity)
             person = await self._conversations.person(caller)
-            await _write(context, self._followers.user(person.app, caller.identity, after))
+            await self._followers.user(person.app, caller.identity, after, context.write)
             return
         if not request.channel:
             raise InvalidArgument("identity", "give an identity, or a channel")
         who = principal()
         who.require_channel(request.channel)
         app = await self._conversations.app(who.require_app())
-        await _write(context, self._followers.channel(app, request.channel, after))
+        await self._followers.channel(app, request.channel, after, context.write)
 
 
 def _caller(identity: str) -> Caller:
     who = principal()
     who.require_identity(identity)
     return Caller(who.require_app(), identity)
-
-
-async def _write(context: Context, batches: AsyncIterator[bytes]) -> None:
-    async with aclosing(batches) as open_batches:  # type: ignore[type-var]  # they are generators
-        async for batch in open_batches:
-            await context.write(batch)

@@ -1,11 +1,11 @@
 """Following: the log from an offset or a position, then a snapshot of what passes, then live.
 
-Each follower is an async generator of encoded batches.
+Each follower is a coroutine that writes encoded batches to where it is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.storage import log, reads
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
+
+Write = Callable[[bytes], Awaitable[None]]
 
 _PAGE_EVENTS = 1_000
 # Positions of the log that one page of a channel looks at.
@@ -43,9 +45,9 @@ class Followers:
         self._batch = limits.batch_bytes
 
     async def session(
-        self, app: int, session_id: str, identity: str, after: int
-    ) -> AsyncIterator[bytes]:
-        """Follow a session from an offset on.
+        self, app: int, session_id: str, identity: str, after: int, write: Write
+    ) -> None:
+        """Follow a session from an offset on, until cancelled.
 
         Raises:
             NotFound: There is no such session of this identity, or it was deleted.
@@ -57,11 +59,10 @@ class Followers:
         _require_place(after, lowest, found.session.head, "offset")
         with self._hub.follow_session(found.number, app) as follower:
             source = _SessionSource(found.number, self._batch)
-            async for batch in self._follow(follower, source, after):
-                yield batch
+            await self._follow(follower, source, after, write)
 
-    async def user(self, app: int, identity: str, after: int) -> AsyncIterator[bytes]:
-        """Follow all sessions of an identity from a position on.
+    async def user(self, app: int, identity: str, after: int, write: Write) -> None:
+        """Follow all sessions of an identity from a position on, until cancelled.
 
         Raises:
             PlaceUnavailable: The log does not reach the position yet.
@@ -73,11 +74,10 @@ class Followers:
         )
         with self._hub.follow_user(user, app) as follower:
             source = _UserSource(user, self._batch)
-            async for batch in self._follow(follower, source, after):
-                yield batch
+            await self._follow(follower, source, after, write)
 
-    async def channel(self, app: int, channel: str, after: int) -> AsyncIterator[bytes]:
-        """Follow all sessions of a channel from a position on.
+    async def channel(self, app: int, channel: str, after: int, write: Write) -> None:
+        """Follow all sessions of a channel from a position on, until cancelled.
 
         Raises:
             PlaceUnavailable: The log does not reach the position yet.
@@ -86,28 +86,19 @@ class Followers:
         _require_place(after, 1, last, "position")
         with self._hub.follow_channel(app, channel) as follower:
             source = _ChannelSource(app, channel)
-            async for batch in self._follow(follower, source, after):
-                yield batch
+            await self._follow(follower, source, after, write)
 
-    async def _follow(
-        self, follower: Follower, source: _Source, place: int
-    ) -> AsyncIterator[bytes]:
+    async def _follow(self, follower: Follower, source: _Source, place: int, write: Write) -> None:
         topic = follower.topic
         while True:
             mark = topic.end
-            more = True
-            while more:
-                page, place, more = await self._journal.read(partial(source.page, after=place))
-                if page:
-                    yield b"".join(frames.event_frame(entry.data) for entry in page)
+            place = await self._replay(source, place, write)
             # What was read is committed; wait until it has been published too, so that nothing
             # read already is still to come.
             await self._journal.submit(0, _nothing)
             if mark < topic.start:
                 continue
-            batches, place = self._snapshot(follower, source, mark, place)
-            for batch in batches:
-                yield batch
+            place = await self._catch_up(follower, source, mark, place, write)
             while follower.next >= topic.start:
                 await follower.wait()
                 if follower.ended is not None:
@@ -115,7 +106,27 @@ class Followers:
                 if follower.next < topic.start:
                     break  # too slow: catch up from the journal
                 batch, place = self._cut(follower, source, place)
-                yield batch
+                await write(batch)
+                # A follower may idle for hours: it holds on to nothing that it has written.
+                del batch
+
+    async def _replay(self, source: _Source, place: int, write: Write) -> int:
+        """Write the log to its head; return the place reached."""
+        more = True
+        while more:
+            page, place, more = await self._journal.read(partial(source.page, after=place))
+            if page:
+                await write(b"".join([frames.event_frame(entry.data) for entry in page]))
+        return place
+
+    async def _catch_up(
+        self, follower: Follower, source: _Source, mark: int, place: int, write: Write
+    ) -> int:
+        """Write what came while the log was read, and a snapshot; return the place reached."""
+        batches, place = self._snapshot(follower, source, mark, place)
+        for batch in batches:
+            await write(batch)
+        return place
 
     def _snapshot(
         self, follower: Follower, source: _Source, mark: int, place: int
