@@ -7,6 +7,7 @@ import time
 from capsule_protocol.v1 import admin_service_pb2 as pb
 from capsule_protocol.v1 import handler_service_pb2
 from capsule_sidecar import __version__
+from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import InvocationStatus
 from capsule_sidecar.rpc.convert import PROTOCOL_VERSION
 from capsule_sidecar.rpc.guard import Context, principal
@@ -59,13 +60,20 @@ class AdminService:
         principal().require_operator()
         found, token = await self._operations.invocations(
             request.app,
-            InvocationStatus(request.status) if request.status else None,
+            _status(request.status),
             request.page_size,
             request.page_token,
         )
         return pb.ListInvocationsResponse(
             invocations=[_invocation(entry) for entry in found], next_page_token=token
         )
+
+
+def _status(number: int) -> InvocationStatus | None:
+    try:
+        return InvocationStatus(number) if number else None
+    except ValueError:
+        raise InvalidArgument("status", "is not a status of invocations") from None
 
 
 def _process(entry: Process) -> pb.Process:

@@ -194,13 +194,26 @@ class Commands:
             Method.OPEN_STREAM, identity, digest(lease.invocation_id, key), stream_match(key)
         )
 
+        # As it is in its place among the events: what follows in the same group may complete it.
+        state: StreamState | None = None
+
         def opened(found: tuple[log.StreamAnswer, Where, int]) -> None:
+            nonlocal state
             answer, where, place = found
-            if not answer.open:
-                self._live.discard(request_id)
-            elif stream.where is None:
-                offset, (_, message_id) = answer.answer.offset, answer.answer.ids
-                self._live.opened(stream, where, offset, place, message_id)
+            if answer.open:
+                if stream.where is None:
+                    offset, (_, message_id) = answer.answer.offset, answer.answer.ids
+                    self._live.opened(stream, where, offset, place, message_id)
+                state = StreamState(request_id, stream.durable_revision, stream.durable)
+                return
+            self._live.discard(request_id)
+            if answer.event is not None:
+                state = StreamState(answer.answer.ids[0], event=answer.event)
+
+        def answered(_: object) -> StreamState:
+            if state is None:
+                raise StreamClosed(f"stream {request_id!r} was withdrawn", stream_id=request_id)
+            return state
 
         future = self._write(
             app,
@@ -211,22 +224,11 @@ class Commands:
         )  # fmt: skip
         if mine:
             future.add_done_callback(partial(self._open_failed, request_id))
-        return self._then(future, partial(self._stream_state, request_id))
+        return self._then(future, answered)
 
     def _open_failed(self, key: str, future: asyncio.Future[object]) -> None:
         if not future.cancelled() and future.exception() is not None:
             self._live.discard(key)
-
-    def _stream_state(self, key: str, found: tuple[log.StreamAnswer, Where, int]) -> StreamState:
-        answer = found[0]
-        stream = self._live.get(key)
-        if stream is not None:
-            return StreamState(key, stream.durable_revision, stream.durable)
-        if answer.open:  # and closed again before this was answered
-            return StreamState(key)
-        if answer.event is None:
-            raise StreamClosed(f"stream {key!r} was withdrawn", stream_id=key)
-        return StreamState(answer.answer.ids[0], event=answer.event)
 
     def append_stream(
         self,
@@ -250,12 +252,13 @@ class Commands:
             raise InvalidArgument("position", "must not be negative")
         try:
             return self._live.append(
-                stream_id, lease, text, revision=revision, position=position, replace=replace
+                stream_id, app, lease, text, revision=revision, position=position, replace=replace
             )
         except LimitExceeded:
             stream = self._live.get(stream_id)
             if stream is not None:
-                self._overflow(app, stream, text)
+                known = 0 if position is None or replace else stream.length - position
+                self._overflow(app, stream, text[known:])
             raise
 
     def _overflow(self, app: int, stream: LiveStream, text: str) -> None:
@@ -288,7 +291,9 @@ class Commands:
         request = Request(Method.CLOSE_STREAM, parse_request_id(request_id), content)
         stream = self._live.get(stream_id)
         text: str | None = None
-        if stream is not None and not stream.fenced and stream.lease == lease:
+        if stream is not None and (stream.app != app or stream.fenced or stream.lease != lease):
+            stream = None  # not the caller's to close: the operation says why
+        if stream is not None:
             text = stream.text
             _check_whole(text, length, sha256)
             # Its opening may still be on its way: the operations run in their order.
@@ -328,7 +333,7 @@ class Commands:
         self, app: int, lease: Lease, size: int, token: str
     ) -> tuple[list[reads.Item], str]:
         """Return a page of the messages before the invocation's place, and the next token."""
-        before = reads.parse_page_token(token, 2)
+        before = reads.parse_page_token(token, "messages", 3)
         where, place = await self._journal.submit(
             app, partial(_where, app=app, lease=lease, place=True)
         )
@@ -422,7 +427,7 @@ def check_title(title: str, maximum: int) -> None:
     """
     if len(title) > maximum:
         raise InvalidArgument("title", f"has at most {maximum} characters")
-    if any(ord(character) < 32 for character in title):
+    if any(ord(character) < 32 for character in title) or len(f"{title}.".splitlines()) > 1:
         raise InvalidArgument("title", "must not have line breaks or control characters")
 
 

@@ -273,7 +273,7 @@ class Conversations:
         Raises:
             InvalidArgument: Size or token is malformed.
         """
-        before = reads.parse_page_token(token, 2)
+        before = reads.parse_page_token(token, "timeline", 3)
         person = await self.person(caller)
         size = page_size(size, self._limits)
 

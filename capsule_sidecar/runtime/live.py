@@ -207,6 +207,8 @@ class LiveStreams:
                 mine.pop(key, None)
                 if not mine:
                     del self._by_invocation[stream.lease.invocation_id]
+                    if stream.flow.settled == stream.flow.submitted:
+                        self._flows.pop(stream.lease.invocation_id, None)
 
     def over(self, invocation_id: str, attempt: int, *, superseded: bool) -> None:
         """Note that an attempt is over: its streams take no more text."""
@@ -254,6 +256,7 @@ class LiveStreams:
     def append(
         self,
         key: str,
+        app: int,
         lease: Lease,
         text: str,
         *,
@@ -265,6 +268,7 @@ class LiveStreams:
 
         Args:
             key: The stream.
+            app: The writer's app: another one's streams do not exist for it.
             lease: Who writes.
             text: The text.
             revision: What `position` counts in.
@@ -281,7 +285,12 @@ class LiveStreams:
             LimitExceeded: The text would be too long.
         """
         stream = self._streams.get(key)
-        if stream is None or stream.closing or stream.lease.invocation_id != lease.invocation_id:
+        if (
+            stream is None
+            or stream.closing
+            or stream.app != app
+            or stream.lease.invocation_id != lease.invocation_id
+        ):
             raise StreamClosed(f"stream {key!r} is not open", stream_id=key)
         if stream.fenced or stream.lease != lease:
             raise Superseded(
@@ -289,8 +298,8 @@ class LiveStreams:
             )
         if replace and not 0 < revision <= stream.revision:
             self._replace(stream, revision or stream.revision + 1, position or 0)
-        elif position is not None:
-            text = _joined(stream, revision, position, text)
+        elif position is not None or replace:
+            text = _joined(stream, revision, position or 0, text)
         if text:
             self._add(stream, text)
         return stream.revision, stream.length

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, select
 
 from capsule_sidecar.config import Limits
+from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus
 from capsule_sidecar.runtime.commands import page_size
 from capsule_sidecar.runtime.dispatcher import Dispatcher, Process
@@ -68,7 +69,7 @@ class Operations:
     async def apps(self, size: int, token: str) -> tuple[list[tuple[str, list[Process]]], str]:
         """Return a page of apps with their processes, and the next token."""
         size = page_size(size, self._limits)
-        after = parse_page_token(token, 1)
+        after = parse_page_token(token, "apps", 1)
         columns = schema.apps.c
 
         def page(connection: Connection) -> list[tuple[int, str]]:
@@ -79,7 +80,7 @@ class Operations:
             return [(number, name) for number, name in connection.execute(statement)]
 
         found = await self._journal.read(page)
-        following = page_token(found[size - 1][0]) if len(found) > size else ""
+        following = page_token("apps", found[size - 1][0]) if len(found) > size else ""
         by_app: dict[int, list[Process]] = {}
         for process in self.processes:
             by_app.setdefault(process.app, []).append(process)
@@ -88,10 +89,19 @@ class Operations:
     async def invocations(
         self, app: str, status: InvocationStatus | None, size: int, token: str
     ) -> tuple[list[InvocationInfo], str]:
-        """Return a page of an app's invocations, the newest first, and the next token."""
+        """Return a page of an app's invocations, the newest first, and the next token.
+
+        Raises:
+            NotFound: There is no such app.
+        """
         size = page_size(size, self._limits)
-        after = parse_page_token(token, 1)
-        number = await self._dispatcher.app(app)
+        after = parse_page_token(token, "invocations", 1)
+        apps = schema.apps.c
+        number = await self._journal.read(
+            lambda c: c.execute(select(apps.id).where(apps.name == app)).scalar()
+        )
+        if number is None:
+            raise NotFound(f"app {app!r} was never seen", app=app)
         columns, sessions = schema.invocations.c, schema.sessions.c
         processes = schema.processes.c
         statement = (
@@ -111,7 +121,7 @@ class Operations:
         if after is not None:
             statement = statement.where(columns.id < after[0])
         rows = await self._journal.read(lambda c: list(c.execute(statement)))
-        following = page_token(rows[size - 1][0]) if len(rows) > size else ""
+        following = page_token("invocations", rows[size - 1][0]) if len(rows) > size else ""
         return [_info(row) for row in rows[:size]], following
 
 

@@ -158,13 +158,13 @@ class LogEvent:
     data: bytes
 
 
-def page_token(*parts: int) -> str:
-    """Return an opaque token for the place where a page ended."""
+def page_token(*parts: int | str) -> str:
+    """Return an opaque token for the place where a page ended; the first part names the list."""
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
-def parse_page_token(token: str, length: int) -> tuple[int, ...] | None:
-    """Return the numbers of a token; None for an empty one.
+def parse_page_token(token: str, name: str, length: int) -> tuple[int, ...] | None:
+    """Return the numbers of a token of the list so named; None for an empty one.
 
     Raises:
         InvalidArgument: It is none of ours.
@@ -173,15 +173,16 @@ def parse_page_token(token: str, length: int) -> tuple[int, ...] | None:
         return None
     try:
         parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         parts = None
     if (
         not isinstance(parts, list)
-        or len(parts) != length
-        or not all(type(part) is int and 0 <= part < 1 << 63 for part in parts)
+        or len(parts) != length + 1
+        or parts[0] != name
+        or not all(type(part) is int and 0 <= part < 1 << 63 for part in parts[1:])
     ):
         raise InvalidArgument("page_token", "is not a token of this list")
-    return tuple(parts)
+    return tuple(parts[1:])
 
 
 def head(connection: Connection, session: int) -> int:
@@ -244,6 +245,7 @@ def list_sessions(
     connection: Connection, app: int, identity: str, query: str, size: int, token: str
 ) -> tuple[list[Session], str]:
     """Return a page of an identity's sessions, the latest active first, and the next token."""
+    after = parse_page_token(token, "sessions", 2)
     user = user_number(connection, app, identity)
     if user is None:
         return [], ""
@@ -255,7 +257,6 @@ def list_sessions(
         .order_by(_sessions.activity.desc(), _sessions.id.desc())
         .limit(size + 1)
     )
-    after = parse_page_token(token, 2)
     if after is not None:
         activity, number = after
         statement = statement.where(
@@ -271,7 +272,7 @@ def list_sessions(
     found = [_found(connection, row) for row in connection.execute(statement)]
     more = len(found) > size
     found = found[:size]
-    last = page_token(found[-1].session.activity, found[-1].number) if more else ""
+    last = page_token("sessions", found[-1].session.activity, found[-1].number) if more else ""
     return [entry.session for entry in found], last
 
 
@@ -291,12 +292,17 @@ def timeline(
         session: The session.
         size: Items of a page.
         max_bytes: Where a page stops; one item always fits.
-        before: (place, offset) of the oldest item of the page after this one.
+        before: (session, place, offset) of the oldest item of the page after this one.
         messages_before: Only complete messages whose place is before this.
+
+    Raises:
+        InvalidArgument: `before` is of another session.
     """
     values: dict[str, int] = {"session": session, "limit": size + 1}
     if before is not None:
-        values["place"], values["offset"] = before
+        of, values["place"], values["offset"] = before
+        if of != session:
+            raise InvalidArgument("page_token", "is not a token of this list")
     if messages_before is None:
         statement = _ITEMS if before is None else _ITEMS_BEFORE
     else:
@@ -311,7 +317,8 @@ def timeline(
             more = True
             break
         page.append(Item(place, offset, ItemKind(kind), data))
-    token = page_token(page[-1].place, page[-1].offset) if more else ""
+    name = "timeline" if messages_before is None else "messages"
+    token = page_token(name, session, page[-1].place, page[-1].offset) if more else ""
     return page[::-1], token
 
 

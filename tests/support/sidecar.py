@@ -294,6 +294,7 @@ class BareHandler:
         self.error: grpc.aio.AioRpcError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._tag = 0
+        self._writing = asyncio.Lock()
         self.call: Any = None
 
     async def attach(
@@ -326,14 +327,16 @@ class BareHandler:
 
     async def send(self, *frames: handler_service_pb2.HandlerFrame) -> None:
         """Sends frames as one batch."""
-        await self.call.write(handler_service_pb2.AttachRequest(frames=frames))
+        async with self._writing:  # the test and the beats share the call
+            await self.call.write(handler_service_pb2.AttachRequest(frames=frames))
 
     async def command(self, **request: Any) -> int:
         """Sends a command, as `reply=ReplyRequest(...)`, and returns its tag."""
         self._tag += 1
-        command = handler_service_pb2.Command(tag=self._tag, **request)
+        tag = self._tag
+        command = handler_service_pb2.Command(tag=tag, **request)
         await self.send(handler_service_pb2.HandlerFrame(command=command))
-        return self._tag
+        return tag
 
     async def result(self, tag: int, timeout: float = 15.0) -> handler_service_pb2.CommandResult:
         """Waits for the answer to a command."""
