@@ -23,7 +23,8 @@ from capsule_sidecar.storage.unit import Unit
 
 Write = Callable[[bytes], Awaitable[None]]
 
-_PAGE_EVENTS = 1_000
+# Events of a page that is read to catch up: many may catch up at once, each holds one page.
+_PAGE_EVENTS = 256
 # Positions of the log that one page of a channel looks at.
 _PAGE_POSITIONS = 5_000
 

@@ -13,9 +13,13 @@ IN_FLIGHT = 64
 
 
 def memory_of(server: Proc, followers: Worker, session: str) -> float:
-    """Adds followers up to `FOLLOWERS`; returns the KiB of the server's memory that each took."""
+    """Adds followers up to `FOLLOWERS`; returns the KiB of the server's memory that each took.
+
+    They follow from the head: an idle follower is meant, not the replay of a log.
+    """
+    head = round(followers.ask("offset"))
     before = server.rss()
-    followers.ask("follow", sessions=[session], each=FOLLOWERS - 1)
+    followers.ask("follow", sessions=[session], each=FOLLOWERS - 1, after=head)
     return (server.rss() - before) / (FOLLOWERS - 1) / 1024
 
 
