@@ -99,6 +99,13 @@ async def turn_ends(follow: Follow, invocation_id: str) -> tuple[int, int]:
     return end
 
 
+async def whole(ada: Person, session: str) -> list[str]:
+    """Returns the texts of the timeline, each of which is to be complete."""
+    items = await ada.timeline(session)
+    assert all(i.HasField("message") and not i.message.interrupted for i in items), items
+    return [i.message.text for i in items]
+
+
 COMPLETED = types_pb2.INVOCATION_STATUS_COMPLETED
 FAILED = types_pb2.INVOCATION_STATUS_FAILED
 
@@ -107,7 +114,7 @@ async def test_an_echo_answers(program: Path, tmp_path: Path) -> None:
     async with conversation(tmp_path) as (sidecar, ada, session, follow), node(program, sidecar):
         sent = await ada.say(session, "echo hi")
         assert await turn_ends(follow, sent.invocation_id) == (COMPLETED, 1)
-        assert await ada.texts(session) == ["echo hi", "hi"]
+        assert await whole(ada, session) == ["echo hi", "hi"]
 
 
 @pytest.mark.parametrize("way", ["stream", "append"])
@@ -118,7 +125,7 @@ async def test_a_streamed_answer_is_seen_while_it_is_written_and_is_kept(
     async with conversation(tmp_path) as (sidecar, ada, session, follow), node(program, sidecar):
         sent = await ada.say(session, f"{way} {text}")
         assert await turn_ends(follow, sent.invocation_id) == (COMPLETED, 1)
-        assert await ada.texts(session) == [f"{way} {text}", text]
+        assert await whole(ada, session) == [f"{way} {text}", text]
         assert len(deltas(follow)) > 1
         assert text.startswith("".join(deltas(follow)))
 
@@ -143,7 +150,7 @@ async def test_a_process_killed_in_mid_answer_is_followed_by_one_that_doubles_no
         async with node(program, sidecar):
             assert await turn_ends(follow, sent.invocation_id) == (COMPLETED, 2)
         # The first answer is the one of the first attempt, the second is whole.
-        assert await ada.texts(session) == [f"both {text}", text, text]
+        assert await whole(ada, session) == [f"both {text}", text, text]
         kinds = [k for k in follow.kinds() if k in ("stream_opened", "stream_withdrawn")]
         assert kinds == ["stream_opened", "stream_withdrawn", "stream_opened"]
 
