@@ -9,7 +9,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -94,6 +94,11 @@ class Sidecar:
         """Reads in a snapshot."""
         return await self.journal.read(lambda connection: work_(connection, *args, **kwargs))
 
+    async def of_app(self, name: str) -> Sidecar:
+        """Returns the same storage as another app uses it."""
+        number = await self.journal.submit(0, partial(log.make_app, name=name))
+        return replace(self, app=number, ada=Person(number, name, self.ada.identity))
+
     # -- people -------------------------------------------------------------------------------
 
     async def open(
@@ -174,10 +179,18 @@ class Sidecar:
         return self.journal.submit(EVERY_APP, leases.sweep)
 
     async def lose_leases(self) -> None:
-        """Lets every lease end, with sweeps as punctual as they should be."""
+        """Lets every process vanish and every lease end, with sweeps as punctual as they should."""
+        for process in self.slots.processes(self.app):
+            self.slots.detach(process)
         for _ in range(TERMS.lease_ms // 1_000 + 1):
             self.clock.advance(1_000)
             await self.sweep()
+
+    async def taken_over(self, key: str = "p2") -> Lease:
+        """Lets every process vanish, and another take their work; returns what it got last."""
+        await self.lose_leases()
+        await self.attach(key)
+        return self.held[-1]
 
     @property
     def held(self) -> list[Lease]:
@@ -303,17 +316,26 @@ class Sidecar:
         return [str(event.WhichOneof("kind")) for event in await self.log(session)]
 
     async def items(
-        self, session: str, size: int = 1_000, max_bytes: int = PAGE, token: str = "", **more: Any
+        self,
+        session: str,
+        size: int = 1_000,
+        max_bytes: int = PAGE,
+        token: str = "",
+        *,
+        messages_before: int | None = None,
     ) -> tuple[list[events_pb2.Event], str]:
         """Returns a page of a session's timeline and the next token."""
         number = await self.number(session)
-        before = reads.parse_page_token(token, 2)
-        found, following = await self.read(reads.timeline, number, size, max_bytes, before, **more)
+        name = "timeline" if messages_before is None else "messages"
+        before = reads.parse_page_token(token, name, 3)
+        found, following = await self.read(
+            reads.timeline, number, size, max_bytes, before, messages_before=messages_before
+        )
         return [events_pb2.Event.FromString(item.event) for item in found], following
 
-    async def texts(self, session: str, **more: Any) -> list[str]:
+    async def texts(self, session: str) -> list[str]:
         """Returns the texts of a session's messages in the timeline's order."""
-        items, _ = await self.items(session, messages_before=1 << 60, **more)
+        items, _ = await self.items(session, messages_before=1 << 60)
         return [item.message_added.message.text for item in items]
 
     async def invocation(self, key: str) -> dict[str, Any]:

@@ -54,7 +54,10 @@ async def test_positions_increase_in_the_order_of_commits_over_all_apps(store: S
         told = [entry.position for entry in sidecar.told.appended]
         assert len(told) == 2 * 5
         assert all(before < after for before, after in pairwise(told))
-        assert [entry.session.app for entry in sidecar.told.appended[2:]] == [sidecar.app, other] * 4
+        assert [entry.session.app for entry in sidecar.told.appended[2:]] == [
+            sidecar.app,
+            other,
+        ] * 4
 
 
 async def test_what_the_loop_is_told_is_what_the_log_holds(store: Store) -> None:
