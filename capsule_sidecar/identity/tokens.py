@@ -20,11 +20,33 @@ class Grant:
         app: The one app; empty for every app.
         channel: The one channel; empty for none or, with the home's token, every channel.
         operator: It is the home's token.
+        declared: The apps that may be named; empty for any name.
     """
 
     app: str = ""
     channel: str = ""
     operator: bool = False
+    declared: frozenset[str] = frozenset()
+
+    def check_app(self, app: str, field: str) -> None:
+        """Refuse an app that the token does not reach.
+
+        Args:
+            app: Its name.
+            field: Where it was named, for the error.
+
+        Raises:
+            InvalidArgument: The name is malformed.
+            PermissionDenied: It is another app than the token's, or is not declared.
+        """
+        if not _APP_NAME.fullmatch(app):
+            raise InvalidArgument(
+                field, "must be 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or a digit"
+            )
+        if self.app and app != self.app:
+            raise PermissionDenied(f"this token is of app {self.app!r}, not {app!r}")
+        if self.declared and app not in self.declared:
+            raise PermissionDenied(f"app {app!r} is not declared in the configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +120,9 @@ class Tokens:
     def __init__(
         self, home: str, declared: Iterable[tuple[str, str, str]], apps: Iterable[str]
     ) -> None:
-        self._grants = {_digest(home): Grant(operator=True)}
+        self._grants = {_digest(home): Grant(operator=True, declared=frozenset(apps))}
         for token, app, channel in declared:
             self._grants[_digest(token)] = Grant(app, channel)
-        self._apps = frozenset(apps)
         # Who asked how: the same few tokens and apps come with every call.
         self._known: dict[tuple[str, str], Principal] = {}
 
@@ -134,14 +155,9 @@ class Tokens:
                 if not authorization
                 else "the token is not known"
             )
-        if app and not _APP_NAME.fullmatch(app):
-            raise InvalidArgument("capsule-app", "must be of a-z, 0-9, _ and -, at most 63 long")
-        if grant.app and app and app != grant.app:
-            raise PermissionDenied(f"this token is of app {grant.app!r}, not {app!r}")
-        name = grant.app or app
-        if name and self._apps and name not in self._apps:
-            raise PermissionDenied(f"app {name!r} is not declared in the configuration")
-        return Principal(name, grant)
+        if app:
+            grant.check_app(app, "capsule-app")
+        return Principal(grant.app or app, grant)
 
 
 def _digest(token: str) -> bytes:

@@ -134,6 +134,8 @@ class Attachment:
         if frame is None or frame.WhichOneof("frame") != "hello":
             raise InvalidArgument("frames", "the first frame must be a Hello")
         hello = frame.hello
+        caller = principal()
+        caller.require_handler()
         if hello.protocol_version != convert.PROTOCOL_VERSION:
             older = hello.protocol_version < convert.PROTOCOL_VERSION
             raise IncompatibleVersion(
@@ -143,12 +145,9 @@ class Attachment:
                 sidecar_protocol=convert.PROTOCOL_VERSION,
             )
         parse_request_id(hello.process_id, "hello.process_id")
-        caller = principal()
-        caller.require_handler()
-        if not hello.app or (caller.app and hello.app != caller.app):
-            raise InvalidArgument(
-                "hello.app", f"must be the app of the token and the metadata, {caller.app!r}"
-            )
+        caller.grant.check_app(hello.app, "hello.app")
+        if caller.app and hello.app != caller.app:
+            raise InvalidArgument("hello.app", f"must be the metadata's app, {caller.app!r}")
         return convert.hello(
             hello, hello.app, self._limits.max_concurrency, self._limits.default_concurrency
         )

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from capsule_protocol.v1 import handler_service_pb2 as handlers
 from capsule_protocol.v1 import session_service_pb2 as sessions
 from capsule_sidecar.config import Limits, Timing
-from capsule_sidecar.model.errors import DomainError
+from capsule_sidecar.model.errors import DomainError, LimitExceeded
 from capsule_sidecar.rpc.attach import Attachment
 from capsule_sidecar.rpc.calls import CALLS, append_stream
 from capsule_sidecar.rpc.errors import status_of
@@ -158,6 +158,7 @@ class _StreamReply:
         self._app = app
         self._outbox = Outbox(max_bytes=limits.bytes_in_flight, batch_bytes=limits.batch_bytes)
         self._waiting = 0
+        self._watched: set[str] = set()
         self._done = False
 
     async def run(self, context: Context) -> None:
@@ -166,13 +167,19 @@ class _StreamReply:
             while (batch := await self._outbox.drain()) is not None:
                 await context.write(batch)
         finally:
+            for stream_id in self._watched:
+                self._commands.watch_stream(stream_id, None)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, context: Context) -> None:
-        while (request := await context.read()) is not grpc.aio.EOF:
-            for frame in request.frames:
-                self._frame(frame)
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                for frame in request.frames:
+                    self._frame(frame)
+        except Exception as error:  # noqa: BLE001 - the guard's table decides what is told of it
+            self._outbox.fail(error)
+            return
         self._done = True
         self._finish()
 
@@ -190,6 +197,9 @@ class _StreamReply:
         except DomainError as error:
             self._put(sessions.StreamReplyResult(stream_id=stream_id, error=status_of(error)))
             return
+        if name == "open_stream":
+            self._commands.watch_stream(stream_id, self._durable)
+            self._watched.add(stream_id)
         self._waiting += 1
         assert isinstance(future, asyncio.Future)
         future.add_done_callback(partial(self._answered, stream_id, name))
@@ -203,11 +213,18 @@ class _StreamReply:
                 result.error.CopyFrom(status_of(error))
             else:
                 getattr(result, name).CopyFrom(CALLS[name].answer(future.result()))
+                if name == "close_stream":
+                    self._watched.discard(stream_id)
             self._put(result)
         self._finish()
 
+    def _durable(self, stream_id: str, revision: int, position: int) -> None:
+        place = sessions.StreamPlace(revision=revision, position=position)
+        self._put(sessions.StreamReplyResult(stream_id=stream_id, durable=place))
+
     def _put(self, result: sessions.StreamReplyResult) -> None:
-        self._outbox.put(field_bytes(_RESULTS, result.SerializeToString()))
+        if not self._outbox.put(field_bytes(_RESULTS, result.SerializeToString())):
+            self._outbox.fail(LimitExceeded("outbox", 0, "the caller does not read its answers"))
 
     def _finish(self) -> None:
         if self._done and not self._waiting:

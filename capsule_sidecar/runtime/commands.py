@@ -316,6 +316,12 @@ class Commands:
         elif not isinstance(future.exception(), StreamClosed):
             stream.closing = False
 
+    def watch_stream(self, stream_id: str, durable: Callable[[str, int, int], None] | None) -> None:
+        """Name who else is told (stream, revision, position) when a stream's text is durable."""
+        stream = self._live.get(stream_id)
+        if stream is not None:
+            stream.watcher = durable
+
     # -- reading -----------------------------------------------------------------------------------
 
     async def get_session(self, app: int, lease: Lease) -> tuple[Session, bytes]:

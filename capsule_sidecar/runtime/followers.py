@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.config import Limits
-from capsule_sidecar.model.errors import PlaceUnavailable
+from capsule_sidecar.model.errors import NotFound, PlaceUnavailable
 from capsule_sidecar.runtime import frames
 from capsule_sidecar.runtime.hub import Entry, Follower, Hub
 from capsule_sidecar.runtime.live import LiveStreams
@@ -190,6 +190,9 @@ class _SessionSource:
 
     def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
         found = reads.events_after(connection, self._session, after, _PAGE_EVENTS, self._max_bytes)
+        if not found and not reads.head(connection, self._session):
+            # Deleted before the hub knew of this follower: nobody else would tell it.
+            raise NotFound("the session was deleted")
         return found, found[-1].offset if found else after, bool(found)
 
     def place(self, entry: Entry) -> int:

@@ -87,6 +87,8 @@ class LiveStream:
     saving: bool = False
     fenced: bool = False
     closing: bool = False
+    # Told (stream, revision, position) beside the process: the StreamReply that writes it.
+    watcher: Callable[[str, int, int], None] | None = None
 
     @property
     def text(self) -> str:
@@ -431,6 +433,8 @@ class LiveStreams:
                 stream.durable_revision, stream.durable = revision, place + len(text)
                 if not stream.closing:
                     self._durable(stream)
+                    if stream.watcher is not None:
+                        stream.watcher(stream.key, stream.durable_revision, stream.durable)
             if not stream.closing and (stream.fresh or failed):
                 self._unsaved[stream.key] = stream
                 if stream.fresh_size >= self._chunk_bytes and not failed:
