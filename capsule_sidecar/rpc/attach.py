@@ -42,7 +42,40 @@ _RESULT = 0x22  # field 4 of SidecarFrame
 
 
 class AttachLine(ProcessLine):
-    """What a process is told, as frames of its Attach."""
+    """What a process is told, as frames of its Attach.
+
+    Args:
+        limits: Its windows.
+        timing: Its beats.
+    """
+
+    def __init__(self, limits: Limits, timing: Timing) -> None:
+        outbox = Outbox(max_bytes=4 * limits.bytes_in_flight, batch_bytes=limits.batch_bytes)
+        super().__init__(outbox)
+        self._limits = limits
+        self._timing = timing
+
+    def welcome(self, found: Attached) -> None:
+        """Tell what the process keeps, what it has lost and what it is to keep to."""
+        limits = self._limits
+        welcome = pb.Welcome(
+            sidecar_version=__version__,
+            protocol_version=convert.PROTOCOL_VERSION,
+            limits=pb.Limits(
+                beat_interval=_duration(self._timing.beat_interval),
+                lease_term=_duration(self._timing.lease_term),
+                max_commands_in_flight=limits.commands_in_flight,
+                max_bytes_in_flight=limits.bytes_in_flight,
+                stream_window_bytes=limits.stream_window_bytes,
+                max_text_bytes=limits.max_text_bytes,
+                max_block_bytes=limits.max_block_bytes,
+                max_data_bytes=limits.max_data_bytes,
+                max_message_bytes=limits.max_message_bytes,
+            ),
+            kept=[_lease(entry) for entry in found.kept],
+            superseded=[_lease(entry) for entry in found.superseded],
+        )
+        self.put(pb.SidecarFrame(welcome=welcome))
 
     def put(self, frame: pb.SidecarFrame) -> None:
         """Queue a frame; a process that does not read is let go."""
@@ -93,9 +126,8 @@ class Attachment:
         self._dispatcher = dispatcher
         self._commands = commands
         self._limits = limits
-        self._timing = timing
-        self._outbox = Outbox(max_bytes=4 * limits.bytes_in_flight, batch_bytes=limits.batch_bytes)
-        self._line = AttachLine(self._outbox)
+        self._line = AttachLine(limits, timing)
+        self._outbox = self._line.outbox
         self._in_flight = 0
         self._bytes = 0
         self._reads: set[asyncio.Task[Any]] = set()
@@ -109,13 +141,13 @@ class Attachment:
         """
         first = await self._first(context)
         hello = self._hello(first.frames[0] if first.frames else None)
-        process, found = await self._dispatcher.attach(hello, self._line)
         try:
-            self._line.put(pb.SidecarFrame(welcome=self._welcome(found)))
-            self._dispatcher.welcome(process, found)
-            await self._serve(context, process, list(first.frames)[1:])
+            await self._dispatcher.attach(hello, self._line)
+            assert self._line.process is not None
+            await self._serve(context, self._line.process, list(first.frames)[1:])
         finally:
-            self._dispatcher.detach(process)
+            if self._line.process is not None:
+                self._dispatcher.detach(self._line.process)
             for task in self._reads:
                 task.cancel()
             await asyncio.gather(*self._reads, return_exceptions=True)
@@ -150,26 +182,6 @@ class Attachment:
             raise InvalidArgument("hello.app", f"must be the metadata's app, {caller.app!r}")
         return convert.hello(
             hello, hello.app, self._limits.max_concurrency, self._limits.default_concurrency
-        )
-
-    def _welcome(self, found: Attached) -> pb.Welcome:
-        limits = self._limits
-        return pb.Welcome(
-            sidecar_version=__version__,
-            protocol_version=convert.PROTOCOL_VERSION,
-            limits=pb.Limits(
-                beat_interval=_duration(self._timing.beat_interval),
-                lease_term=_duration(self._timing.lease_term),
-                max_commands_in_flight=limits.commands_in_flight,
-                max_bytes_in_flight=limits.bytes_in_flight,
-                stream_window_bytes=limits.stream_window_bytes,
-                max_text_bytes=limits.max_text_bytes,
-                max_block_bytes=limits.max_block_bytes,
-                max_data_bytes=limits.max_data_bytes,
-                max_message_bytes=limits.max_message_bytes,
-            ),
-            kept=[_lease(entry) for entry in found.kept],
-            superseded=[_lease(entry) for entry in found.superseded],
         )
 
     async def _serve(

@@ -55,6 +55,11 @@ class ProcessLine:
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
+        self.process: Process | None = None
+
+    def welcome(self, found: leases.Attached) -> None:
+        """Tell what the process keeps and what it has lost."""
+        raise NotImplementedError
 
     def cancel(self, lease: Lease, reason: CancelReason) -> None:
         """Tell that an attempt is to end."""
@@ -149,42 +154,39 @@ class Dispatcher:
 
     # -- processes --------------------------------------------------------------------------------
 
-    async def attach(self, hello: Hello, line: ProcessLine) -> tuple[Process, leases.Attached]:
+    async def attach(self, hello: Hello, line: ProcessLine) -> None:
         """Enter a process, or one that has come back.
 
-        Work follows when the caller has told the process what it keeps: see `welcome`.
+        The line is told the welcome first, then what the process holds and did not name, then what
+        is waiting. It is entered in its place among what the journal tells, so that nothing about
+        its work is missed; `line.process` names it from then on.
         """
         app = await self.app(hello.app)
         for other in self.processes:
             if other.app == app and other.hello.process_id == hello.process_id:
                 self._leave(other)
                 other.line.outbox.fail(Replaced("the process attached again"))
-        found = await self._journal.submit(
-            app, partial(leases.attach, app=app, key=hello.process_id, claimed=hello.leases)
+        await self._journal.submit(
+            app,
+            partial(_attach, app=app, hello=hello),
+            partial(self._entered, app, hello, line),
         )
-        known = self._processes.get(found.process)
+
+    def _entered(self, app: int, hello: Hello, line: ProcessLine, found: leases.Attached) -> None:
+        known = self._processes.pop(found.process, None)
         if known is not None:  # it attached twice at once: the later one stays
-            self._leave(known)
             known.line.outbox.fail(Replaced("the process attached again"))
         process = Process(found.process, app, hello, line)
         process.running.update(found.kept)
         self._processes[process.number] = process
-        return process, found
-
-    def welcome(self, process: Process, found: leases.Attached) -> None:
-        """Give the process its work: what it holds and did not name, then what is waiting."""
-        if self._processes.get(process.number) is not process:
-            return
-        hello = process.hello
-        self._slots.attach(
-            process.number, process.app, hello.declarations, hello.concurrency - found.held
-        )
-        self._tell_presence(process.app)
+        line.process = process
+        line.welcome(found)
+        for lease, reason in found.cancelled:
+            line.cancel(lease, reason)
         for leased in found.missing:
             self._deliver(process, leased)
-        self._journal.start(
-            process.app, partial(_take_work, process=process.number, app=process.app)
-        )
+        self._tell_presence(app)
+        self._journal.start(app, partial(_take_work, process=process.number, app=app))
 
     def detach(self, process: Process) -> None:
         """Note that the line is gone. Its work stays leased until its term is over."""
@@ -357,6 +359,13 @@ class Dispatcher:
             partial(leases.forget_requests, after=self._swept_requests, rows=_SWEPT_REQUESTS),
         )
         self._swept_requests = end or (-1, b"")
+
+
+def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
+    found = leases.attach(unit, app, hello.process_id, hello.leases)
+    # In the operation, not on the loop: what ends behind it gives its place back to this entry.
+    unit.slots.attach(found.process, app, hello.declarations, hello.concurrency - found.held)
+    return found
 
 
 def _take_work(unit: Unit, app: int, process: int) -> None:

@@ -35,12 +35,15 @@ class Attached:
         process: The process's number.
         kept: Leases of the hello that it keeps.
         superseded: Leases of the hello that it has lost.
+        cancelled: Of those it keeps, the ones that it is to end, with why.
         missing: Leases that it holds and did not name: to be delivered again as they are.
+        held: How many it holds now.
     """
 
     process: int
     kept: list[Lease]
     superseded: list[Lease]
+    cancelled: list[tuple[Lease, CancelReason]]
     missing: list[Leased]
     held: int
 
@@ -69,12 +72,16 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
     superseded: list[Lease] = []
     for lease in claimed:
         (kept if lease in held else superseded).append(lease)
-    missing = [
-        Leased(row, row.attempt, unit.session_by_id(row.session), process.id)
-        for lease, row in held.items()
-        if lease not in kept
-    ]
-    return Attached(process.id, kept, superseded, missing, len(held))
+    cancelled = [(lease, CancelReason(held[lease].cancel)) for lease in kept if held[lease].cancel]
+    missing = []
+    for lease, row in held.items():
+        if lease in kept:
+            continue
+        if row.cancel:  # nobody runs it any more: it need not be told to end
+            work.lose(unit, row, counted=False, max_attempts=unit.terms.max_attempts)
+        else:
+            missing.append(Leased(row, row.attempt, unit.session_by_id(row.session), process.id))
+    return Attached(process.id, kept, superseded, cancelled, missing, len(kept) + len(missing))
 
 
 def renew(unit: Unit, process: ProcessRow) -> None:
