@@ -178,7 +178,7 @@ class _Source(Protocol):
 
     def reflects(self, place: int) -> tuple[int, int]: ...
 
-    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]: ...
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStreamState]: ...
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]: ...
 
@@ -201,7 +201,7 @@ class _SessionSource:
     def reflects(self, place: int) -> tuple[int, int]:
         return place, 0
 
-    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]:
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStreamState]:
         return live.open(session=self._session)
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
@@ -224,7 +224,7 @@ class _UserSource:
     def reflects(self, place: int) -> tuple[int, int]:
         return 0, place
 
-    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]:
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStreamState]:
         return live.open(user=self._user)
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
@@ -249,7 +249,7 @@ class _ChannelSource:
     def reflects(self, place: int) -> tuple[int, int]:
         return 0, place
 
-    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStream]:
+    def streams(self, live: LiveStreams) -> Iterable[events_pb2.OpenStreamState]:
         return live.open(channel=(self._app, self._channel))
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:

@@ -60,7 +60,7 @@ def beat_frame(offset: int, position: int) -> bytes:
 def snapshot_frames(
     offset: int,
     position: int,
-    streams: Iterable[events_pb2.OpenStream],
+    streams: Iterable[events_pb2.OpenStreamState],
     lines: Iterable[events_pb2.SessionStatusLine],
     *,
     online: bool,

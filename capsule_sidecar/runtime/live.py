@@ -229,7 +229,7 @@ class LiveStreams:
 
     def open(
         self, *, session: int = 0, user: int = 0, channel: tuple[int, str] | None = None
-    ) -> Iterator[events_pb2.OpenStream]:
+    ) -> Iterator[events_pb2.OpenStreamState]:
         """Yield the open streams of a session, a user or a channel with their text shown so far."""
         for stream in self._streams.values():
             where = stream.where
@@ -241,7 +241,7 @@ class LiveStreams:
                 continue
             shown = stream.unsent[0][2] if stream.unsent else stream.length
             revision = stream.unsent[0][1] if stream.unsent else stream.revision
-            yield events_pb2.OpenStream(
+            yield events_pb2.OpenStreamState(
                 session_id=where.session_id,
                 stream_id=stream.key,
                 message_id=stream.message_id,

@@ -147,7 +147,7 @@ def test_a_stream_of_an_earlier_attempt_goes_and_the_next_begins_empty() -> None
 
 
 def test_a_snapshot_replaces_the_text_and_what_was_held() -> None:
-    open_stream = pb.OpenStream(stream_id="st", text="one two")
+    open_stream = pb.OpenStreamState(stream_id="st", text="one two")
     view, changes = fold(
         asked(1), opened(2), delta(2, 0, "one two thr"), snapshot(2, streams=[open_stream])
     )
@@ -159,10 +159,10 @@ def test_a_snapshot_replaces_the_text_and_what_was_held() -> None:
 
 def test_a_snapshot_in_several_frames_counts_with_its_last() -> None:
     view, _ = fold(asked(1), opened(2, "a"), opened(3, "b"))
-    part = pb.OpenStream(stream_id="a", text="A")
+    part = pb.OpenStreamState(stream_id="a", text="A")
     assert view.apply(snapshot(3, last=False, streams=[part])) == []
     assert view.streams["a"].text == ""
-    rest = pb.OpenStream(stream_id="b", text="B")
+    rest = pb.OpenStreamState(stream_id="b", text="B")
     view.apply(snapshot(3, first=False, streams=[rest], presence=pb.AppPresence(online=False)))
     assert [stream.text for stream in view.streams.values()] == ["A", "B"]
     assert view.online is False
@@ -173,7 +173,7 @@ def test_what_passes_before_the_snapshot_of_a_line_is_left_to_the_snapshot() -> 
     assert view.resume() == 1
     assert kinds(view.apply(opened(2))) == [StreamBegun]
     assert view.apply(delta(2, 40, "far ahead")) == []
-    view.apply(snapshot(2, streams=[pb.OpenStream(stream_id="st", text="so far")]))
+    view.apply(snapshot(2, streams=[pb.OpenStreamState(stream_id="st", text="so far")]))
     view.apply(delta(2, 6, " so good"))
     assert view.streams["st"].text == "so far so good"
 
@@ -279,7 +279,7 @@ def test_a_page_of_the_timeline_stands_for_the_log_before_it() -> None:
     view = ChatView("s")
     assert kinds(view.load(page)) == [MessageShown, StreamBegun, BlockChanged, TurnEnded]
     assert (view.offset, view.title, view.stoppable()) == (7, "T", "i1")
-    view.apply(snapshot(7, streams=[pb.OpenStream(stream_id="st", text="so far")]))
+    view.apply(snapshot(7, streams=[pb.OpenStreamState(stream_id="st", text="so far")]))
     assert view.streams["st"].text == "so far"
     view.apply(answered(8, "so far so good", "st"))
     assert view.streams == {}
@@ -304,7 +304,7 @@ def test_wherever_the_line_breaks_the_same_is_seen() -> None:
             for frame in log[:2]:
                 if frame.event.offset > view.offset or chance.random() < 0.3:
                     changes += view.apply(frame)
-            so_far = pb.OpenStream(stream_id="st", text=text[:length])
+            so_far = pb.OpenStreamState(stream_id="st", text=text[:length])
             changes += view.apply(snapshot(2, streams=[so_far]))
             for _ in range(chance.randrange(6)):
                 size = chance.randrange(1, 30)

@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class AdminServiceStub(object):
     """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def __init__(self, channel):
@@ -54,6 +58,10 @@ class AdminServiceStub(object):
 
 class AdminServiceServicer(object):
     """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def GetStatus(self, request, context):
@@ -105,6 +113,10 @@ def add_AdminServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
     """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @staticmethod

@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """AdminService is for the operator's command line. It takes the operator's token (the home's) only."""
+    """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +47,12 @@ class AdminServiceStub:
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService is for the operator's command line. It takes the operator's token (the home's) only."""
+    """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -53,7 +63,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """ListInvocations pages through an app's invocations, the newest first. Reads only; may be retried."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService is for the operator's command line. It takes the operator's token (the home's) only."""
+    """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
+    """
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -258,7 +258,7 @@ class GetTimelineResponse(_message.Message):
 
     @_builtins.property
     def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingInvocation]:
-        """Invocations that wait or run, in order of arrival; on the newest page only."""
+        """Invocations that wait or run, in order of arrival, the newest 200; on the newest page only."""
 
     def __init__(
         self,
@@ -500,7 +500,7 @@ class FollowChannelRequest(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
     identity: _builtins.str
-    """All sessions of this identity. Empty: all sessions of `channel`."""
+    """All sessions of this identity; `channel` is not looked at then. Empty: all sessions of `channel`."""
     channel: _builtins.str
     """The channel, where `identity` is empty."""
     after_position: _builtins.int

@@ -29,8 +29,14 @@ class ChannelServiceStub(object):
     """ChannelService is how people reach an app: a channel adapter in any language speaks it for them.
 
     The app comes from the token; with the home's token, from the `capsule-app` metadata. `identity` is who acts:
-    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`, at most 200 characters. A session that belongs to
-    someone else is NOT_FOUND. Writing requests carry a `request_id` with the same promise as in SessionService.
+    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`: a channel of 1 to 32 of `[a-z0-9_-]`, an id without white space, at most
+    200 characters together. A session that belongs to
+    someone else is NOT_FOUND. Writing requests carry a `request_id`, unique per person and method, with the same promise as in SessionService; where an answer holds a
+    session, it is the session as it is now.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def __init__(self, channel):
@@ -100,8 +106,14 @@ class ChannelServiceServicer(object):
     """ChannelService is how people reach an app: a channel adapter in any language speaks it for them.
 
     The app comes from the token; with the home's token, from the `capsule-app` metadata. `identity` is who acts:
-    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`, at most 200 characters. A session that belongs to
-    someone else is NOT_FOUND. Writing requests carry a `request_id` with the same promise as in SessionService.
+    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`: a channel of 1 to 32 of `[a-z0-9_-]`, an id without white space, at most
+    200 characters together. A session that belongs to
+    someone else is NOT_FOUND. Writing requests carry a `request_id`, unique per person and method, with the same promise as in SessionService; where an answer holds a
+    session, it is the session as it is now.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def OpenSession(self, request, context):
@@ -129,7 +141,7 @@ class ChannelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSession(self, request, context):
-        """UpdateSession changes the title.
+        """UpdateSession changes the title. May be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +166,8 @@ class ChannelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FollowChannel(self, request, context):
-        """FollowChannel is the same over all sessions of an identity, or of a channel, by position.
+        """FollowChannel is the same over all sessions of an identity, or of a channel, by position. Errors: as FollowSession; INVALID_ARGUMENT where
+        neither is given; PERMISSION_DENIED for another channel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,7 +182,8 @@ class ChannelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SendAction(self, request, context):
-        """SendAction appends a click and queues its action invocation.
+        """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
+        LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,8 +273,14 @@ class ChannelService(object):
     """ChannelService is how people reach an app: a channel adapter in any language speaks it for them.
 
     The app comes from the token; with the home's token, from the `capsule-app` metadata. `identity` is who acts:
-    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`, at most 200 characters. A session that belongs to
-    someone else is NOT_FOUND. Writing requests carry a `request_id` with the same promise as in SessionService.
+    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`: a channel of 1 to 32 of `[a-z0-9_-]`, an id without white space, at most
+    200 characters together. A session that belongs to
+    someone else is NOT_FOUND. Writing requests carry a `request_id`, unique per person and method, with the same promise as in SessionService; where an answer holds a
+    session, it is the session as it is now.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @staticmethod

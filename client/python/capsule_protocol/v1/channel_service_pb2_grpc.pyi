@@ -30,8 +30,14 @@ class ChannelServiceStub:
     """ChannelService is how people reach an app: a channel adapter in any language speaks it for them.
 
     The app comes from the token; with the home's token, from the `capsule-app` metadata. `identity` is who acts:
-    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`, at most 200 characters. A session that belongs to
-    someone else is NOT_FOUND. Writing requests carry a `request_id` with the same promise as in SessionService.
+    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`: a channel of 1 to 32 of `[a-z0-9_-]`, an id without white space, at most
+    200 characters together. A session that belongs to
+    someone else is NOT_FOUND. Writing requests carry a `request_id`, unique per person and method, with the same promise as in SessionService; where an answer holds a
+    session, it is the session as it is now.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @_typing.overload
@@ -51,7 +57,7 @@ class ChannelServiceStub:
     Reads only; may be retried.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateSessionRequest, _channel_service_pb2.UpdateSessionResponse]
-    """UpdateSession changes the title."""
+    """UpdateSession changes the title. May be retried."""
     SendMessage: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.SendMessageRequest, _channel_service_pb2.SendMessageResponse]
     """SendMessage appends a user message and queues its turn. Both are durable when this answers.
     Errors: INVALID_ARGUMENT for empty text, RESOURCE_EXHAUSTED for text over 256 KiB or with 100 messages waiting, FAILED_PRECONDITION
@@ -63,13 +69,17 @@ class ChannelServiceStub:
     log or removed from it.
     """
     FollowChannel: _grpc.UnaryStreamMultiCallable[_channel_service_pb2.FollowChannelRequest, _channel_service_pb2.FollowChannelResponse]
-    """FollowChannel is the same over all sessions of an identity, or of a channel, by position."""
+    """FollowChannel is the same over all sessions of an identity, or of a channel, by position. Errors: as FollowSession; INVALID_ARGUMENT where
+    neither is given; PERMISSION_DENIED for another channel.
+    """
     StopInvocation: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.StopInvocationRequest, _channel_service_pb2.StopInvocationResponse]
     """StopInvocation stops an enter, message or action invocation. A queued one ends at once; a running one ends as stopped within 10 s;
     an ended one answers its end. Errors: INVALID_ARGUMENT for an exit invocation.
     """
     SendAction: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.SendActionRequest, _channel_service_pb2.SendActionResponse]
-    """SendAction appends a click and queues its action invocation."""
+    """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
+    LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+    """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.CloseSessionRequest, _channel_service_pb2.CloseSessionResponse]
     """CloseSession refuses new input from now on and queues the exit invocation behind the waiting work. Closing again answers the same."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.DeleteSessionRequest, _channel_service_pb2.DeleteSessionResponse]
@@ -80,8 +90,14 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """ChannelService is how people reach an app: a channel adapter in any language speaks it for them.
 
     The app comes from the token; with the home's token, from the `capsule-app` metadata. `identity` is who acts:
-    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`, at most 200 characters. A session that belongs to
-    someone else is NOT_FOUND. Writing requests carry a `request_id` with the same promise as in SessionService.
+    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`: a channel of 1 to 32 of `[a-z0-9_-]`, an id without white space, at most
+    200 characters together. A session that belongs to
+    someone else is NOT_FOUND. Writing requests carry a `request_id`, unique per person and method, with the same promise as in SessionService; where an answer holds a
+    session, it is the session as it is now.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -98,7 +114,7 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     Reads only; may be retried.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateSessionRequest, _channel_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
-    """UpdateSession changes the title."""
+    """UpdateSession changes the title. May be retried."""
     SendMessage: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.SendMessageRequest, _channel_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """SendMessage appends a user message and queues its turn. Both are durable when this answers.
     Errors: INVALID_ARGUMENT for empty text, RESOURCE_EXHAUSTED for text over 256 KiB or with 100 messages waiting, FAILED_PRECONDITION
@@ -110,13 +126,17 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     log or removed from it.
     """
     FollowChannel: _aio.UnaryStreamMultiCallable[_channel_service_pb2.FollowChannelRequest, _channel_service_pb2.FollowChannelResponse]  # type: ignore[assignment]
-    """FollowChannel is the same over all sessions of an identity, or of a channel, by position."""
+    """FollowChannel is the same over all sessions of an identity, or of a channel, by position. Errors: as FollowSession; INVALID_ARGUMENT where
+    neither is given; PERMISSION_DENIED for another channel.
+    """
     StopInvocation: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.StopInvocationRequest, _channel_service_pb2.StopInvocationResponse]  # type: ignore[assignment]
     """StopInvocation stops an enter, message or action invocation. A queued one ends at once; a running one ends as stopped within 10 s;
     an ended one answers its end. Errors: INVALID_ARGUMENT for an exit invocation.
     """
     SendAction: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.SendActionRequest, _channel_service_pb2.SendActionResponse]  # type: ignore[assignment]
-    """SendAction appends a click and queues its action invocation."""
+    """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
+    LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+    """
     CloseSession: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.CloseSessionRequest, _channel_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """CloseSession refuses new input from now on and queues the exit invocation behind the waiting work. Closing again answers the same."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.DeleteSessionRequest, _channel_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
@@ -126,8 +146,14 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
     """ChannelService is how people reach an app: a channel adapter in any language speaks it for them.
 
     The app comes from the token; with the home's token, from the `capsule-app` metadata. `identity` is who acts:
-    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`, at most 200 characters. A session that belongs to
-    someone else is NOT_FOUND. Writing requests carry a `request_id` with the same promise as in SessionService.
+    `<channel>:<external id>`, as `terminal:ada` or `telegram:12345`: a channel of 1 to 32 of `[a-z0-9_-]`, an id without white space, at most
+    200 characters together. A session that belongs to
+    someone else is NOT_FOUND. Writing requests carry a `request_id`, unique per person and method, with the same promise as in SessionService; where an answer holds a
+    session, it is the session as it is now.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @_abc_1.abstractmethod
@@ -166,7 +192,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.UpdateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.UpdateSessionResponse, _abc.Awaitable[_channel_service_pb2.UpdateSessionResponse]]:
-        """UpdateSession changes the title."""
+        """UpdateSession changes the title. May be retried."""
 
     @_abc_1.abstractmethod
     def SendMessage(
@@ -196,7 +222,9 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.FollowChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_channel_service_pb2.FollowChannelResponse], _abc.AsyncIterator[_channel_service_pb2.FollowChannelResponse]]:
-        """FollowChannel is the same over all sessions of an identity, or of a channel, by position."""
+        """FollowChannel is the same over all sessions of an identity, or of a channel, by position. Errors: as FollowSession; INVALID_ARGUMENT where
+        neither is given; PERMISSION_DENIED for another channel.
+        """
 
     @_abc_1.abstractmethod
     def StopInvocation(
@@ -214,7 +242,9 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.SendActionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.SendActionResponse, _abc.Awaitable[_channel_service_pb2.SendActionResponse]]:
-        """SendAction appends a click and queues its action invocation."""
+        """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
+        LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+        """
 
     @_abc_1.abstractmethod
     def CloseSession(

@@ -59,7 +59,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 17
     """UNAVAILABLE: the sidecar is shutting down. May be retried."""
     ERROR_REASON_REPLACED: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE: a newer Attach of the same process took over."""
+    """UNAVAILABLE: a newer Attach of the same process took over, or work could not be delivered to it. The process attaches again only where it
+    has no newer Attach of its own.
+    """
     ERROR_REASON_UNKNOWN_COMMAND: _ErrorReason.ValueType  # 19
     """UNIMPLEMENTED: a command that this sidecar does not know."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 20
@@ -107,7 +109,9 @@ ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 16
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 17
 """UNAVAILABLE: the sidecar is shutting down. May be retried."""
 ERROR_REASON_REPLACED: ErrorReason.ValueType  # 18
-"""UNAVAILABLE: a newer Attach of the same process took over."""
+"""UNAVAILABLE: a newer Attach of the same process took over, or work could not be delivered to it. The process attaches again only where it
+has no newer Attach of its own.
+"""
 ERROR_REASON_UNKNOWN_COMMAND: ErrorReason.ValueType  # 19
 """UNIMPLEMENTED: a command that this sidecar does not know."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 20

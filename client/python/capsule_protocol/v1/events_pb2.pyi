@@ -410,8 +410,8 @@ class InvocationEnded(_message.Message):
     status: _types_pb2.InvocationStatus.ValueType
     """How it ended."""
     reason: _builtins.str
-    """Why it did not complete: `HANDLER_ERROR`, `DEADLINE`, `ATTEMPTS_EXHAUSTED`, `INVALID_DATA`, `STOPPED`, `NO_HANDLER`,
-    `SESSION_DELETED`. Empty where it completed.
+    """Why it did not complete: `HANDLER_ERROR`, `DEADLINE`, `ATTEMPTS_EXHAUSTED`, `INVALID_DATA`, `STOPPED` or
+    `NO_HANDLER`. Empty where it completed.
     """
     reference_id: _builtins.str
     """What a person can quote to the operator. Never exception text. Empty where it completed."""
@@ -571,8 +571,8 @@ class AppPresence(_message.Message):
 Global___AppPresence: _TypeAlias = AppPresence  # noqa: Y015
 
 @_typing.final
-class OpenStream(_message.Message):
-    """OpenStream is an open stream with its text so far."""
+class OpenStreamState(_message.Message):
+    """OpenStreamState is an open stream with its text so far."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -618,7 +618,7 @@ class OpenStream(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OpenStream: _TypeAlias = OpenStream  # noqa: Y015
+Global___OpenStreamState: _TypeAlias = OpenStreamState  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
@@ -636,13 +636,13 @@ class Snapshot(_message.Message):
     offset: _builtins.int
     """FollowSession: the offset it reflects. FollowChannel: 0."""
     position: _builtins.int
-    """The position it reflects."""
+    """FollowChannel: the position it reflects. FollowSession: 0."""
     first: _builtins.bool
     """True in its first frame."""
     last: _builtins.bool
     """True in its last frame: the follower is up to date, live events follow."""
     @_builtins.property
-    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenStream]:
+    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenStreamState]:
         """The open streams with their text so far."""
 
     @_builtins.property
@@ -658,7 +658,7 @@ class Snapshot(_message.Message):
         *,
         offset: _builtins.int = ...,
         position: _builtins.int = ...,
-        streams: _abc.Iterable[Global___OpenStream] | None = ...,
+        streams: _abc.Iterable[Global___OpenStreamState] | None = ...,
         status_lines: _abc.Iterable[Global___SessionStatusLine] | None = ...,
         presence: Global___AppPresence | None = ...,
         first: _builtins.bool = ...,
@@ -711,7 +711,7 @@ class FollowBeat(_message.Message):
     offset: _builtins.int
     """FollowSession: the current offset. FollowChannel: 0."""
     position: _builtins.int
-    """The current position."""
+    """FollowChannel: the current position. FollowSession: 0."""
     def __init__(
         self,
         *,

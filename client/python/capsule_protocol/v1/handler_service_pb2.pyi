@@ -304,9 +304,9 @@ class Hello(_message.Message):
     protocol_version: _builtins.str
     """`1`: the version of this contract."""
     client_name: _builtins.str
-    """The client library, as `capsule-client-python`."""
+    """The client library, as `capsule-client-python`; cut at 100 characters. Empty: not told."""
     client_version: _builtins.str
-    """Its version."""
+    """Its version; cut at 100 characters. Empty: not told."""
     process_id: _builtins.str
     """Made once at process start: a UUID. The same on every Attach of the process."""
     concurrency: _builtins.int
@@ -357,7 +357,7 @@ class Declarations(_message.Message):
     """Session closed."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Clicks, by the action's name."""
+        """Clicks, by the action's name: 1 to 128 characters each."""
 
     def __init__(
         self,
@@ -421,7 +421,9 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """Limits are what the sidecar takes. A command or delta that passes one is refused; a window that is passed ends the Attach."""
+    """Limits are what the sidecar takes; the figures are defaults that an operator may change. A command or delta that passes one is refused;
+    the windows of commands and bytes in flight end the Attach when they are passed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -439,7 +441,7 @@ class Limits(_message.Message):
     max_bytes_in_flight: _builtins.int
     """Bytes of commands and unacknowledged deltas in flight: 16 MiB."""
     stream_window_bytes: _builtins.int
-    """Bytes of one stream that are not yet acknowledged as durable: 1 MiB."""
+    """Bytes of one stream that a process should leave unacknowledged at the most: 1 MiB."""
     max_text_bytes: _builtins.int
     """Bytes of a message's text: 256 KiB."""
     max_block_bytes: _builtins.int

@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class HandlerServiceStub(object):
     """HandlerService is how a handler process takes work and answers it.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def __init__(self, channel):
@@ -49,14 +53,20 @@ class HandlerServiceStub(object):
 
 class HandlerServiceServicer(object):
     """HandlerService is how a handler process takes work and answers it.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def Attach(self, request_iterator, context):
-        """Attach is the line between a handler process and the sidecar. The first frame is a Hello, answered by a Welcome; then
-        invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches.
+        """Attach is the line between a handler process and the sidecar. The first frame is a Hello, sent within 15 s and answered by a Welcome;
+        then invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches. A batch closes at
+        1 MiB; a larger item travels alone. Frames of a kind that a side does not know are skipped.
 
         Losing the stream releases nothing: the process attaches again with the same `process_id` and goes on. Its work is delivered to another
-        process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`).
+        process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`), which ends there.
+        After attaching again, unanswered commands are sent again first, in order, with their request ids.
         Errors: FAILED_PRECONDITION `INCOMPATIBLE_VERSION`; INVALID_ARGUMENT where the first frame is no Hello; RESOURCE_EXHAUSTED
         where a window of the welcome is exceeded.
 
@@ -97,6 +107,10 @@ def add_HandlerServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class HandlerService(object):
     """HandlerService is how a handler process takes work and answers it.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @staticmethod

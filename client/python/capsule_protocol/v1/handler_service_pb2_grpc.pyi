@@ -27,18 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class HandlerServiceStub:
-    """HandlerService is how a handler process takes work and answers it."""
+    """HandlerService is how a handler process takes work and answers it.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> HandlerServiceAsyncStub: ...
     Attach: _grpc.StreamStreamMultiCallable[_handler_service_pb2.AttachRequest, _handler_service_pb2.AttachResponse]
-    """Attach is the line between a handler process and the sidecar. The first frame is a Hello, answered by a Welcome; then
-    invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches.
+    """Attach is the line between a handler process and the sidecar. The first frame is a Hello, sent within 15 s and answered by a Welcome;
+    then invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches. A batch closes at
+    1 MiB; a larger item travels alone. Frames of a kind that a side does not know are skipped.
 
     Losing the stream releases nothing: the process attaches again with the same `process_id` and goes on. Its work is delivered to another
-    process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`).
+    process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`), which ends there.
+    After attaching again, unanswered commands are sent again first, in order, with their request ids.
     Errors: FAILED_PRECONDITION `INCOMPATIBLE_VERSION`; INVALID_ARGUMENT where the first frame is no Hello; RESOURCE_EXHAUSTED
     where a window of the welcome is exceeded.
 
@@ -51,15 +58,22 @@ class HandlerServiceStub:
 
 @_typing.type_check_only
 class HandlerServiceAsyncStub(HandlerServiceStub):
-    """HandlerService is how a handler process takes work and answers it."""
+    """HandlerService is how a handler process takes work and answers it.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_handler_service_pb2.AttachRequest, _handler_service_pb2.AttachResponse]  # type: ignore[assignment]
-    """Attach is the line between a handler process and the sidecar. The first frame is a Hello, answered by a Welcome; then
-    invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches.
+    """Attach is the line between a handler process and the sidecar. The first frame is a Hello, sent within 15 s and answered by a Welcome;
+    then invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches. A batch closes at
+    1 MiB; a larger item travels alone. Frames of a kind that a side does not know are skipped.
 
     Losing the stream releases nothing: the process attaches again with the same `process_id` and goes on. Its work is delivered to another
-    process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`).
+    process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`), which ends there.
+    After attaching again, unanswered commands are sent again first, in order, with their request ids.
     Errors: FAILED_PRECONDITION `INCOMPATIBLE_VERSION`; INVALID_ARGUMENT where the first frame is no Hello; RESOURCE_EXHAUSTED
     where a window of the welcome is exceeded.
 
@@ -71,7 +85,12 @@ class HandlerServiceAsyncStub(HandlerServiceStub):
     """
 
 class HandlerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """HandlerService is how a handler process takes work and answers it."""
+    """HandlerService is how a handler process takes work and answers it.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
+    """
 
     @_abc_1.abstractmethod
     def Attach(
@@ -79,11 +98,13 @@ class HandlerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_handler_service_pb2.AttachRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_handler_service_pb2.AttachResponse], _abc.AsyncIterator[_handler_service_pb2.AttachResponse]]:
-        """Attach is the line between a handler process and the sidecar. The first frame is a Hello, answered by a Welcome; then
-        invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches.
+        """Attach is the line between a handler process and the sidecar. The first frame is a Hello, sent within 15 s and answered by a Welcome;
+        then invocations, cancellations and results come down, and commands, outcomes and beats go up, all in batches. A batch closes at
+        1 MiB; a larger item travels alone. Frames of a kind that a side does not know are skipped.
 
         Losing the stream releases nothing: the process attaches again with the same `process_id` and goes on. Its work is delivered to another
-        process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`).
+        process when it has not beaten for the lease's term. A second Attach of a process ends the first (UNAVAILABLE `REPLACED`), which ends there.
+        After attaching again, unanswered commands are sent again first, in order, with their request ids.
         Errors: FAILED_PRECONDITION `INCOMPATIBLE_VERSION`; INVALID_ARGUMENT where the first frame is no Hello; RESOURCE_EXHAUSTED
         where a window of the welcome is exceeded.
 

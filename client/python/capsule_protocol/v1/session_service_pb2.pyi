@@ -297,7 +297,7 @@ class OpenStreamResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
-    """The stream: the request's id."""
+    """The stream: the request's id. Where an earlier attempt completed it, that attempt's stream."""
     revision: _builtins.int
     """Its current revision."""
     position: _builtins.int

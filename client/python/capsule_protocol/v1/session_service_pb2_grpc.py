@@ -34,9 +34,13 @@ class SessionServiceStub(object):
     Each unary request can also be sent as a Command on HandlerService.Attach, with the same effect and the same answer.
     All writing requests of one invocation that arrive on one Attach take effect in the order sent.
 
-    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar) may be sent again within 24 h: it then answers
-    what it answered first, also after a restart, and also when the invocation has ended. The same id with other content is ALREADY_EXISTS
-    `REQUEST_ID_REUSED`. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar), unique per app and method, may be sent again within
+    24 h: it then answers what it answered first, also after a restart, and also when the invocation has ended. The same id with other
+    content is ALREADY_EXISTS `REQUEST_ID_REUSED`. Unary calls have no order among each other unless each is awaited. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def __init__(self, channel):
@@ -111,9 +115,13 @@ class SessionServiceServicer(object):
     Each unary request can also be sent as a Command on HandlerService.Attach, with the same effect and the same answer.
     All writing requests of one invocation that arrive on one Attach take effect in the order sent.
 
-    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar) may be sent again within 24 h: it then answers
-    what it answered first, also after a restart, and also when the invocation has ended. The same id with other content is ALREADY_EXISTS
-    `REQUEST_ID_REUSED`. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar), unique per app and method, may be sent again within
+    24 h: it then answers what it answered first, also after a restart, and also when the invocation has ended. The same id with other
+    content is ALREADY_EXISTS `REQUEST_ID_REUSED`. Unary calls have no order among each other unless each is awaited. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def GetSession(self, request, context):
@@ -141,6 +149,7 @@ class SessionServiceServicer(object):
 
     def Notify(self, request, context):
         """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op.
+        May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for text or detail over its length.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +157,7 @@ class SessionServiceServicer(object):
 
     def OpenStream(self, request, context):
         """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-        durable place, so that a client knows what to send again.
+        durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +165,7 @@ class SessionServiceServicer(object):
 
     def AppendStream(self, request, context):
         """AppendStream adds text to an open stream; transient until the next checkpoint (250 ms or 4 KiB at most).
-        With a position it is idempotent. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
+        With a position it is idempotent and may be retried; without one it must not be sent again. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
         the stream as interrupted with the text that fits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -165,7 +174,7 @@ class SessionServiceServicer(object):
 
     def CloseStream(self, request, context):
         """CloseStream completes the stream: its whole text becomes a message at the place of its opening.
-        Errors: DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
+        May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED`; DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +182,8 @@ class SessionServiceServicer(object):
 
     def StreamReply(self, request_iterator, context):
         """StreamReply carries OpenStream, AppendStream and CloseStream in batches on one stream, for handlers that do not use Attach commands.
-        Frames take effect in order. A failed frame is answered by its error; the call goes on.
+        Frames take effect in order. A failed frame is answered by its error; the call goes on, and its end closes no stream. May be called
+        again where every delta carries its position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,7 +198,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetTitle(self, request, context):
-        """SetTitle sets the session's title.
+        """SetTitle sets the session's title. May be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,9 +287,13 @@ class SessionService(object):
     Each unary request can also be sent as a Command on HandlerService.Attach, with the same effect and the same answer.
     All writing requests of one invocation that arrive on one Attach take effect in the order sent.
 
-    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar) may be sent again within 24 h: it then answers
-    what it answered first, also after a restart, and also when the invocation has ended. The same id with other content is ALREADY_EXISTS
-    `REQUEST_ID_REUSED`. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar), unique per app and method, may be sent again within
+    24 h: it then answers what it answered first, also after a restart, and also when the invocation has ended. The same id with other
+    content is ALREADY_EXISTS `REQUEST_ID_REUSED`. Unary calls have no order among each other unless each is awaited. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @staticmethod

@@ -35,9 +35,13 @@ class SessionServiceStub:
     Each unary request can also be sent as a Command on HandlerService.Attach, with the same effect and the same answer.
     All writing requests of one invocation that arrive on one Attach take effect in the order sent.
 
-    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar) may be sent again within 24 h: it then answers
-    what it answered first, also after a restart, and also when the invocation has ended. The same id with other content is ALREADY_EXISTS
-    `REQUEST_ID_REUSED`. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar), unique per app and method, may be sent again within
+    24 h: it then answers what it answered first, also after a restart, and also when the invocation has ended. The same id with other
+    content is ALREADY_EXISTS `REQUEST_ID_REUSED`. Unary calls have no order among each other unless each is awaited. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @_typing.overload
@@ -55,30 +59,33 @@ class SessionServiceStub:
     Errors: INVALID_ARGUMENT for empty text, LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for text over the limit.
     """
     Notify: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.NotifyRequest, _session_service_pb2.NotifyResponse]
-    """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op."""
+    """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op.
+    May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for text or detail over its length.
+    """
     OpenStream: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.OpenStreamRequest, _session_service_pb2.OpenStreamResponse]
     """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-    durable place, so that a client knows what to send again.
+    durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
     """
     AppendStream: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.AppendStreamRequest, _session_service_pb2.AppendStreamResponse]
     """AppendStream adds text to an open stream; transient until the next checkpoint (250 ms or 4 KiB at most).
-    With a position it is idempotent. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
+    With a position it is idempotent and may be retried; without one it must not be sent again. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
     the stream as interrupted with the text that fits.
     """
     CloseStream: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CloseStreamRequest, _session_service_pb2.CloseStreamResponse]
     """CloseStream completes the stream: its whole text becomes a message at the place of its opening.
-    Errors: DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
+    May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED`; DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
     """
     StreamReply: _grpc.StreamStreamMultiCallable[_session_service_pb2.StreamReplyRequest, _session_service_pb2.StreamReplyResponse]
     """StreamReply carries OpenStream, AppendStream and CloseStream in batches on one stream, for handlers that do not use Attach commands.
-    Frames take effect in order. A failed frame is answered by its error; the call goes on.
+    Frames take effect in order. A failed frame is answered by its error; the call goes on, and its end closes no stream. May be called
+    again where every delta carries its position.
     """
     ShowBlock: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ShowBlockRequest, _session_service_pb2.ShowBlockResponse]
     """ShowBlock shows a block, or changes the one with the same id in place.
     Errors: INVALID_ARGUMENT for a type or payload that is malformed, LIMIT_EXCEEDED for a payload over 64 KiB.
     """
     SetTitle: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SetTitleRequest, _session_service_pb2.SetTitleResponse]
-    """SetTitle sets the session's title."""
+    """SetTitle sets the session's title. May be retried."""
     UpdateData: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateDataRequest, _session_service_pb2.UpdateDataResponse]
     """UpdateData commits changes of the session's data at once, apart from the outcome.
     Errors: INVALID_ARGUMENT for a value that is not JSON, LIMIT_EXCEEDED where the whole would pass 1 MiB; nothing is applied then.
@@ -94,9 +101,13 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Each unary request can also be sent as a Command on HandlerService.Attach, with the same effect and the same answer.
     All writing requests of one invocation that arrive on one Attach take effect in the order sent.
 
-    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar) may be sent again within 24 h: it then answers
-    what it answered first, also after a restart, and also when the invocation has ended. The same id with other content is ALREADY_EXISTS
-    `REQUEST_ID_REUSED`. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar), unique per app and method, may be sent again within
+    24 h: it then answers what it answered first, also after a restart, and also when the invocation has ended. The same id with other
+    content is ALREADY_EXISTS `REQUEST_ID_REUSED`. Unary calls have no order among each other unless each is awaited. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -111,30 +122,33 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Errors: INVALID_ARGUMENT for empty text, LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for text over the limit.
     """
     Notify: _aio.UnaryUnaryMultiCallable[_session_service_pb2.NotifyRequest, _session_service_pb2.NotifyResponse]  # type: ignore[assignment]
-    """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op."""
+    """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op.
+    May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for text or detail over its length.
+    """
     OpenStream: _aio.UnaryUnaryMultiCallable[_session_service_pb2.OpenStreamRequest, _session_service_pb2.OpenStreamResponse]  # type: ignore[assignment]
     """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-    durable place, so that a client knows what to send again.
+    durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
     """
     AppendStream: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AppendStreamRequest, _session_service_pb2.AppendStreamResponse]  # type: ignore[assignment]
     """AppendStream adds text to an open stream; transient until the next checkpoint (250 ms or 4 KiB at most).
-    With a position it is idempotent. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
+    With a position it is idempotent and may be retried; without one it must not be sent again. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
     the stream as interrupted with the text that fits.
     """
     CloseStream: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CloseStreamRequest, _session_service_pb2.CloseStreamResponse]  # type: ignore[assignment]
     """CloseStream completes the stream: its whole text becomes a message at the place of its opening.
-    Errors: DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
+    May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED`; DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
     """
     StreamReply: _aio.StreamStreamMultiCallable[_session_service_pb2.StreamReplyRequest, _session_service_pb2.StreamReplyResponse]  # type: ignore[assignment]
     """StreamReply carries OpenStream, AppendStream and CloseStream in batches on one stream, for handlers that do not use Attach commands.
-    Frames take effect in order. A failed frame is answered by its error; the call goes on.
+    Frames take effect in order. A failed frame is answered by its error; the call goes on, and its end closes no stream. May be called
+    again where every delta carries its position.
     """
     ShowBlock: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ShowBlockRequest, _session_service_pb2.ShowBlockResponse]  # type: ignore[assignment]
     """ShowBlock shows a block, or changes the one with the same id in place.
     Errors: INVALID_ARGUMENT for a type or payload that is malformed, LIMIT_EXCEEDED for a payload over 64 KiB.
     """
     SetTitle: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SetTitleRequest, _session_service_pb2.SetTitleResponse]  # type: ignore[assignment]
-    """SetTitle sets the session's title."""
+    """SetTitle sets the session's title. May be retried."""
     UpdateData: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateDataRequest, _session_service_pb2.UpdateDataResponse]  # type: ignore[assignment]
     """UpdateData commits changes of the session's data at once, apart from the outcome.
     Errors: INVALID_ARGUMENT for a value that is not JSON, LIMIT_EXCEEDED where the whole would pass 1 MiB; nothing is applied then.
@@ -149,9 +163,13 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     Each unary request can also be sent as a Command on HandlerService.Attach, with the same effect and the same answer.
     All writing requests of one invocation that arrive on one Attach take effect in the order sent.
 
-    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar) may be sent again within 24 h: it then answers
-    what it answered first, also after a restart, and also when the invocation has ended. The same id with other content is ALREADY_EXISTS
-    `REQUEST_ID_REUSED`. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+    Every request with a `request_id` (a UUID; version 7 is cheapest for the sidecar), unique per app and method, may be sent again within
+    24 h: it then answers what it answered first, also after a restart, and also when the invocation has ended. The same id with other
+    content is ALREADY_EXISTS `REQUEST_ID_REUSED`. Unary calls have no order among each other unless each is awaited. What a later attempt of the same invocation repeats word for word is matched and not doubled.
+
+    Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
+    UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), UNAVAILABLE or INTERNAL; comments name the others. A
+    field whose comment does not say what empty means must be set.
     """
 
     @_abc_1.abstractmethod
@@ -188,7 +206,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.NotifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.NotifyResponse, _abc.Awaitable[_session_service_pb2.NotifyResponse]]:
-        """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op."""
+        """Notify shows one transient status line for the invocation, in place of its last one. Never kept. Blank text is a no-op.
+        May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for text or detail over its length.
+        """
 
     @_abc_1.abstractmethod
     def OpenStream(
@@ -197,7 +217,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.OpenStreamResponse, _abc.Awaitable[_session_service_pb2.OpenStreamResponse]]:
         """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-        durable place, so that a client knows what to send again.
+        durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
         """
 
     @_abc_1.abstractmethod
@@ -207,7 +227,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.AppendStreamResponse, _abc.Awaitable[_session_service_pb2.AppendStreamResponse]]:
         """AppendStream adds text to an open stream; transient until the next checkpoint (250 ms or 4 KiB at most).
-        With a position it is idempotent. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
+        With a position it is idempotent and may be retried; without one it must not be sent again. Errors: OUT_OF_RANGE `STREAM_GAP`, FAILED_PRECONDITION `STREAM_CLOSED`; LIMIT_EXCEEDED completes
         the stream as interrupted with the text that fits.
         """
 
@@ -218,7 +238,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CloseStreamResponse, _abc.Awaitable[_session_service_pb2.CloseStreamResponse]]:
         """CloseStream completes the stream: its whole text becomes a message at the place of its opening.
-        Errors: DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
+        May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED`; DATA_LOSS `DIGEST_MISMATCH` where length or digest are given and differ; the stream then stays open.
         """
 
     @_abc_1.abstractmethod
@@ -228,7 +248,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.StreamReplyResponse], _abc.AsyncIterator[_session_service_pb2.StreamReplyResponse]]:
         """StreamReply carries OpenStream, AppendStream and CloseStream in batches on one stream, for handlers that do not use Attach commands.
-        Frames take effect in order. A failed frame is answered by its error; the call goes on.
+        Frames take effect in order. A failed frame is answered by its error; the call goes on, and its end closes no stream. May be called
+        again where every delta carries its position.
         """
 
     @_abc_1.abstractmethod
@@ -247,7 +268,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.SetTitleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.SetTitleResponse, _abc.Awaitable[_session_service_pb2.SetTitleResponse]]:
-        """SetTitle sets the session's title."""
+        """SetTitle sets the session's title. May be retried."""
 
     @_abc_1.abstractmethod
     def UpdateData(

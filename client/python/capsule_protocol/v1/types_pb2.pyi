@@ -280,7 +280,7 @@ class Attachment(_message.Message):
     size: _builtins.int
     """Bytes."""
     url: _builtins.str
-    """A signed address valid for 7 days, made when read. Empty in requests."""
+    """A signed address valid for 7 days, made when read. Empty in requests and in events."""
     def __init__(
         self,
         *,
@@ -316,7 +316,7 @@ class Message(_message.Message):
     sender: Global___Sender.ValueType
     """Who wrote it."""
     text: _builtins.str
-    """UTF-8, at most 256 KiB. Empty only in an interrupted reply that had no text yet."""
+    """UTF-8, at most 256 KiB. Empty only where a handler completed a stream without text."""
     channel_type: _builtins.str
     """The channel it was written on."""
     interrupted: _builtins.bool
@@ -362,7 +362,7 @@ class Block(_message.Message):
     type: _builtins.str
     """1 to 64 characters of `[a-z0-9_.-]`."""
     payload_json: _builtins.bytes
-    """A UTF-8 JSON object, at most 64 KiB. Empty means `{}`."""
+    """A UTF-8 JSON object, at most 64 KiB. Empty means `{}`. Integers stay exact; NaN and infinity are refused, as in all `_json` fields."""
     def __init__(
         self,
         *,
