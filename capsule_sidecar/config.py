@@ -188,6 +188,8 @@ class Limits(_Group):
     commands_in_flight: Count = 4_096
     bytes_in_flight: Bytes = 16 * 1024 * 1024
     stream_window_bytes: Bytes = 1024 * 1024
+    # Of one invocation at once: the text of open streams is held in memory.
+    open_streams: Count = 100
     default_concurrency: Count = 64
     max_concurrency: Count = 1_000
 

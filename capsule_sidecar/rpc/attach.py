@@ -169,7 +169,9 @@ class Attachment:
         caller = principal()
         caller.require_handler()
         if hello.protocol_version != convert.PROTOCOL_VERSION:
-            older = hello.protocol_version < convert.PROTOCOL_VERSION
+            # Versions are counted; a client that says none is older than the counting.
+            told = hello.protocol_version
+            older = not told.isdecimal() or int(told) < int(convert.PROTOCOL_VERSION)
             raise IncompatibleVersion(
                 f"{hello.client_name or 'the client'} {hello.client_version} speaks protocol"
                 f" {hello.protocol_version!r}, this sidecar ({__version__})"

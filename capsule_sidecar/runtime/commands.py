@@ -189,6 +189,11 @@ class Commands:
         stream = self._live.get(request_id)
         mine = stream is None
         if stream is None:
+            maximum = self._limits.open_streams
+            if self._live.count(lease.invocation_id) >= maximum:
+                raise LimitExceeded(
+                    "open_streams", maximum, f"an invocation has at most {maximum} open streams"
+                )
             stream = self._live.begin(request_id, lease, app)
         request = Request(
             Method.OPEN_STREAM, identity, digest(lease.invocation_id, key), stream_match(key)

@@ -164,6 +164,10 @@ class LiveStreams:
         """Return an open stream."""
         return self._streams.get(key)
 
+    def count(self, invocation_id: str) -> int:
+        """Return how many streams of an invocation are open."""
+        return len(self._by_invocation.get(invocation_id, ()))
+
     def begin(self, key: str, lease: Lease, app: int) -> LiveStream:
         """Enter a stream whose opening is on its way."""
         stream = LiveStream(key, lease, app, self.flow(lease.invocation_id))

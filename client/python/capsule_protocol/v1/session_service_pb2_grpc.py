@@ -157,7 +157,8 @@ class SessionServiceServicer(object):
 
     def OpenStream(self, request, context):
         """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-        durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
+        durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn;
+        LIMIT_EXCEEDED where 100 streams of the invocation are open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

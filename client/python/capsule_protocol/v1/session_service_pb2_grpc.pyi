@@ -64,7 +64,8 @@ class SessionServiceStub:
     """
     OpenStream: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.OpenStreamRequest, _session_service_pb2.OpenStreamResponse]
     """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-    durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
+    durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn;
+    LIMIT_EXCEEDED where 100 streams of the invocation are open.
     """
     AppendStream: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.AppendStreamRequest, _session_service_pb2.AppendStreamResponse]
     """AppendStream adds text to an open stream; transient until the next checkpoint (250 ms or 4 KiB at most).
@@ -127,7 +128,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     OpenStream: _aio.UnaryUnaryMultiCallable[_session_service_pb2.OpenStreamRequest, _session_service_pb2.OpenStreamResponse]  # type: ignore[assignment]
     """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-    durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
+    durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn;
+    LIMIT_EXCEEDED where 100 streams of the invocation are open.
     """
     AppendStream: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AppendStreamRequest, _session_service_pb2.AppendStreamResponse]  # type: ignore[assignment]
     """AppendStream adds text to an open stream; transient until the next checkpoint (250 ms or 4 KiB at most).
@@ -217,7 +219,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.OpenStreamResponse, _abc.Awaitable[_session_service_pb2.OpenStreamResponse]]:
         """OpenStream begins a reply that streams. Deltas may be sent before it is answered. Sent again, it answers the stream's current
-        durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn.
+        durable place, so that a client knows what to send again. May be retried. Errors: FAILED_PRECONDITION `STREAM_CLOSED` for a stream that was withdrawn;
+        LIMIT_EXCEEDED where 100 streams of the invocation are open.
         """
 
     @_abc_1.abstractmethod
