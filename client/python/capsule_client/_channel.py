@@ -22,7 +22,7 @@ _OPTIONS: list[tuple[str, int]] = [
     # A sidecar that comes back is found at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     # A new channel is a new connection, also where an old one to the same place hangs.
     ("grpc.use_local_subchannel_pool", 1),
 ]

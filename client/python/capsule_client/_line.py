@@ -34,8 +34,8 @@ from capsule_protocol.v1.handler_service_pb2 import (
 _log = logging.getLogger("capsule")
 
 _FIRST_DELAY = 0.05  # seconds before the line is opened again, doubled each time
-_MAX_DELAY = 1.0
-_STEADY = 5.0  # seconds after which a line that is lost begins with the first delay again
+_MAX_DELAY = 0.5
+_STEADY = 1.0  # seconds after which a line that is lost begins with the first delay again
 _WELCOME_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 _LOST_BEATS = 3  # unanswered beats after which a line counts as dead

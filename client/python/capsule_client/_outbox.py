@@ -285,7 +285,7 @@ class Outbox:
             raise LimitExceeded(
                 f"a request of {len(item)} bytes is larger than a gRPC message may be",
                 reason="LIMIT_EXCEEDED",
-                metadata={"limit": "max_message_bytes"},
+                metadata={"limit": "message", "maximum": str(self.limits.max_message_bytes)},
             )
         return item
 

@@ -102,7 +102,10 @@ class TextStream:
             raise LimitExceeded(
                 f"a message holds at most {self._outbox.limits.max_text_bytes} bytes of text",
                 reason="LIMIT_EXCEEDED",
-                metadata={"limit": "max_text_bytes"},
+                metadata={
+                    "limit": "text",
+                    "maximum": str(self._outbox.limits.max_text_bytes),
+                },
             )
         return self._pending_bytes < _ROOM_BYTES
 

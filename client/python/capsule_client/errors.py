@@ -10,7 +10,7 @@ class CapsuleError(Exception):
 
     Attributes:
         reason: The sidecar's stable reason, as `SUPERSEDED`; empty for the client's own.
-        metadata: What the sidecar says beside it, as `{"limit": "max_text_bytes"}`.
+        metadata: What the sidecar says beside it, as `{"limit": "text", "maximum": "262144"}`.
     """
 
     def __init__(

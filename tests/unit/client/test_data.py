@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule_client.data import DataChanges, SessionData
@@ -253,6 +253,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
 
 
+@settings(deadline=None)  # how long it takes decides nothing
 @given(before=OBJECTS, after=OBJECTS)
 def test_changes_applied_to_what_was_stored_give_what_there_is(
     before: dict[str, Any], after: dict[str, Any]

@@ -234,6 +234,25 @@ async def test_after_a_loss_of_the_line_a_stream_goes_on_where_it_was(durable: b
         assert repeated.position == (len("kept in doubt 😀 ") if durable else len("kept "))
 
 
+async def test_losses_of_the_line_leave_the_window_as_it_was() -> None:
+    async with FakeSidecar() as sidecar:
+        sidecar.limits.max_bytes_in_flight = 20_000
+        sidecar.checkpoint = False
+
+        async def body(session: capsule.Session) -> None:
+            async with session.stream_reply() as out:
+                await out.write("x" * 6000)
+                for count in range(2, 8):
+                    await eventually(lambda: sidecar.line.commands("append_stream"))
+                    sidecar.line.cut()
+                    await sidecar.attached(count)
+                await out.write("y" * 6000)
+
+        outcome = await turn(sidecar, body)
+        assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
+        assert only(sidecar).text == "x" * 6000 + "y" * 6000
+
+
 @pytest.mark.parametrize("when", range(6))
 async def test_a_restart_of_the_sidecar_loses_nothing_of_a_stream(when: int) -> None:
     async with FakeSidecar() as sidecar:
@@ -391,9 +410,10 @@ async def test_many_streams_share_the_window_of_bytes() -> None:
 
         async def watch() -> None:
             while True:
-                flying = sum(len(s.text) - len(s.durable[1]) for s in sidecar.streams.values())
-                most[0] = max(most[0], flying)
-                for stream_id, stream in sidecar.streams.items():
+                flying = {i: s for i, s in sidecar.streams.items() if s.completed is None}
+                size = sum(len(s.text) - len(s.durable[1]) for s in flying.values())
+                most[0] = max(most[0], size)
+                for stream_id, stream in flying.items():
                     stream.durable = (0, stream.text)
                     ack = pb.StreamAck(stream_id=stream_id, position=len(stream.text))
                     sidecar.line.send(pb.SidecarFrame(stream_ack=ack))

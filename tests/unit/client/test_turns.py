@@ -344,6 +344,7 @@ async def test_stop_cancels_the_handler_which_may_still_write() -> None:
                 await asyncio.Event().wait()
             except asyncio.CancelledError as error:
                 causes.append(error.args[0])
+                sidecar.cancel(invocation, pb.CANCEL_REASON_STOPPED)  # sent again: cancels once
                 await session.reply("stopping")
                 raise
 
@@ -351,7 +352,6 @@ async def test_stop_cancels_the_handler_which_may_still_write() -> None:
             invocation = sidecar.invoke()
             await started.wait()
             sidecar.cancel(invocation, pb.CANCEL_REASON_STOPPED)
-            sidecar.cancel(invocation, pb.CANCEL_REASON_STOPPED)  # sent again: cancels once
             outcome = await sidecar.outcome(invocation)
         assert outcome.status == pb.OUTCOME_STATUS_CANCELLED
         assert patch_of(outcome) == {"started": True}
@@ -518,6 +518,30 @@ def answer_beats(line: FakeLine) -> None:
     for frame in line.frames:
         if frame.HasField("beat"):
             line.send(pb.SidecarFrame(beat_ack=pb.BeatAck(number=frame.beat.number)))
+
+
+async def test_work_that_waits_for_boot_is_held_through_a_loss_of_the_line() -> None:
+    async with FakeSidecar() as sidecar:
+        app = app_of(sidecar)
+        invocations: list[pb.Invocation] = []
+
+        @app.message()
+        async def handle(session: capsule.Session, msg: capsule.Message) -> None: ...
+
+        @app.boot()
+        async def boot() -> None:
+            invocations.append(sidecar.invoke())
+            stopped = sidecar.invoke("stopped")  # its end tells that the other one has come
+            sidecar.cancel(stopped, pb.CANCEL_REASON_STOPPED)
+            await sidecar.outcome(stopped)
+            sidecar.line.cut()
+            second = await sidecar.attached(2)
+            keys = [(one.invocation_id, one.attempt) for one in second.hello.leases]
+            assert (invocations[0].invocation_id, 1) in keys
+
+        async with app.attached():
+            outcome = await sidecar.outcome(invocations[0])
+        assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
 
 
 async def test_a_boot_that_fails_gives_the_work_back() -> None:
