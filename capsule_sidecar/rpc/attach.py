@@ -284,6 +284,14 @@ class Attachment:
             self._refused.add(request.stream_id)
             refused = pb.StreamRefused(stream_id=request.stream_id, error=status_of(error))
             self._line.put(pb.SidecarFrame(stream_refused=refused))
+            return
+        window = self._limits.stream_window_bytes
+        if self._commands.unsaved(request.stream_id) > window:
+            raise LimitExceeded(
+                "stream_window_bytes",
+                window,
+                "more text of a stream is unacknowledged than the welcome allows",
+            )
 
     def _answered(self, tag: int, size: int, name: str, future: asyncio.Future[Any]) -> None:
         if future.cancelled():

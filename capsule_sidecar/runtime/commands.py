@@ -266,6 +266,10 @@ class Commands:
                 self._overflow(app, stream, text[known:])
             raise
 
+    def unsaved(self, stream_id: str) -> int:
+        """Return how many bytes of a stream's deltas are not durable yet."""
+        return self._live.unsaved(stream_id)
+
     def _overflow(self, app: int, stream: LiveStream, text: str) -> None:
         kept = self._live.fill(stream, text)
         self._live.discard(stream.key)

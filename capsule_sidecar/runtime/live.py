@@ -85,6 +85,10 @@ class LiveStream:
     durable_revision: int = 0
     durable: int = 0
     saving: bool = False
+    # Bytes of deltas: taken, cut for the last checkpoint, and covered by a durable one.
+    taken: int = 0
+    cut: int = 0
+    kept: int = 0
     fenced: bool = False
     closing: bool = False
     # Told (stream, revision, position) beside the process: the StreamReply that writes it.
@@ -226,6 +230,11 @@ class LiveStreams:
             if not superseded or stream.where is None:
                 self.discard(stream.key)
 
+    def unsaved(self, key: str) -> int:
+        """Return how many bytes of a stream's deltas are not durable yet."""
+        stream = self._streams.get(key)
+        return stream.taken - stream.kept if stream is not None else 0
+
     def texts(self, invocation_id: str) -> dict[str, str]:
         """Return the texts of an invocation's open streams."""
         mine = self._by_invocation.get(invocation_id, {})
@@ -341,6 +350,7 @@ class LiveStreams:
         stream.length += len(text)
         stream.size += size
         stream.fresh_size += size
+        stream.taken += size
         self._touch(stream)
 
     def fill(self, stream: LiveStream, text: str) -> str:
@@ -414,6 +424,7 @@ class LiveStreams:
             stream.fresh_place += len(text)
             stream.fresh, stream.fresh_size = [], 0
             stream.saving = True
+            stream.cut = stream.taken
             by_app.setdefault(stream.app, []).append((stream, piece))
         for app, pieces in by_app.items():
             future = self._journal.submit(app, partial(_checkpoint, pieces=[
@@ -435,6 +446,7 @@ class LiveStreams:
                 stream.fresh_size = stream.size
             else:
                 stream.durable_revision, stream.durable = revision, place + len(text)
+                stream.kept = stream.cut
                 if not stream.closing:
                     self._durable(stream)
                     if stream.watcher is not None:
