@@ -15,8 +15,12 @@ from capsule_sidecar.model.errors import InvalidArgument
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # Each random byte gives one of 32 characters; 256 is a multiple of 32, so none is likelier.
 _RANDOM = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
-# Without dashes, in braces, as a URN: uuid.UUID alone would take signs and underscores too.
-_OTHER_FORMS = re.compile(r"(?:urn:uuid:)?(?:\{[0-9a-fA-F-]+\}|[0-9a-fA-F-]+)")
+# Without dashes, in braces, as a URN: uuid.UUID alone would take signs, underscores and dashes
+# wherever they stand.
+_OTHER_FORMS = re.compile(
+    r"(?:urn:uuid:)?\{?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?",
+    re.IGNORECASE,
+)
 
 
 @functools.lru_cache(maxsize=4)

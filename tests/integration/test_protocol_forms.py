@@ -1,0 +1,154 @@
+"""One implementation, two ways to call: unary and command give the same answer and error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capsule_protocol.v1 import handler_service_pb2, session_service_pb2, types_pb2
+from tests.support.sidecar import Refusal, request_id
+from tests.support.turns import Desk, method_name, refusal_of_status, turn
+
+COMMANDS = {
+    field.name for field in handler_service_pb2.Command.DESCRIPTOR.oneofs_by_name["request"].fields
+}
+BLOCK = types_pb2.Block(type="card", payload_json=b"{}")
+
+
+def good(stream: str) -> dict[str, dict[str, Any]]:
+    """Returns fields of a request of every command, each with its request id."""
+    return {
+        "get_session": {},
+        "list_messages": {"page_size": 10},
+        "reply": {"text": "hi", "request_id": request_id()},
+        "notify": {"text": "thinking", "detail": "hard"},
+        "append_stream": {"stream_id": stream, "text": "text", "position": 0},
+        "open_stream": {"request_id": stream},
+        "show_block": {"block": BLOCK, "request_id": request_id()},
+        "set_title": {"title": "title", "request_id": request_id()},
+        "update_data": {
+            "patch": types_pb2.DataPatch(set_json={"a": b"1"}),
+            "request_id": request_id(),
+        },
+        "close_stream": {"stream_id": stream, "request_id": request_id()},
+    }
+
+
+# Fields that make a request of the command wrong in itself.
+BAD: dict[str, list[dict[str, Any]]] = {
+    "get_session": [],
+    "list_messages": [{"page_size": -1}, {"page_token": "nonsense"}],
+    "reply": [{"text": ""}, {"text": "x" * 300_000}, {"request_id": "x"}, {"key": "k" * 257}],
+    "notify": [{"text": "x" * 1001}, {"text": "x", "detail": "x" * 4001}],
+    "append_stream": [{"position": -1}, {"position": 99}, {"revision": 3}, {"stream_id": "none"}],
+    "open_stream": [{"request_id": "x"}, {"key": "k" * 257}],
+    "show_block": [
+        {"block": types_pb2.Block(type="No Type")},
+        {"block": types_pb2.Block(type="card", payload_json=b"[1]")},
+        {"block": types_pb2.Block(type="card", payload_json=b"NaN")},
+        {"block": types_pb2.Block(type="card", block_id="b" * 129)},
+        {"block": types_pb2.Block(type="card", payload_json=b'"' + b"x" * 70_000 + b'"')},
+        {"request_id": ""},
+    ],
+    "set_title": [{"title": "two\nlines"}, {"title": "x" * 201}, {"request_id": ""}],
+    "update_data": [
+        {"patch": types_pb2.DataPatch(set_json={"": b"1"})},
+        {"patch": types_pb2.DataPatch(set_json={"a": b"{"})},
+        {"patch": types_pb2.DataPatch(set_json={"a": b'"' + b"x" * (1 << 20) + b'"'})},
+        {"request_id": ""},
+    ],
+    "close_stream": [{"length": 99}, {"sha256": b"x" * 32}, {"stream_id": "none"}],
+}
+
+
+def test_every_command_is_a_unary_rpc_with_the_same_messages() -> None:
+    service = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]
+    unary = {m.name: m for m in service.methods if not m.client_streaming}
+    assert {method_name(name) for name in COMMANDS} == unary.keys()
+    results = handler_service_pb2.CommandResult.DESCRIPTOR.fields_by_name
+    for field in handler_service_pb2.Command.DESCRIPTOR.oneofs_by_name["request"].fields:
+        method = unary[method_name(field.name)]
+        assert field.message_type is method.input_type
+        assert results[field.name].message_type is method.output_type
+    assert good("").keys() == BAD.keys() == COMMANDS
+
+
+@pytest.mark.parametrize("first", ["unary", "command"])
+async def test_a_request_is_answered_alike_and_counts_once_in_both_forms(
+    tmp_path: Path, first: str
+) -> None:
+    second = "command" if first == "unary" else "unary"
+    async with turn(tmp_path) as desk:
+        stream = await desk.open()
+        for name, fields in good(stream).items():
+            answer = await desk.answer(first, name, **fields)
+            assert not isinstance(answer, Refusal), answer
+            again = await desk.answer(second, name, **fields)
+            assert again == answer, name
+        assert await desk.person.texts(desk.session) == ["hello", "text", "hi"]
+
+
+async def test_a_wrong_request_is_refused_alike(tmp_path: Path) -> None:
+    async with turn(tmp_path) as desk:
+        stream = await desk.open()
+        for name, fields in good(stream).items():
+            for wrong in BAD[name]:
+                found = await _both(desk, name, fields | wrong)
+                assert found.reason, (name, wrong)
+                if found.reason == "INVALID_ARGUMENT":
+                    assert found.fields, "INVALID_ARGUMENT names the field"
+                    [named] = found.fields
+                    assert named.split(".")[0].split("[")[0] in wrong, (named, wrong)
+                if found.reason == "LIMIT_EXCEEDED":
+                    assert found.metadata.keys() == {"limit", "maximum"}
+        assert await desk.person.texts(desk.session) == ["hello"], "a refused call left a trace"
+
+
+async def test_a_request_for_no_invocation_of_mine_is_refused_alike(tmp_path: Path) -> None:
+    async with turn(tmp_path) as desk:
+        stream = await desk.open()
+        for name, fields in good(stream).items():
+            for wrong, reason in (
+                ({"invocation_id": ""}, "INVALID_ARGUMENT"),
+                ({"attempt": 0}, "INVALID_ARGUMENT"),
+                ({"attempt": -1}, "INVALID_ARGUMENT"),
+                ({"invocation_id": "inv_unknown"}, "NOT_FOUND"),
+                ({"attempt": 2}, "SUPERSEDED"),
+            ):
+                if name == "open_stream" and reason != "INVALID_ARGUMENT":
+                    # An id that was used is answered before the attempt is checked.
+                    fields = {"request_id": request_id()}
+                found = await _both(desk, name, fields | wrong)
+                if name == "append_stream" and reason == "NOT_FOUND":
+                    reason = "STREAM_CLOSED"
+                assert found.reason == reason, (name, wrong, found)
+                if reason == "INVALID_ARGUMENT":
+                    assert found.fields == list(wrong)
+        await desk.unary("append_stream", stream_id=stream, text="still open")
+        await desk.finish()
+        for name, fields in good(stream).items():
+            changed = fields | ({"request_id": request_id()} if name == "open_stream" else {})
+            found = await _both(desk, name, changed)
+            expected = "STREAM_CLOSED" if name == "append_stream" else "INVOCATION_ENDED"
+            assert found.reason == expected, (name, found)
+
+
+async def test_a_command_that_is_not_known_is_refused_and_the_line_goes_on(tmp_path: Path) -> None:
+    async with turn(tmp_path) as desk:
+        command = handler_service_pb2.Command(tag=77)
+        await desk.handler.send(handler_service_pb2.HandlerFrame(command=command))
+        result = await desk.handler.result(77)
+        assert result.error.message
+        reason = refusal_of_status(result.error).reason
+        assert reason == "UNKNOWN_COMMAND"
+        assert (await desk.command("reply", text="on")).offset
+
+
+async def _both(desk: Desk, name: str, fields: dict[str, Any]) -> Refusal:
+    found = [await desk.answer(form, name, **fields) for form in ("unary", "command")]
+    assert all(isinstance(one, Refusal) for one in found), (name, fields, found)
+    assert found[0] == found[1]
+    refusal: Refusal = found[0]
+    return refusal
