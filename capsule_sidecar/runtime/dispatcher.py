@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +35,9 @@ from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
 
 logger = logging.getLogger("capsule.dispatcher")
 
+# Recorded requests that one sweep looks at, and the pause after all were looked at.
 _SWEPT_REQUESTS = 1_000
+_WALK_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outgoing: list[tuple[Process, Leased]] = []
         self._swept_requests: tuple[int, bytes] = (-1, b"")
+        self._next_walk = 0.0
         self._closing = False
         journal.listen(self)
         live.listen(self._durable)
@@ -354,11 +358,15 @@ class Dispatcher:
                 await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
 
     async def _forget_requests(self) -> None:
+        if time.monotonic() < self._next_walk:
+            return
         end = await self._journal.submit(
             0,
             partial(leases.forget_requests, after=self._swept_requests, rows=_SWEPT_REQUESTS),
         )
         self._swept_requests = end or (-1, b"")
+        if end is None:  # the whole table was looked at: little of it can be stale before long
+            self._next_walk = time.monotonic() + _WALK_SECONDS
 
 
 def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
