@@ -285,10 +285,9 @@ class Dispatcher:
 
     def _notice(self, notice: Notice) -> None:
         lease = Lease(notice.invocation_id, notice.attempt)
-        superseded = notice.cancel == CancelReason.SUPERSEDED
         if notice.final:
-            self._live.over(notice.invocation_id, notice.attempt, superseded=superseded)
-            if superseded:
+            self._live.over(notice.invocation_id, notice.attempt, superseded=notice.again)
+            if notice.again:
                 self._hub.drop_lines(notice.invocation_id)
         process = self._processes.get(notice.process)
         if process is None:

@@ -44,6 +44,7 @@ class Notice:
         process: Who holds it; 0 for nobody.
         cancel: Why it is being cancelled; 0 where it ended in the ordinary way.
         final: The attempt is over; otherwise it may still write until its grace is.
+        again: The invocation goes on with another attempt.
     """
 
     invocation_id: str
@@ -51,3 +52,4 @@ class Notice:
     process: int
     cancel: int
     final: bool
+    again: bool = False

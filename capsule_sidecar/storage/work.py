@@ -207,7 +207,9 @@ def finish(unit: Unit, app: int, outcome: Outcome, texts: Mapping[str, str]) -> 
         return InvocationStatus(unit.invocation(outcome.lease.invocation_id, app).status)
     process = invocation.process
     if outcome.status == OutcomeStatus.RELEASED and not invocation.cancel:
-        unit.notices.append(Notice(invocation.key, invocation.attempt, process, 0, final=True))
+        unit.notices.append(
+            Notice(invocation.key, invocation.attempt, process, 0, final=True, again=True)
+        )
         unit.slots.give(process)
         _offer(unit, invocation, session)
         return InvocationStatus(invocation.status)
@@ -319,7 +321,9 @@ def lose(unit: Unit, invocation: InvocationRow, *, counted: bool, max_attempts: 
         end(unit, invocation, session, InvocationStatus.FAILED, reason="ATTEMPTS_EXHAUSTED")
         return
     unit.notices.append(
-        Notice(invocation.key, attempt, process, int(CancelReason.SUPERSEDED), final=True)
+        Notice(
+            invocation.key, attempt, process, int(CancelReason.SUPERSEDED), final=True, again=True
+        )
     )
     unit.slots.give(process)
     _offer(unit, invocation, session)
