@@ -42,7 +42,7 @@ class Demo:
 @asynccontextmanager
 async def demo(tmp_path: Path, *, terminal: bool = False) -> AsyncIterator[Demo]:
     env = {**QUICK, "CAPSULE_HOME": str(tmp_path / "home"), "CAPSULE_GRPC": "127.0.0.1:0"}
-    async with running(RUN_DEMO, env, terminal=terminal) as program:
+    async with running(RUN_DEMO, env, terminal=terminal, parent=True) as program:
         await program.shows("app      process", timeout=40)
         await program.shows("Ctrl-")
         made = Demo(program, Place(tmp_path / "home", QUICK))

@@ -229,8 +229,9 @@ async def test_a_pipe_does_not_wait_for_an_app_that_is_offline(place: Place) -> 
 
 @pytest.mark.deadline(120)
 async def test_no_word_is_lost_or_doubled_when_the_sidecar_is_killed_in_mid_answer(
-    place: Place,
+    tmp_path: Path,
 ) -> None:
+    place = Place(tmp_path / "home", {})  # the usual lease, which outlasts a restart
     async with AsyncExitStack() as stack:
         sidecar = await stack.enter_async_context(place.sidecar())
         await stack.enter_async_context(place.app())
@@ -245,6 +246,7 @@ async def test_no_word_is_lost_or_doubled_when_the_sidecar_is_killed_in_mid_answ
         assert spoken(chat.text) == counted(150)
         assert "no connection to the sidecar" in chat.text
         assert "revised" not in chat.text
+        assert "withdrawn" not in chat.text  # the app went on where it was
         await chat.type("echo on\n/quit\n")
         assert await chat.ends() == 0
         async with place.chat() as again:
@@ -359,7 +361,8 @@ async def test_on_a_terminal_ctrl_c_stops_then_clears_the_line_then_leaves(place
         assert "unwantedecho" not in chat.text
 
 
-async def test_on_a_terminal_it_survives_a_restart_of_the_sidecar(place: Place) -> None:
+async def test_on_a_terminal_it_survives_a_restart_of_the_sidecar(tmp_path: Path) -> None:
+    place = Place(tmp_path / "home", {})
     async with AsyncExitStack() as stack:
         sidecar = await stack.enter_async_context(place.sidecar())
         await stack.enter_async_context(place.app())
@@ -377,6 +380,7 @@ async def test_on_a_terminal_it_survives_a_restart_of_the_sidecar(place: Place) 
         await chat.shows("user: history", after=said)
         shown = " ".join(chat.text[said:].split())
         assert f"assistant: {counted(60)}" in shown
+        assert "withdrawn" not in chat.text
 
 
 async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path: Path) -> None:
@@ -395,7 +399,7 @@ async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path:
 
     write("old")
     command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0"]
-    async with running(command, QUICK, cwd=tmp_path) as dev:
+    async with running(command, QUICK, cwd=tmp_path, parent=True) as dev:
         ready = await dev.shows("ready grpc=")
         place = Place(tmp_path / ".capsule", QUICK, dev.text[ready:].split()[0])
         async with place.chat() as chat:

@@ -98,8 +98,12 @@ async def running(
     *,
     cwd: Path = ROOT,
     terminal: bool = False,
+    parent: bool = False,
 ) -> AsyncIterator[Program]:
-    """Runs a program, or a line of a shell; ends it with all that it started when left."""
+    """Runs a program, or a line of a shell; ends it with all that it started when left.
+
+    A `parent` is asked to end first: what it started is in process groups of its own.
+    """
     variables = {key: value for key, value in os.environ.items() if key[:8] != "CAPSULE_"}
     variables |= {"TERM": "xterm", "COLUMNS": "100", "LINES": "40", **(env or {})}
     arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else command
@@ -122,7 +126,7 @@ async def running(
     try:
         yield program
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGKILL)[0 if parent else 1 :]:
             try:
                 os.killpg(process.pid, number)
             except ProcessLookupError:
