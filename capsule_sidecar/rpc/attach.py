@@ -277,13 +277,9 @@ class Attachment:
         if request.stream_id in self._refused:
             return
         try:
-            append_stream(self._commands, process.app, request)
+            append_stream(self._commands, process.app, request, self._refuse)
         except DomainError as error:
-            if len(self._refused) >= 10_000:
-                self._refused.clear()
-            self._refused.add(request.stream_id)
-            refused = pb.StreamRefused(stream_id=request.stream_id, error=status_of(error))
-            self._line.put(pb.SidecarFrame(stream_refused=refused))
+            self._refuse(request.stream_id, error)
             return
         window = self._limits.stream_window_bytes
         if self._commands.unsaved(request.stream_id) > window:
@@ -292,6 +288,15 @@ class Attachment:
                 window,
                 "more text of a stream is unacknowledged than the welcome allows",
             )
+
+    def _refuse(self, stream_id: str, error: DomainError) -> None:
+        if stream_id in self._refused:
+            return
+        if len(self._refused) >= 10_000:
+            self._refused.clear()
+        self._refused.add(stream_id)
+        refused = pb.StreamRefused(stream_id=stream_id, error=status_of(error))
+        self._line.put(pb.SidecarFrame(stream_refused=refused))
 
     def _answered(self, tag: int, size: int, name: str, future: asyncio.Future[Any]) -> None:
         if future.cancelled():

@@ -14,6 +14,7 @@ from typing import Any
 from capsule_protocol.v1 import session_service_pb2 as pb
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
+from capsule_sidecar.runtime.live import Refuse
 from capsule_sidecar.storage import encoding
 from capsule_sidecar.storage.requests import Answer
 
@@ -63,8 +64,13 @@ def _open_stream(commands: Commands, app: int, r: pb.OpenStreamRequest) -> Await
     return commands.open_stream(app, lease, r.request_id, r.key)
 
 
-def append_stream(commands: Commands, app: int, r: pb.AppendStreamRequest) -> tuple[int, int]:
-    """Take a delta; it is in effect when this returns."""
+def append_stream(
+    commands: Commands,
+    app: int,
+    r: pb.AppendStreamRequest,
+    refuse: Refuse | None = None,
+) -> tuple[int, int]:
+    """Take a delta; it is in effect when this returns, or `refuse` is told later that it is not."""
     return commands.append_stream(
         app,
         convert.lease(r.invocation_id, r.attempt),
@@ -73,6 +79,7 @@ def append_stream(commands: Commands, app: int, r: pb.AppendStreamRequest) -> tu
         revision=r.revision,
         position=r.position if r.HasField("position") else None,
         replace=r.replace,
+        refuse=refuse,
     )
 
 

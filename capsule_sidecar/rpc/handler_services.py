@@ -191,11 +191,11 @@ class _StreamReply:
         stream_id = request.request_id if name == "open_stream" else request.stream_id
         try:
             if name == "append_stream":
-                append_stream(self._commands, self._app, request)
+                append_stream(self._commands, self._app, request, self._refuse)
                 return
             future = CALLS[name].begin(self._commands, self._app, request)
         except DomainError as error:
-            self._put(sessions.StreamReplyResult(stream_id=stream_id, error=status_of(error)))
+            self._refuse(stream_id, error)
             return
         if name == "open_stream":
             self._commands.watch_stream(stream_id, self._durable)
@@ -203,6 +203,9 @@ class _StreamReply:
         self._waiting += 1
         assert isinstance(future, asyncio.Future)
         future.add_done_callback(partial(self._answered, stream_id, name))
+
+    def _refuse(self, stream_id: str, error: DomainError) -> None:
+        self._put(sessions.StreamReplyResult(stream_id=stream_id, error=status_of(error)))
 
     def _answered(self, stream_id: str, name: str, future: asyncio.Future[Any]) -> None:
         self._waiting -= 1

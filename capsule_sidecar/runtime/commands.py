@@ -26,7 +26,7 @@ from capsule_sidecar.model.errors import (
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
 from capsule_sidecar.model.types import Block, DataPatch, Lease, Session
 from capsule_sidecar.runtime.hub import Hub
-from capsule_sidecar.runtime.live import LiveStream, LiveStreams, Where
+from capsule_sidecar.runtime.live import LiveStream, LiveStreams, Refuse, Where
 from capsule_sidecar.storage import log, reads, values, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -245,8 +245,11 @@ class Commands:
         revision: int,
         position: int | None,
         replace: bool,
+        refuse: Refuse | None = None,
     ) -> tuple[int, int]:
         """Take a delta; return revision and length after it.
+
+        `refuse` is told of a gap that is known as one only when the stream's opening is answered.
 
         Raises:
             StreamClosed: It takes no more text.
@@ -257,8 +260,9 @@ class Commands:
             raise InvalidArgument("position", "must not be negative")
         try:
             return self._live.append(
-                stream_id, app, lease, text, revision=revision, position=position, replace=replace
-            )
+                stream_id, app, lease, text, revision=revision, position=position, replace=replace,
+                refuse=refuse,
+            )  # fmt: skip
         except LimitExceeded:
             stream = self._live.get(stream_id)
             if stream is not None:
@@ -300,17 +304,20 @@ class Commands:
         request = Request(Method.CLOSE_STREAM, parse_request_id(request_id), content)
         stream = self._live.get(stream_id)
         text: str | None = None
+        refusal: DomainError | None = None
         if stream is not None and (stream.app != app or stream.fenced or stream.lease != lease):
             stream = None  # not the caller's to close: the operation says why
         if stream is not None:
             text = stream.text
-            _check_whole(text, length, sha256)
+            # Not refused at once: both opening and close may be sent again, of a stream that is
+            # complete. Then there is no such text here, and the recorded answer is the answer.
+            refusal = _mismatch(text, length, sha256)
             # Its opening may still be on its way: the operations run in their order.
-            stream.closing = True
+            stream.closing = refusal is None
         future = self._write(
             app, lease, partial(
                 log.close_stream, app=app, lease=lease, request=request, key=stream_id, text=text,
-                interrupted=interrupted,
+                interrupted=interrupted, refusal=refusal,
             ),
         )  # fmt: skip
         if stream is not None:
@@ -479,10 +486,11 @@ def _check_length(limit: str, text: str, maximum: int) -> None:
         raise LimitExceeded(limit, maximum, f"{limit} has at most {maximum} characters")
 
 
-def _check_whole(text: str, length: int | None, sha256: bytes) -> None:
+def _mismatch(text: str, length: int | None, sha256: bytes) -> DigestMismatch | None:
     if length is not None and length != len(text):
-        raise DigestMismatch(
+        return DigestMismatch(
             f"the stream has {len(text)} characters, not {length}", length=len(text)
         )
     if sha256 and hashlib.sha256(text.encode()).digest() != sha256:
-        raise DigestMismatch("the stream's text has another digest", length=len(text))
+        return DigestMismatch("the stream's text has another digest", length=len(text))
+    return None

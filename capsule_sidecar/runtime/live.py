@@ -15,6 +15,7 @@ from functools import partial
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import (
+    DomainError,
     LimitExceeded,
     StreamClosed,
     StreamGap,
@@ -58,6 +59,12 @@ class Where:
     channel: str
 
 
+# Told of a stream whose text is refused, and why.
+Refuse = Callable[[str, DomainError], None]
+# Deltas behind one opening that do not join on and are kept to be refused.
+_MAX_GAPS = 100
+
+
 @dataclass(slots=True)
 class LiveStream:
     """One open stream."""
@@ -93,6 +100,8 @@ class LiveStream:
     closing: bool = False
     # Told (stream, revision, position) beside the process: the StreamReply that writes it.
     watcher: Callable[[str, int, int], None] | None = None
+    # To be told, once the opening turns out to be no repeated one, of what did not join on.
+    gaps: list[tuple[Refuse, StreamGap]] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -202,6 +211,9 @@ class LiveStreams:
     ) -> None:
         """Note that the opening is committed: what has come already may be shown."""
         stream.where, stream.offset, stream.place, stream.message_id = where, offset, place, message
+        gaps, stream.gaps = stream.gaps, []
+        for refuse, gap in gaps:
+            refuse(stream.key, gap)
         self._touch(stream)
 
     def discard(self, key: str) -> None:
@@ -278,6 +290,7 @@ class LiveStreams:
         revision: int = 0,
         position: int | None = None,
         replace: bool = False,
+        refuse: Refuse | None = None,
     ) -> tuple[int, int]:
         """Take a delta.
 
@@ -289,6 +302,8 @@ class LiveStreams:
             revision: What `position` counts in.
             position: Where the text begins, in code points; None: at the end.
             replace: Cut the text to `position` first and raise the revision.
+            refuse: Told of a gap behind an opening that is on its way. A stream that is complete
+                may be opened again with the text behind its durable place: that is no gap.
 
         Returns:
             Revision and length after it.
@@ -311,10 +326,16 @@ class LiveStreams:
             raise Superseded(
                 f"attempt {lease.attempt} no longer writes stream {key!r}", stream_id=key
             )
-        if replace and not 0 < revision <= stream.revision:
-            self._replace(stream, revision or stream.revision + 1, position or 0)
-        elif position is not None or replace:
-            text = _joined(stream, revision, position or 0, text)
+        try:
+            if replace and not 0 < revision <= stream.revision:
+                self._replace(stream, revision or stream.revision + 1, position or 0)
+            elif position is not None or replace:
+                text = _joined(stream, revision, position or 0, text)
+        except StreamGap as gap:
+            if refuse is None or stream.where is not None or len(stream.gaps) >= _MAX_GAPS:
+                raise
+            stream.gaps.append((refuse, gap))
+            return stream.revision, stream.length
         if text:
             self._add(stream, text)
         return stream.revision, stream.length

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
-from capsule_sidecar.model.errors import InvalidArgument, NotFound, SessionClosed
+from capsule_sidecar.model.errors import DomainError, InvalidArgument, NotFound, SessionClosed
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import (
     Block,
@@ -180,15 +180,19 @@ def close_stream(
     text: str | None,
     *,
     interrupted: bool,
+    refusal: DomainError | None = None,
 ) -> StreamAnswer:
     """Complete a stream. Answers the offset of the event, and the message's id where there is one.
 
-    Without a text, it is what the checkpoints have.
+    Without a text, it is what the checkpoints have. With a refusal, that is raised where the stream
+    is open.
     """
 
     def work_() -> tuple[Answer, InvocationRow]:
         invocation, session = work.fence(unit, app, lease)
         stream = streams.require_open(unit, key, invocation)
+        if refusal is not None:
+            raise refusal
         whole = streams.stored_text(unit, key) if text is None else text
         offset = streams.complete(unit, session, invocation, stream, whole, interrupted=interrupted)
         kept = bool(whole) or not interrupted

@@ -249,6 +249,40 @@ async def test_a_complete_stream_that_is_opened_again_answers_its_message(tmp_pa
         assert await _openings(desk) == 1
 
 
+async def test_a_stream_whose_close_was_never_answered_is_sent_again_without_refusal(
+    tmp_path: Path,
+) -> None:
+    async with turn(tmp_path) as desk:
+        stream, close = await desk.open(), request_id()
+        await desk.delta(stream, "hello", position=0)
+        await eventually(lambda: (0, 5) in desk.acks(stream), timeout=15)
+        await desk.delta(stream, " world", position=5)
+        closed = await desk.close(stream, "hello world", request_id=close)
+        # What a client sends that lost its line before the last answer: all of it as one batch.
+        await desk.handler.drop()
+        desk.handler.frames.clear()
+        lease = handler_service_pb2.Lease(
+            invocation_id=desk.work.invocation_id, attempt=desk.work.attempt
+        )
+        await desk.handler.attach(leases=[lease])
+        again = desk.request("open_stream", request_id=stream)
+        rest = desk.request("append_stream", stream_id=stream, text=" world", position=5)
+        end = desk.request(
+            "close_stream", request_id=close, stream_id=stream, length=11,
+            sha256=hashlib.sha256(b"hello world").digest(),
+        )  # fmt: skip
+        commands = [
+            handler_service_pb2.Command(tag=101, open_stream=again),
+            handler_service_pb2.Command(append_stream=rest),
+            handler_service_pb2.Command(tag=102, close_stream=end),
+        ]
+        frames = [handler_service_pb2.HandlerFrame(command=command) for command in commands]
+        await desk.handler.send(*frames)
+        assert (await desk.handler.result(102)).close_stream == closed
+        assert (await desk.handler.result(101)).open_stream.message == closed.message
+        assert desk.refused(stream) == []
+
+
 async def _openings(desk: Desk) -> int:
     async with await desk.person.follow(desk.session) as follow:
         await follow.live()
