@@ -55,35 +55,6 @@ async def test_a_version_that_does_not_fit_is_refused_with_what_to_upgrade(
     assert refusal.message.endswith(f"upgrade the {upgrade}")
 
 
-async def test_a_line_that_does_not_begin_with_a_hello_is_refused(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, BareHandler(running) as handler:
-        beat = handler_service_pb2.HandlerFrame(beat=handler_service_pb2.Beat(number=1))
-        for frames in ((beat,), ()):
-            refusal = await refusal_for(handler, *frames)
-            assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
-            assert "the first frame must be a Hello" in refusal.message
-
-
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"app": "another"}, "hello.app"),
-        ({"app": ""}, "hello.app"),
-        ({"process_id": "seven"}, "hello.process_id"),
-        ({"process_id": ""}, "hello.process_id"),
-        ({"concurrency": 1_001}, "hello.concurrency"),
-        ({"concurrency": -1}, "hello.concurrency"),
-    ],
-)
-async def test_a_malformed_hello_is_refused_by_the_field(
-    tmp_path: Path, fields: dict[str, Any], named: str
-) -> None:
-    async with running_sidecar(tmp_path) as running, BareHandler(running) as handler:
-        refusal = await refusal_for(handler, hello(**fields))
-    assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.fields == [named]
-
-
 async def test_a_second_hello_ends_the_line(tmp_path: Path) -> None:
     async with running_sidecar(tmp_path) as running, BareHandler(running) as handler:
         refusal = await refusal_for(handler, hello(), hello())
@@ -92,16 +63,6 @@ async def test_a_second_hello_ends_the_line(tmp_path: Path) -> None:
         "INVALID_ARGUMENT",
     )
     assert "once" in refusal.message
-
-
-async def test_an_apps_token_attaches_only_its_app(tmp_path: Path) -> None:
-    apps = {"support": {"token": "for-support"}, "sales": {"token": "for-sales"}}
-    async with running_sidecar(tmp_path, apps=apps) as running:
-        async with BareHandler(running, token="for-sales") as other:
-            refusal = await refusal_for(other, hello())
-            assert refusal.code == grpc.StatusCode.PERMISSION_DENIED
-        async with BareHandler(running, app="support", token="for-support") as own:
-            assert (await own.attach()).protocol_version == "1"
 
 
 async def test_the_welcome_names_the_limits_that_are_configured(tmp_path: Path) -> None:

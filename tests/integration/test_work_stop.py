@@ -28,7 +28,6 @@ from tests.support.work import (
     acknowledged,
     beaten,
     ended,
-    lease,
     of,
     passed,
     reply,
@@ -205,36 +204,6 @@ async def test_a_stopped_turn_is_not_delivered_again_when_its_process_dies(tmp_p
         assert (end.status, end.attempts) == (STOPPED, 1)
         await beaten(other)
         assert works(other) == []
-
-
-async def test_a_process_that_was_away_learns_of_the_stop_when_it_attaches_again(
-    tmp_path: Path,
-) -> None:
-    async with turn(tmp_path, stop_grace=30.0, lease_term=30.0) as scene:
-        handler, work = scene.handler, scene.work
-        await handler.drop()
-        assert await scene.stop() == RUNNING
-        handler.frames.clear()
-        assert list((await handler.attach(leases=[lease(work)])).kept) == [lease(work)]
-        cancel = (await handler.gets("cancel")).cancel
-        assert cancel.reason == handler_service_pb2.CANCEL_REASON_STOPPED
-        assert (cancel.invocation_id, cancel.attempt) == (work.invocation_id, 1)
-        await handler.finish(work, handler_service_pb2.OUTCOME_STATUS_CANCELLED)
-        assert (await acknowledged(handler, work)).status == STOPPED
-
-
-async def test_a_stopped_turn_that_its_process_never_got_is_not_delivered_to_it(
-    tmp_path: Path,
-) -> None:
-    async with turn(tmp_path, stop_grace=30.0, lease_term=30.0) as scene:
-        await scene.handler.drop()
-        await scene.stop()
-        scene.handler.frames.clear()
-        await scene.handler.attach()
-        end = await ended(scene.follow, scene.work.invocation_id)
-        assert end.status == STOPPED
-        await beaten(scene.handler)
-        assert works(scene.handler) == []
 
 
 async def test_enter_and_action_can_be_stopped_and_exit_cannot(tmp_path: Path) -> None:

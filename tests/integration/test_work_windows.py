@@ -128,16 +128,3 @@ async def test_a_command_without_a_tag_that_wants_an_answer_ends_the_line(tmp_pa
             assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
             assert refusal.fields == ["command.tag"]
         assert await ada.texts(session) == ["hello"]
-
-
-async def test_an_unknown_command_is_refused_and_the_line_goes_on(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
-        async with BareHandler(running) as handler:
-            session, work = await taken(running, ada, handler)
-            newer = Command.FromString(Command(tag=77).SerializeToString() + b"\xca\x3e\x00")
-            await handler.send(HandlerFrame(command=newer))
-            result = await handler.result(77)
-            assert result.error.code == grpc.StatusCode.UNIMPLEMENTED.value[0]
-            assert "UNKNOWN_COMMAND" in str(result.error.details)
-            await say(handler, work, "still here")
-        assert await ada.texts(session) == ["hello", "still here"]
