@@ -50,6 +50,8 @@ def check_patch(patch: DataPatch, field: str) -> None:
     for key in (*patch.set_json, *patch.delete_keys):
         if not key or len(key) > MAX_KEY:
             raise InvalidArgument(field, f"keys have 1 to {MAX_KEY} characters; {key[:40]!r}")
+        if "\0" in key:
+            raise InvalidArgument(field, f"keys have no NUL character; {key[:40]!r}")
     for key, value in patch.set_json.items():
         check_json(value, f"{field}.set_json[{key!r}]")
         if key in patch.delete_keys:

@@ -66,9 +66,13 @@ class Told:
     appended: list[Appended] = field(default_factory=list)
     leased: list[Leased] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    patches: list[tuple[int, DataPatch]] = field(default_factory=list)
 
     def publish(self, appended: list[Appended]) -> None:
         self.appended.extend(appended)
+
+    def patched(self, session: int, patch: DataPatch) -> None:
+        self.patches.append((session, patch))
 
     def work(self, leased: list[Leased], notices: list[Notice]) -> None:
         self.notices.extend(notices)

@@ -219,7 +219,7 @@ async def test_a_turn_has_one_terminal_event_however_often_its_outcome_comes(
         found = await asyncio.gather(
             sidecar.finish(lease), sidecar.finish(lease), sidecar.finish(lease, failed)
         )
-        assert found == [InvocationStatus.COMPLETED] * 3
+        assert set(found) == {InvocationStatus.COMPLETED}
         assert await sidecar.finish(lease, failed) == InvocationStatus.COMPLETED
         assert len(await _ends(sidecar, session)) == 2
 
