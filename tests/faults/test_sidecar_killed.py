@@ -1,0 +1,86 @@
+"""Case 1: the sidecar is killed at random points under load, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.checker import check
+from tests.faults.conftest import Report
+from tests.faults.people import Talk
+from tests.faults.processes import Handlers
+from tests.support.sidecar import SidecarProcess
+
+_ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "20"))
+_PEOPLE = 8
+_TIMING = {
+    # Long enough that a handler keeps its work over a restart on a busy machine, most times.
+    "CAPSULE_TIMING__LEASE_TERM": "6s",
+    "CAPSULE_TIMING__FRESH_BEAT": "3s",
+    "CAPSULE_TIMING__BEAT_INTERVAL": "1s",
+    "CAPSULE_TIMING__MAX_ATTEMPTS": "10",
+    # Few enough that the last turns end soon after the last message.
+    "CAPSULE_LIMITS__WAITING_MESSAGES": "5",
+}
+
+
+@pytest.mark.deadline(280)
+async def test_nothing_acknowledged_is_lost_or_doubled_when_the_sidecar_is_killed(
+    tmp_path: Path, report: Report
+) -> None:
+    seed = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
+    report(f"FAULTS_SEED={seed}")
+    choice = random.Random(seed)
+    began = time.monotonic()
+    kills = starting = 0
+    async with AsyncExitStack() as stack:
+        sidecar = SidecarProcess(tmp_path / "home", environment=_TIMING)
+        await stack.enter_async_context(sidecar)
+        running = await sidecar.start()
+        handlers = await stack.enter_async_context(Handlers(running, tmp_path))
+        for _ in range(2):
+            await (await handlers.start()).attached()
+        talks = [
+            await stack.enter_async_context(Talk(running, f"p{number}", seed))
+            for number in range(_PEOPLE)
+        ]
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(choice.uniform(0.05, 1.5))  # the random point
+            await sidecar.kill()
+            kills += 1
+            if choice.random() < 0.25:  # and one more while it comes up
+                start = asyncio.create_task(sidecar.start())
+                await asyncio.wait({start}, timeout=choice.uniform(0.05, 1.0))
+                starting += not start.done()
+                await sidecar.kill()
+                await asyncio.gather(start, return_exceptions=True)
+                kills += 1
+            await sidecar.start()
+        for talk in talks:
+            await talk.finish()
+        assert not handlers.surprises()
+        figures = await check(talks, handlers.notes())
+        retries = sum(talk.person.retries for talk in talks)
+        await sidecar.kill()
+        assert _integrity(tmp_path / "home") == "ok"
+    took = time.monotonic() - began
+    report(f"{kills} kills survived ({starting} while starting), {retries} retries, {took:.0f} s")
+    report(str(figures))
+    assert figures.acknowledged_writes > _ROUNDS
+    assert figures.messages > _ROUNDS
+
+
+def _integrity(home: Path) -> str:
+    (database,) = home.glob("*.db")
+    connection = sqlite3.connect(database)
+    try:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+    finally:
+        connection.close()
