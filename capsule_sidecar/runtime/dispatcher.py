@@ -371,7 +371,7 @@ class Dispatcher:
 def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
     found = leases.attach(unit, app, hello.process_id, hello.leases)
     # In the operation, not on the loop: what ends behind it gives its place back to this entry.
-    unit.slots.attach(found.process, app, hello.declarations, hello.concurrency - found.held)
+    unit.enter_process(found.process, app, hello.declarations, hello.concurrency - found.held)
     return found
 
 

@@ -390,8 +390,7 @@ class _Group:
     def _abandon(self, operations: list[_Operation[Any]]) -> None:
         """Undo a group: in the database, in the unit's memory and in the slots."""
         unit = self.unit
-        for process in unit.taken:
-            self._slots.give(process)
+        unit.restore_places()
         for operation in operations:
             operation.appended, operation.leased, operation.notices = [], [], []
             operation.patched = []

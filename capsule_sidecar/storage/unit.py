@@ -7,13 +7,14 @@ is held here and written by `flush`, a statement a table for the whole group.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 from sqlalchemy.sql import Select
 
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.model.types import DataPatch, Terms
+from capsule_sidecar.model.types import DataPatch, Declarations, InvocationKind, Terms
 from capsule_sidecar.storage import encoding, schema
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import Database
@@ -66,7 +67,9 @@ class Unit:
         self.leased: list[Leased] = []
         self.notices: list[Notice] = []
         self.patched: list[tuple[int, DataPatch]] = []
-        self.taken: list[int] = []
+        # By process: places that this group took, less those it gave back.
+        self._places: Counter[int] = Counter()
+        self._entered: list[int] = []
         self._written = 0
         self._clear()
 
@@ -389,6 +392,41 @@ class Unit:
         """Remove an item from the timeline."""
         self.items.pop((session.id, place, offset), None)
         self._pending.dropped_items.append((session.id, place, offset))
+
+    # -- places --------------------------------------------------------------------------------
+
+    def enter_process(self, process: int, app: int, declarations: Declarations, free: int) -> None:
+        """Enter a process with its number of free places."""
+        self.slots.attach(process, app, declarations, free)
+        self._entered.append(process)
+
+    def take_place(self, app: int, kind: InvocationKind, name: str) -> int:
+        """Take a place for an invocation; return the process, or 0 where none has one."""
+        process = self.slots.take(app, kind, name)
+        if process:
+            self._places[process] += 1
+        return process
+
+    def claim_places(self, process: int) -> tuple[Declarations, int]:
+        """Take all free places of a process; return what it declares, and how many they are."""
+        declarations, places = self.slots.claim(process)
+        self._places[process] += places
+        return declarations, places
+
+    def give_places(self, process: int, places: int = 1) -> None:
+        """Give places back."""
+        self.slots.give(process, places)
+        self._places[process] -= places
+
+    def restore_places(self) -> None:
+        """Undo what the group did to the places: its work is not committed."""
+        for process, places in self._places.items():
+            self.slots.give(process, places)
+        for process in self._entered:
+            self.slots.detach(process)
+        for app in self.slots.apps():
+            # What was leased may be waiting again, whatever the group found.
+            self.slots.expect(app)
 
     # -- writing --------------------------------------------------------------------------
 

@@ -116,9 +116,8 @@ def _offer(unit: Unit, invocation: InvocationRow, session: SessionRow) -> None:
     invocation.state, invocation.status = WorkState.READY, InvocationStatus.QUEUED
     unit.change(invocation)
     kind = InvocationKind(invocation.kind)
-    process = unit.slots.take(invocation.app, kind, invocation.name)
+    process = unit.take_place(invocation.app, kind, invocation.name)
     if process:
-        unit.taken.append(process)
         _lease(unit, invocation, session, process)
 
 
@@ -149,10 +148,9 @@ def _lease(unit: Unit, invocation: InvocationRow, session: SessionRow, process: 
 
 def lease_ready(unit: Unit, app: int, process: int) -> None:
     """Lease to a process as much ready work as it has places for, the oldest first."""
-    declarations, places = unit.slots.claim(process)
+    declarations, places = unit.claim_places(process)
     if not places:
         return
-    unit.taken.extend([process] * places)
     columns = schema.invocations.c
     used = 0
     for kind, name in declarations.selectors():
@@ -174,14 +172,13 @@ def lease_ready(unit: Unit, app: int, process: int) -> None:
                 _lease(unit, invocation, unit.session_by_id(invocation.session), process)
                 used += 1
     if used < places:
-        unit.slots.give(process, places - used)
-        del unit.taken[len(unit.taken) - (places - used) :]
+        unit.give_places(process, places - used)
         unit.slots.settle(process)
 
 
 def release(unit: Unit, process: int, app: int) -> None:
     """Give a process's place back, and fill it when work may be waiting."""
-    unit.slots.give(process)
+    unit.give_places(process)
     if unit.slots.backlog(process):
         lease_ready(unit, app, process)
 
@@ -210,7 +207,7 @@ def finish(unit: Unit, app: int, outcome: Outcome, texts: Mapping[str, str]) -> 
         unit.notices.append(
             Notice(invocation.key, invocation.attempt, process, 0, final=True, again=True)
         )
-        unit.slots.give(process)
+        unit.give_places(process)
         _offer(unit, invocation, session)
         return InvocationStatus(invocation.status)
     patched = values.apply_patch(unit, session, outcome.data)
@@ -325,7 +322,7 @@ def lose(unit: Unit, invocation: InvocationRow, *, counted: bool, max_attempts: 
             invocation.key, attempt, process, int(CancelReason.SUPERSEDED), final=True, again=True
         )
     )
-    unit.slots.give(process)
+    unit.give_places(process)
     _offer(unit, invocation, session)
 
 
