@@ -1,0 +1,126 @@
+"""The schema: what migrations make is what the tables say, and newer databases are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from capsule_sidecar.model.errors import StorageUnavailable
+from capsule_sidecar.storage import schema
+from capsule_sidecar.storage.database import Database, PostgreSQL, SQLite, open_database
+from capsule_sidecar.storage.migrate import migrate
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without any table."""
+    database: Database
+    if request.param == "sqlite":
+        database = SQLite(tmp_path / "empty.db")
+    else:
+        database = PostgreSQL(request.getfixturevalue("empty_postgres"))
+    with closing(database):
+        yield database
+
+
+def _shape(connection: Connection) -> dict[str, Any]:
+    """Returns everything that inspection tells of a schema, but for Alembic's own table."""
+    found = inspect(connection)
+    shape: dict[str, Any] = {}
+    for table in sorted(set(found.get_table_names()) - {"alembic_version"}):
+        shape[table] = {
+            "columns": [
+                (c["name"], str(c["type"]), c["nullable"], c["default"])
+                for c in found.get_columns(table)
+            ],
+            "key": found.get_pk_constraint(table),
+            "unique": sorted(found.get_unique_constraints(table), key=str),
+            "indexes": sorted(
+                (
+                    (i["name"], i["column_names"], i["unique"], _where(i))
+                    for i in found.get_indexes(table)
+                ),
+                key=str,
+            ),
+            "options": found.get_table_options(table),
+        }
+    if connection.dialect.supports_sequences:
+        shape["sequences"] = sorted(found.get_sequence_names())
+    return shape
+
+
+def _where(index: Any) -> str:
+    options = index.get("dialect_options", {})
+    return str(options.get("sqlite_where", options.get("postgresql_where", "")))
+
+
+def test_migrated_and_fresh_schema_are_the_same(empty: Database) -> None:
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+        migrated = _shape(connection)
+        schema.metadata.drop_all(connection)
+        schema.metadata.create_all(connection)
+        assert _shape(connection) == migrated
+    assert len(migrated) >= len(schema.metadata.tables)
+
+
+def test_migrating_again_changes_nothing(empty: Database) -> None:
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        before = _shape(connection)
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        assert _shape(connection) == before
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(empty: Database) -> None:
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        before = _shape(connection)
+    with pytest.raises(StorageUnavailable, match=r"newer version of the sidecar \(schema 9999\)"):
+        migrate(empty)
+    with empty.engine.connect() as connection:
+        assert _shape(connection) == before
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
+    with empty.engine.connect() as connection:
+        # In the way of the last table that the first migration makes.
+        connection.execute(text("CREATE TABLE settings (other INTEGER)"))
+    with pytest.raises(Exception, match="settings"):
+        migrate(empty)
+    with empty.engine.connect() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"settings", "alembic_version"}
+        connection.execute(text("DROP TABLE settings"))
+    migrate(empty)
+
+
+def test_the_first_migration_can_be_taken_back(empty: Database) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from capsule_sidecar.storage import migrate as module
+
+    migrate(empty)
+    config = Config()
+    config.set_main_option("script_location", str(module._SCRIPTS))
+    with empty.engine.connect() as connection:
+        config.attributes.update(connection=connection, database=empty)
+        command.downgrade(config, "base")
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+        if connection.dialect.supports_sequences:
+            assert inspect(connection).get_sequence_names() == []
+
+
+def test_a_database_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match="'mysql' is not supported"):
+        open_database("mysql://localhost/capsule", tmp_path / "capsule.db")
