@@ -146,6 +146,7 @@ class Attachment:
             assert self._line.process is not None
             await self._serve(context, self._line.process, list(first.frames)[1:])
         finally:
+            self._line.gone = True
             if self._line.process is not None:
                 self._dispatcher.detach(self._line.process)
             for task in self._reads:

@@ -14,7 +14,7 @@ from typing import Any
 from capsule_protocol.v1 import session_service_pb2 as pb
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
-from capsule_sidecar.runtime.live import Refuse
+from capsule_sidecar.runtime.live_stream import Refuse
 from capsule_sidecar.storage import encoding
 from capsule_sidecar.storage.requests import Answer
 

@@ -25,8 +25,16 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
 from capsule_sidecar.model.types import Block, DataPatch, Lease, Session
+from capsule_sidecar.runtime.checks import (
+    check_length,
+    check_object,
+    check_text,
+    check_title,
+    page_size,
+)
 from capsule_sidecar.runtime.hub import Hub
-from capsule_sidecar.runtime.live import LiveStream, LiveStreams, Refuse, Where
+from capsule_sidecar.runtime.live import LiveStreams
+from capsule_sidecar.runtime.live_stream import LiveStream, Refuse, Where
 from capsule_sidecar.storage import log, reads, values, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -99,8 +107,8 @@ class Commands:
         Raises:
             LimitExceeded: Text or detail is too long.
         """
-        _check_length("status_line", text, self._limits.max_status_chars)
-        _check_length("status_detail", detail, self._limits.max_detail_chars)
+        check_length("status_line", text, self._limits.max_status_chars)
+        check_length("status_detail", detail, self._limits.max_detail_chars)
         line = events_pb2.StatusLine(
             invocation_id=lease.invocation_id, text=text.strip(), detail=detail
         )
@@ -126,7 +134,7 @@ class Commands:
         """
         if not _BLOCK_TYPE.fullmatch(block.type):
             raise InvalidArgument("block.type", "must be 1 to 64 of a-z, 0-9, _, . and -")
-        _check_length("block_id", block.block_id, self._limits.max_block_id_chars)
+        check_length("block_id", block.block_id, self._limits.max_block_id_chars)
         payload = check_object(
             block.payload_json, "block.payload_json", self._limits.max_block_bytes, "block_payload"
         )
@@ -184,7 +192,7 @@ class Commands:
         Raises:
             InvalidArgument: The request id or key is malformed.
         """
-        _check_length("key", key, self._limits.max_key_chars)
+        check_length("key", key, self._limits.max_key_chars)
         identity = parse_request_id(request_id)
         stream = self._live.get(request_id)
         mine = stream is None
@@ -369,7 +377,7 @@ class Commands:
     # -- the way to the journal -------------------------------------------------------------------
 
     def _match(self, key: str) -> bytes | None:
-        _check_length("key", key, self._limits.max_key_chars)
+        check_length("key", key, self._limits.max_key_chars)
         return digest("key", key) if key else None
 
     def _write(
@@ -426,64 +434,6 @@ def _open_stream(
     session = unit.session_by_id(invocation.session)
     where = Where(session.id, session.key, session.user, session.app, session.channel)
     return answer, where, invocation.place
-
-
-def check_text(text: str, maximum: int) -> None:
-    """Check a message's text.
-
-    Raises:
-        InvalidArgument: It is empty.
-        LimitExceeded: It is too long.
-    """
-    if not text:
-        raise InvalidArgument("text", "must not be empty")
-    if len(text) > maximum or (not text.isascii() and len(text.encode()) > maximum):
-        raise LimitExceeded("text", maximum, f"a message's text has at most {maximum} bytes")
-
-
-def check_title(title: str, maximum: int) -> None:
-    """Check a session's title.
-
-    Raises:
-        InvalidArgument: It has line breaks or is too long.
-    """
-    if len(title) > maximum:
-        raise InvalidArgument("title", f"has at most {maximum} characters")
-    if any(ord(character) < 32 for character in title) or len(f"{title}.".splitlines()) > 1:
-        raise InvalidArgument("title", "must not have line breaks or control characters")
-
-
-def check_object(data: bytes, field: str, maximum: int, limit: str) -> bytes:
-    """Return a JSON object, `{}` for nothing.
-
-    Raises:
-        InvalidArgument: It is not a JSON object.
-        LimitExceeded: It is too large.
-    """
-    if len(data) > maximum:
-        raise LimitExceeded(limit, maximum, f"{field} has at most {maximum} bytes")
-    if not data.strip():
-        return b"{}"
-    values.check_json(data, field)
-    if not data.lstrip().startswith(b"{"):
-        raise InvalidArgument(field, "must be a JSON object")
-    return data
-
-
-def page_size(asked: int, limits: Limits) -> int:
-    """Return the size of a page: the default for 0, never above the maximum.
-
-    Raises:
-        InvalidArgument: It is negative.
-    """
-    if asked < 0:
-        raise InvalidArgument("page_size", "must not be negative")
-    return min(asked or limits.page_size, limits.max_page_size)
-
-
-def _check_length(limit: str, text: str, maximum: int) -> None:
-    if len(text) > maximum:
-        raise LimitExceeded(limit, maximum, f"{limit} has at most {maximum} characters")
 
 
 def _mismatch(text: str, length: int | None, sha256: bytes) -> DigestMismatch | None:

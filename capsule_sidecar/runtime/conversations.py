@@ -13,7 +13,7 @@ from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
 from capsule_sidecar.model.types import InvocationStatus, Session
-from capsule_sidecar.runtime.commands import check_text, check_title, page_size
+from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.storage import encoding, log, reads, values
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person

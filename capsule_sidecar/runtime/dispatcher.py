@@ -26,7 +26,8 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.runtime.delivery import Deliveries
 from capsule_sidecar.runtime.hub import Hub
-from capsule_sidecar.runtime.live import LiveStream, LiveStreams, Where
+from capsule_sidecar.runtime.live import LiveStreams
+from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.outbox import Outbox
 from capsule_sidecar.storage import leases, log, reads, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal
@@ -59,6 +60,8 @@ class ProcessLine:
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
         self.process: Process | None = None
+        # Nobody serves it any more.
+        self.gone = False
 
     def welcome(self, found: leases.Attached) -> None:
         """Tell what the process keeps and what it has lost."""
@@ -180,6 +183,10 @@ class Dispatcher:
         known = self._processes.pop(found.process, None)
         if known is not None:  # it attached twice at once: the later one stays
             known.line.outbox.fail(Replaced("the process attached again"))
+        if line.gone:  # its call ended while this was committed
+            self._slots.detach(found.process)
+            self._tell_presence(app)
+            return
         process = Process(found.process, app, hello, line)
         process.running.update(found.kept)
         self._processes[process.number] = process
@@ -303,7 +310,7 @@ class Dispatcher:
         process.running.add(Lease(leased.invocation.key, leased.attempt))
         frame = self._deliveries.frame_now(leased)
         if frame is not None:
-            process.line.outbox.put(frame)
+            process.line.outbox.put(frame, always=True)
             return
         self._outgoing.append((process, leased))
         if len(self._outgoing) == 1:
@@ -327,7 +334,7 @@ class Dispatcher:
             return
         for (process, _), frame in zip(outgoing, frames, strict=True):
             if frame is not None:  # else the session was deleted; its notice is on the way
-                process.line.outbox.put(frame)
+                process.line.outbox.put(frame, always=True)
 
     def _durable(self, stream: LiveStream) -> None:
         for process in self._processes.values():

@@ -8,14 +8,11 @@ invocation waits until that command has taken effect.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import (
-    DomainError,
     LimitExceeded,
     StreamClosed,
     StreamGap,
@@ -24,92 +21,19 @@ from capsule_sidecar.model.errors import (
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.runtime import frames
 from capsule_sidecar.runtime.hub import Hub
+from capsule_sidecar.runtime.live_stream import (
+    MAX_GAPS,
+    Flow,
+    LiveStream,
+    Refuse,
+    Where,
+    gap,
+    joined,
+    size_of,
+)
 from capsule_sidecar.storage import reads, streams
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
-
-
-class Flow:
-    """How many commands of an invocation were submitted, and how many have taken effect."""
-
-    __slots__ = ("_live", "_name", "held", "settled", "submitted")
-
-    def __init__(self, live: LiveStreams, invocation_id: str) -> None:
-        self._live = live
-        self._name = invocation_id
-        self.submitted = 0
-        self.settled = 0
-        self.held: dict[str, LiveStream] = {}
-
-    def settle(self) -> None:
-        """Note that a command has taken effect: what was sent behind it may be shown."""
-        self.settled += 1
-        if self.held or self.settled == self.submitted:
-            self._live.settled(self._name, self)
-
-
-@dataclass(slots=True)
-class Where:
-    """The session that a stream is in, as the hub names it."""
-
-    session: int
-    session_id: str
-    user: int
-    app: int
-    channel: str
-
-
-# Told of a stream whose text is refused, and why.
-Refuse = Callable[[str, DomainError], None]
-# Deltas behind one opening that do not join on and are kept to be refused.
-_MAX_GAPS = 100
-
-
-@dataclass(slots=True)
-class LiveStream:
-    """One open stream."""
-
-    key: str
-    lease: Lease
-    app: int
-    flow: Flow
-    # Known once the opening is committed.
-    where: Where | None = None
-    offset: int = 0
-    place: int = 0
-    message_id: str = ""
-    revision: int = 0
-    parts: list[str] = field(default_factory=list)
-    length: int = 0
-    size: int = 0
-    # Not shown yet: (how many commands come before it, place, text).
-    unsent: deque[tuple[int, int, int, str]] = field(default_factory=deque)
-    # Not checkpointed yet.
-    fresh: list[str] = field(default_factory=list)
-    fresh_place: int = 0
-    fresh_size: int = 0
-    chunk: int = 0
-    durable_revision: int = 0
-    durable: int = 0
-    saving: bool = False
-    # Bytes of deltas: taken, cut for the last checkpoint, and covered by a durable one.
-    taken: int = 0
-    cut: int = 0
-    kept: int = 0
-    fenced: bool = False
-    closing: bool = False
-    # Told (stream, revision, position) beside the process: the StreamReply that writes it.
-    watcher: Callable[[str, int, int], None] | None = None
-    # To be told, once the opening turns out to be no repeated one, of what did not join on.
-    gaps: list[tuple[Refuse, StreamGap]] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        """The whole text so far."""
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0] if self.parts else ""
-
 
 DurableListener = Callable[[LiveStream], None]
 
@@ -198,7 +122,7 @@ class LiveStreams:
         text = kept.text
         stream.parts = [text] if text else []
         stream.length = stream.durable = stream.fresh_place = len(text)
-        stream.size = _size(text)
+        stream.size = size_of(text)
         stream.durable_revision = stream.revision
         self._enter(stream)
 
@@ -212,8 +136,8 @@ class LiveStreams:
         """Note that the opening is committed: what has come already may be shown."""
         stream.where, stream.offset, stream.place, stream.message_id = where, offset, place, message
         gaps, stream.gaps = stream.gaps, []
-        for refuse, gap in gaps:
-            refuse(stream.key, gap)
+        for refuse, missed in gaps:
+            refuse(stream.key, missed)
         self._touch(stream)
 
     def discard(self, key: str) -> None:
@@ -330,9 +254,9 @@ class LiveStreams:
             if replace and not 0 < revision <= stream.revision:
                 self._replace(stream, revision or stream.revision + 1, position or 0)
             elif position is not None or replace:
-                text = _joined(stream, revision, position or 0, text)
+                text = joined(stream, revision, position or 0, text)
         except StreamGap as gap:
-            if refuse is None or stream.where is not None or len(stream.gaps) >= _MAX_GAPS:
+            if refuse is None or stream.where is not None or len(stream.gaps) >= MAX_GAPS:
                 raise
             stream.gaps.append((refuse, gap))
             return stream.revision, stream.length
@@ -342,10 +266,10 @@ class LiveStreams:
 
     def _replace(self, stream: LiveStream, revision: int, position: int) -> None:
         if position > stream.length:
-            raise _gap(stream, position)
+            raise gap(stream, position)
         kept = stream.text[:position]
         stream.parts = [kept] if kept else []
-        stream.length, stream.size = position, _size(kept)
+        stream.length, stream.size = position, size_of(kept)
         stream.revision = revision
         # Pieces not shown yet would be shown in the wrong revision: what is kept of them goes
         # again.
@@ -356,11 +280,11 @@ class LiveStreams:
             stream.fresh, stream.fresh_place, stream.fresh_size = [], position, 0
         else:
             fresh = "".join(stream.fresh)[: position - stream.fresh_place]
-            stream.fresh, stream.fresh_size = [fresh], _size(fresh)
+            stream.fresh, stream.fresh_size = [fresh], size_of(fresh)
         self._touch(stream)
 
     def _add(self, stream: LiveStream, text: str) -> None:
-        size = _size(text)
+        size = size_of(text)
         if stream.size + size > self._max_text:
             raise LimitExceeded(
                 "text", self._max_text, f"a message's text has at most {self._max_text} bytes"
@@ -482,29 +406,6 @@ class LiveStreams:
 
 def _checkpoint(unit: Unit, pieces: list[tuple[str, int, int, int, str]]) -> list[bool]:
     return [streams.checkpoint(unit, *piece) for piece in pieces]
-
-
-def _joined(stream: LiveStream, revision: int, position: int, text: str) -> str:
-    """Return what of a delta is new; what the stream has already is dropped."""
-    if revision < stream.revision:
-        return ""
-    if revision > stream.revision or position > stream.length:
-        raise _gap(stream, position)
-    return text[stream.length - position :]
-
-
-def _gap(stream: LiveStream, position: int) -> StreamGap:
-    return StreamGap(
-        f"stream {stream.key!r} is at {stream.length} of revision {stream.revision},"
-        f" not at {position}",
-        stream_id=stream.key,
-        revision=stream.revision,
-        position=stream.length,
-    )
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _nobody(_: LiveStream) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, select
 from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus
-from capsule_sidecar.runtime.commands import page_size
+from capsule_sidecar.runtime.checks import page_size
 from capsule_sidecar.runtime.dispatcher import Dispatcher, Process
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.storage import schema

@@ -17,17 +17,27 @@ class Outbox:
     def __init__(self, *, max_bytes: int, batch_bytes: int) -> None:
         self._frames: deque[bytes] = deque()
         self._size = 0
+        # Of these, bytes that are bounded elsewhere.
+        self._extra = 0
         self._max = max_bytes
         self._batch = batch_bytes
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
         self._finished = False
 
-    def put(self, frame: bytes) -> bool:
-        """Queue a frame; tell whether it fits."""
+    def put(self, frame: bytes, *, always: bool = False) -> bool:
+        """Queue a frame; tell whether it fits. After the end there is nobody to read it.
+
+        Args:
+            frame: The frame.
+            always: How many of these there can be is bounded elsewhere: they take no room from
+                others.
+        """
         if self._finished or self._error is not None:
-            return False
-        if self._size + len(frame) > self._max and self._frames:
+            return True
+        if always:
+            self._extra += len(frame)
+        elif self._size - self._extra + len(frame) > self._max and self._frames:
             return False
         self._frames.append(frame)
         self._size += len(frame)
@@ -68,7 +78,7 @@ class Outbox:
         if self._size <= self._batch:
             batch = b"".join(self._frames)
             self._frames.clear()
-            self._size = 0
+            self._size = self._extra = 0
             return batch
         parts = [self._frames.popleft()]
         size = len(parts[0])
@@ -76,4 +86,5 @@ class Outbox:
             parts.append(self._frames.popleft())
             size += len(parts[-1])
         self._size -= size
+        self._extra = min(self._extra, self._size)
         return b"".join(parts)
