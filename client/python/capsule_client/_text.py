@@ -134,7 +134,13 @@ class TextStream:
             await closing
 
     def interrupt(self) -> None:
-        """Completes the message as interrupted, without waiting for the answer."""
+        """Completes the message as interrupted, without waiting for the answer.
+
+        Where the turn is given back it is left as it is, for the next attempt to replace.
+        """
+        if self.turn.released:
+            self._end(None)
+            return
         closing = self._begin_close(True)
         if closing is not None:
             closing.add_done_callback(_forget)

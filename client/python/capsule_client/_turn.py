@@ -21,6 +21,7 @@ class Turn:
         lost: Why this attempt may write nothing more; None while it may.
         given_up: The lease was lost by our own clock, so the sidecar may still count it as ours.
         cancelled: The error for what is refused after a Stop or the deadline; None before.
+        released: It is being given back: another attempt writes anew what is not complete.
         streams: The reply streams that are not complete.
     """
 
@@ -33,6 +34,7 @@ class Turn:
         "invocation",
         "invocation_id",
         "lost",
+        "released",
         "session",
         "started",
         "streams",
@@ -51,6 +53,7 @@ class Turn:
         self.lost: CapsuleError | None = None
         self.given_up = False
         self.cancelled: CapsuleError | None = None
+        self.released = False
         self.started = False
         self.to_cancel: CapsuleError | None = None
         self.ended = False

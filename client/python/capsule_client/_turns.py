@@ -72,6 +72,7 @@ class Turns:
         self._releasing = True
         unfinished = self._unfinished()
         for turn in unfinished:
+            turn.released = turn.cancelled is None
             turn.cancel(Superseded("the app is shutting down"))
         return len(unfinished)
 
