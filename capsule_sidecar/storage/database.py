@@ -90,6 +90,10 @@ class Database(ABC):
         self.engine.dispose()
 
 
+def _lower(text: str | None) -> str | None:
+    return text.lower() if text is not None else None
+
+
 class SQLite(Database):
     """The embedded default: a file in the home, one writer, WAL.
 
@@ -119,6 +123,8 @@ class SQLite(Database):
 
         @event.listens_for(engine, "connect")
         def _configure(connection: sqlite3.Connection, _: object) -> None:
+            # SQLite's own lower() knows ASCII only.
+            connection.create_function("lower", 1, _lower, deterministic=True)
             cursor = connection.cursor()
             for pragma in (
                 f"busy_timeout = {_BUSY_MS}",

@@ -300,7 +300,6 @@ def open_session(unit: Unit, person: Person, request: Request, title: str) -> An
             create_ms=unit.now_ms, lane=0, waiting=0, data_bytes=0,
         )  # fmt: skip
         unit.add(session)
-        unit.touch(session)
         key, email, org = unit.user_columns(user)
         opened = Session(
             session.key, person.app_name, UserInfo(key, email, org), session.channel,
@@ -320,7 +319,6 @@ def send_message(
 
     def work_() -> tuple[Answer, None]:
         _require_open(session)
-        unit.touch(session)
         body = encoding.message_added(message_id, Sender.USER, text, session.channel, unit.now_ms)
         invocation, offset = work.enqueue(
             unit, session, InvocationKind.MESSAGE, body,

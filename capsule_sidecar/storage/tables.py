@@ -69,7 +69,8 @@ class Pending:
         # Rows by identity: what is new or changed is written as it is when it is written.
         self.new: dict[int, AnyRow] = {}
         self.dirty: dict[int, AnyRow] = {}
-        self.active: dict[int, SessionRow] = {}
+        # Sessions that move up in their lists, with the offset of the event that lets them.
+        self.active: dict[int, tuple[SessionRow, int]] = {}
         self.closed_streams: list[tuple[str]] = []
         self.dropped_items: list[tuple[int, int, int]] = []
 
@@ -121,7 +122,8 @@ class Pending:
                     session.app, session.user, invocation, method, match, entry.data,
                 )
             )  # fmt: skip
-            if session.id in self.active:
+            moved = self.active.get(session.id)
+            if moved is not None and moved[1] == entry.offset:
                 session.activity = position
             newest[session.app] = position
         run(cursor, tables.events.insert, rows)
@@ -135,7 +137,7 @@ class Pending:
             (StreamRow, tables.streams),
         ):
             _write_kind(cursor, kind, statements, self.new.values(), self.dirty.values())
-        active = [(s.activity, s.id) for s in self.active.values() if id(s) not in self.new]
+        active = [(s.activity, s.id) for s, _ in self.active.values() if id(s) not in self.new]
         run(cursor, tables.activity.update, active)
 
 

@@ -292,10 +292,6 @@ class Unit:
         if id(row) not in self._pending.new:
             self._pending.dirty[id(row)] = row
 
-    def touch(self, session: SessionRow) -> None:
-        """Note that the session's newest user message is this group's: it moves up in the list."""
-        self._pending.active[session.id] = session
-
     def close_stream(self, row: StreamRow) -> None:
         """Remove a stream that is complete or withdrawn, and its checkpoints."""
         self._streams.pop(row.key, None)
@@ -334,6 +330,7 @@ class Unit:
         repeat: tuple[int, bytes] | None = None,
         own_place: bool = False,
         closes: str = "",
+        active: bool = False,
     ) -> int:
         """Append an event to a session's log.
 
@@ -346,6 +343,7 @@ class Unit:
             repeat: Method and digest by which a later attempt repeats it.
             own_place: The event causes an invocation: its place is its own offset.
             closes: The stream that ends with it.
+            active: The session moves up in its person's list, to where this event is.
 
         Returns:
             Its offset.
@@ -358,6 +356,8 @@ class Unit:
         suffix = invocation.suffix if invocation is not None else b""
         entry = Appended(session, offset, place, item, suffix, body, self.time, closes)
         self.appended.append(entry)
+        if active:
+            self._pending.active[session.id] = (session, offset)
         self._pending.events.append(
             (
                 entry,

@@ -29,6 +29,10 @@ from capsule_sidecar.storage.streams import complete_open_streams
 from capsule_sidecar.storage.unit import Leased, Notice, Unit
 
 
+# What moves a session up in its person's list: that it was opened, and what the person writes.
+_ACTIVITY = (InvocationKind.ENTER, InvocationKind.MESSAGE)
+
+
 def fence(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
     """Return what a lease holds; nothing may be written for it otherwise.
 
@@ -92,7 +96,9 @@ def enqueue(
         reason="", reference="", error_type="",
     )  # fmt: skip
     unit.add(invocation)
-    invocation.place = unit.append(session, body, invocation=invocation, own_place=True)
+    invocation.place = unit.append(
+        session, body, invocation=invocation, own_place=True, active=kind in _ACTIVITY
+    )
     if item is not None:
         unit.put_item(session, invocation.place, invocation.place, item, invocation.place)
     session.lane += 1
