@@ -28,7 +28,6 @@ from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
 from capsule_sidecar.storage.unit import Leased, Notice, Unit
 
-
 # What moves a session up in its person's list: that it was opened, and what the person writes.
 _ACTIVITY = (InvocationKind.ENTER, InvocationKind.MESSAGE)
 
