@@ -54,6 +54,7 @@ class Sidecar:
         self._settings = settings
         self._home = home
         self._stack = AsyncExitStack()
+        self._hurried = False
 
     async def __aenter__(self) -> Sidecar:
         settings = self._settings
@@ -100,13 +101,17 @@ class Sidecar:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    def hurry(self) -> None:
+        """End the time of grace for what runs."""
+        self._hurried = True
+
     async def _stop(self) -> None:
         """Take no new work, let what runs finish, end followers, then the rest."""
         self._dispatcher.drain_all()
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
         # Once in a life: an event would be in the way of every outcome.
-        while self._dispatcher.busy and time.monotonic() < until:  # noqa: ASYNC110
+        while self._dispatcher.busy and not self._hurried and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self._dispatcher.let_go()
         self.hub.close()
@@ -196,10 +201,17 @@ async def serve(settings: Settings, home: Home) -> int:
     """Serve until SIGTERM or SIGINT; a second signal ends the grace."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    sidecar = Sidecar(settings, home)
+
+    def stop() -> None:
+        if stopping.is_set():
+            sidecar.hurry()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     try:
-        async with Sidecar(settings, home) as sidecar:
+        async with sidecar:
             sys.stdout.write(f"ready grpc={sidecar.address}\n")
             sys.stdout.flush()
             logger.info(

@@ -127,7 +127,7 @@ class Dispatcher:
         self._outgoing: list[tuple[Process, Leased]] = []
         self._swept_requests: tuple[int, bytes] = (-1, b"")
         self._next_walk = 0.0
-        self._closing = False
+        self._draining = False
         journal.listen(self)
         live.listen(self._durable)
 
@@ -139,7 +139,6 @@ class Dispatcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._closing = True
         tasks = [self._sweeper, *self._tasks]
         for task in tasks:
             task.cancel()
@@ -192,6 +191,9 @@ class Dispatcher:
         self._processes[process.number] = process
         line.process = process
         line.welcome(found)
+        if self._draining:  # it may finish what it holds
+            self._slots.drain(process.number)
+            line.drain()
         for lease, reason in found.cancelled:
             line.cancel(lease, reason)
         for leased in found.missing:
@@ -217,6 +219,7 @@ class Dispatcher:
 
     def drain_all(self) -> None:
         """Tell every process that the sidecar takes its leave, and give out no more work."""
+        self._draining = True
         for process in self.processes:
             self._slots.drain(process.number)
             process.line.drain()
@@ -347,8 +350,9 @@ class Dispatcher:
         while True:
             try:
                 await self._journal.submit(EVERY_APP, leases.sweep)
-                if not self._journal.database.exclusive:
-                    await self._take_waiting(self._slots.apps())
+                if not self._journal.healthy:
+                    await self._journal.submit(0, leases.probe)
+                await self._take_waiting(self._slots.apps())
                 await self._forget_requests()
             except DomainError as error:
                 logger.warning("the sweep is put off: %s", error.message)
@@ -358,9 +362,15 @@ class Dispatcher:
             await asyncio.sleep(self._timing.sweep_interval)
 
     async def _take_waiting(self, apps: Iterable[int]) -> None:
-        """Look for work that another sidecar has queued."""
+        """Look for work that nobody tells of.
+
+        Another sidecar has queued it, or storage was away when it should have been given out.
+        """
+        alone = self._journal.database.exclusive
         for app in apps:
             for process in self._slots.processes(app):
+                if alone and not self._slots.backlog(process):
+                    continue
                 await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
 
     async def _forget_requests(self) -> None:

@@ -271,27 +271,36 @@ class Journal:
 
     def _settle(self, operations: list[_Operation[Any]]) -> None:
         self._waiting -= len(operations)
-        listener = self._listener
         for operation in operations:
-            if listener is not None:
-                if operation.appended:
-                    listener.publish(operation.appended)
-                for session, patch in operation.patched:
-                    listener.patched(session, patch)
-                if operation.leased or operation.notices:
-                    listener.work(operation.leased, operation.notices)
             error, future = operation.error, operation.future
-            if error is None:
-                if operation.then is not None:
-                    operation.then(operation.result)
-                if not future.done():
-                    future.set_result(operation.result)
-            elif not future.done():
+            try:
+                self._publish(operation)
+            except Exception as defect:
+                # Whoever waits for the other operations of the group must not wait for ever.
+                logger.exception("what was committed could not be told")
+                error = error or defect
+            if future.done():
+                pass  # a caller that was cancelled asks no more
+            elif error is None:
+                future.set_result(operation.result)
+            else:
                 future.set_exception(error)
-                # A caller that was cancelled asks no more; that is no defect of the loop.
+                # Nobody may be left to ask for it; that is no defect of the loop.
                 future.exception()
             if operation.after is not None:
                 operation.after()
+
+    def _publish(self, operation: _Operation[Any]) -> None:
+        listener = self._listener
+        if listener is not None:
+            if operation.appended:
+                listener.publish(operation.appended)
+            for session, patch in operation.patched:
+                listener.patched(session, patch)
+            if operation.leased or operation.notices:
+                listener.work(operation.leased, operation.notices)
+        if operation.error is None and operation.then is not None:
+            operation.then(operation.result)
 
 
 class _Group:
@@ -346,7 +355,8 @@ class _Group:
         except Exception as error:  # noqa: BLE001 - a group's failure is told to its operations
             failure = error
         if failure is None:
-            self.healthy = True
+            # Reading says nothing about a disk that is full.
+            self.healthy = self.healthy or unit.wrote
             self.owes = self.owes or unit.wrote
             unit.trim()
             if not unit.database.exclusive:

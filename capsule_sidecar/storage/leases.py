@@ -23,6 +23,7 @@ from capsule_sidecar.storage.unit import Leased, Unit
 
 _SWEPT = "swept_ms"
 _AMNESTY = "amnesty_ms"
+_PROBED = "probed_ms"
 # Rows that one sweep handles; what is left is due again a second later.
 _SWEEP_ROWS = 500
 
@@ -149,6 +150,11 @@ def sweep(unit: Unit) -> bool:
     _end_expired(unit, pardoned_ms=_setting(unit, _AMNESTY))
     _end_overdue(unit)
     return True
+
+
+def probe(unit: Unit) -> None:
+    """Write something, to learn whether storage takes it."""
+    _set(unit, _PROBED, unit.now_ms)
 
 
 def _before_first_lease(unit: Unit) -> None:
