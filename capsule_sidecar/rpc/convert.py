@@ -102,7 +102,7 @@ def outcome(value: handler_service_pb2.Outcome) -> Outcome:
         status,
         patch(value.data),
         reference,
-        value.error_type[:200],
+        value.error_type.replace("\0", "")[:200],  # PostgreSQL holds no NUL: as above
     )
 
 
