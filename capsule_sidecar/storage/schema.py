@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -262,6 +263,12 @@ settings = Table(
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+# The conditions of partial indexes, for queries that use them. Written out rather than bound:
+# SQLite would prepare a query with a bound one anew at each execution, at five times its cost.
+is_ready = invocations.c.state == literal_column("1")
+is_running = invocations.c.state == literal_column("2")
+is_of_later_attempt = requests.c.attempt > literal_column("1")
 
 # PostgreSQL numbers rows by these; in SQLite the one writer counts in memory.
 numbers = tuple(

@@ -167,7 +167,7 @@ def lease_ready(unit: Unit, app: int, process: int) -> None:
                 columns.app == app,
                 columns.kind == int(kind),
                 columns.name == name,
-                columns.state == int(WorkState.READY),
+                schema.is_ready,
             )
             .order_by(columns.id)
             .limit(places - used)
@@ -282,18 +282,22 @@ def end(
     cancelled = invocation.cancel if held else 0
     unit.notices.append(Notice(invocation.key, invocation.attempt, held, cancelled, final=True))
     if session.lane and at_head and promote:
-        _promote(unit, session)
+        _promote(unit, session, invocation.place)
     if held:
         release(unit, held, invocation.app)
 
 
-def _promote(unit: Unit, session: SessionRow) -> None:
-    """Let the next of a lane be taken, passing over what nobody handles."""
+def _promote(unit: Unit, session: SessionRow, place: int) -> None:
+    """Let the next of a lane behind a place be taken, passing over what nobody handles."""
     columns = schema.invocations.c
     while session.lane:
         found = unit.query(
             select(schema.invocations)
-            .where(columns.session == session.id, columns.state == int(WorkState.WAITING))
+            .where(
+                columns.session == session.id,
+                columns.place > place,
+                columns.state == int(WorkState.WAITING),
+            )
             .order_by(columns.place)
             .limit(1)
         )
@@ -307,6 +311,7 @@ def _promote(unit: Unit, session: SessionRow) -> None:
             unit, invocation, session, InvocationStatus.UNHANDLED, reason="NO_HANDLER",
             promote=False,
         )  # fmt: skip
+        place = invocation.place
 
 
 def lose(unit: Unit, invocation: InvocationRow, *, counted: bool, max_attempts: int) -> None:
@@ -339,7 +344,7 @@ def settle_undeclared(unit: Unit, app: int) -> None:
             select(schema.invocations).where(
                 columns.app == app,
                 columns.kind == int(kind),
-                columns.state == int(WorkState.READY),
+                schema.is_ready,
             )
         ):
             invocation = unit.known_invocation(found)
@@ -380,9 +385,7 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
     """Take all work of a session that is deleted from whoever holds it."""
     columns = schema.invocations.c
     for found in unit.query(
-        select(schema.invocations).where(
-            columns.session == session.id, columns.state == int(WorkState.RUNNING)
-        )
+        select(schema.invocations).where(columns.session == session.id, schema.is_running)
     ):
         invocation = unit.known_invocation(found)
         if invocation.state == WorkState.RUNNING:

@@ -39,12 +39,16 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def sqlite_copy(migrated: Path, path: Path) -> Store:
+    """Returns a migrated, empty SQLite database of its own."""
+    shutil.copy(migrated, path)
+    return Store(lambda: SQLite(path))
+
+
 @pytest.fixture
 def sqlite_store(sqlite_file: Path, tmp_path: Path) -> Store:
     """A migrated, empty SQLite database."""
-    path = tmp_path / "capsule.db"
-    shutil.copy(sqlite_file, path)
-    return Store(lambda: SQLite(path))
+    return sqlite_copy(sqlite_file, tmp_path / "capsule.db")
 
 
 @pytest.fixture

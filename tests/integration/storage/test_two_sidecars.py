@@ -126,12 +126,11 @@ async def test_a_group_waits_for_the_others_group_of_its_app_and_of_no_other(
 
 
 def _waiting_for_a_lock(connection: Connection) -> int:
-    return connection.execute(
-        text(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-    ).scalar_one()
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return int(connection.execute(waiting).scalar_one())
 
 
 async def test_a_lease_that_the_other_swept_is_fenced(postgres_store: Store) -> None:
