@@ -303,7 +303,7 @@ def timeline(
     values: dict[str, int] = {"session": session, "limit": size + 1}
     if before is not None:
         of, values["place"], values["offset"] = before
-        if False:
+        if of != session:
             raise InvalidArgument("page_token", "is not a token of this list")
     if messages_before is None:
         statement = _ITEMS if before is None else _ITEMS_BEFORE
