@@ -245,8 +245,9 @@ class Dispatcher:
         """Renew the leases of a process."""
         number, app = process.number, process.app
         # Only a process whose leases were renewed is given work: otherwise it is forgotten.
+        # As an operation of the app it never crosses another sidecar's sweep.
         return self._journal.submit(
-            0, partial(leases.beat, process=number), lambda _: self._beaten(app, number)
+            app, partial(leases.beat, process=number), lambda _: self._beaten(app, number)
         )
 
     async def beat_by_id(self, app: int, process_id: str) -> None:
@@ -255,7 +256,9 @@ class Dispatcher:
         Raises:
             NotFound: It is not attached.
         """
-        number = await self._journal.submit(0, partial(leases.beat_by_key, app=app, key=process_id))
+        number = await self._journal.submit(
+            app, partial(leases.beat_by_key, app=app, key=process_id)
+        )
         self._beaten(app, number)
 
     def _beaten(self, app: int, process: int) -> None:

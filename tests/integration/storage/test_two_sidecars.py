@@ -14,10 +14,10 @@ from sqlalchemy import Connection, select, text
 
 from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Superseded
 from capsule_sidecar.model.types import InvocationStatus, Lease
-from capsule_sidecar.storage import log, reads, schema, work
+from capsule_sidecar.storage import leases, log, reads, schema, work
 from capsule_sidecar.storage.database import PostgreSQL
 from capsule_sidecar.storage.unit import Unit
-from tests.integration.storage.store import Sidecar, Store, offsets, request_key
+from tests.integration.storage.store import TERMS, Sidecar, Store, offsets, request_key
 from tests.support.eventually import eventually
 
 
@@ -164,6 +164,36 @@ async def test_a_beat_to_one_keeps_the_lease_from_the_others_sweep(
         for _ in range(20):
             postgres_store.clock.advance(2_000)
             await asyncio.gather(first.beat(found.process), second.sweep())
+        await first.reply(Lease(sent.ids[1], 1), "still mine")
+
+
+async def test_a_beat_that_is_being_committed_is_seen_by_the_others_sweep(
+    postgres_store: Store,
+) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await _two(stack, postgres_store)
+        found = await first.attach()
+        session = await first.open()
+        sent = await first.say(session, "hello")
+        for _ in range(TERMS.lease_ms // 1_000 - 1):
+            postgres_store.clock.advance(1_000)
+            await second.sweep()
+        postgres_store.clock.advance(2_000)
+        held, go_on = threading.Event(), threading.Event()
+
+        def beat(unit: Unit) -> None:
+            leases.beat(unit, found.process)
+            unit.flush()
+            held.set()
+            assert go_on.wait(30)
+
+        beating = first.do(beat)
+        await asyncio.to_thread(held.wait, 30)
+        sweeping = second.sweep()
+        await eventually(lambda: second.read(_waiting_for_a_lock))
+        go_on.set()
+        await beating
+        await sweeping
         await first.reply(Lease(sent.ids[1], 1), "still mine")
 
 
