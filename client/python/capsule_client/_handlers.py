@@ -27,6 +27,11 @@ class Handlers:
     boot: list[LifeHandler] = field(default_factory=list)
     shutdown: list[LifeHandler] = field(default_factory=list)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is declared that handles work; `boot` and `shutdown` handle none."""
+        return not (self.message or self.enter or self.exit or self.actions)
+
 
 def check_handler(function: Any, what: str, *parameters: str) -> None:
     """Sees to it that `function` can be a handler.

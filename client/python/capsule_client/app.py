@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,9 +18,12 @@ from capsule_client._handlers import (
     check_handler,
 )
 from capsule_client._process import Signals, configure
+from capsule_client.errors import CapsuleError, PermissionDenied
 
 if TYPE_CHECKING:
     from capsule_client._attachment import Attachment
+
+_log = logging.getLogger("capsule")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MAX_CONCURRENCY = 1000
@@ -152,11 +156,12 @@ class App:
         is not finished, and detaches. A second signal does not wait for handlers. Where no logging
         is configured, INFO and above go to standard error.
 
-        Raises PermissionDenied for a token that is not known, CapsuleError for versions that do not
-        fit, and what a boot handler raises.
+        Raises SystemExit with a sentence, so that the process ends with exit code 1, for a token
+        that is not known and for versions that do not fit; the CapsuleError, as `serve` raises it,
+        is its cause. Raises what a boot handler raises.
         """
         configure()
-        asyncio.run(self.serve_process())
+        self.serve_process()
 
     async def serve(self) -> None:
         """Does what `run` does within a running loop, until it is cancelled; sees no signals."""
@@ -169,7 +174,7 @@ class App:
         async with self._attachment():
             yield
 
-    async def serve_process(
+    def serve_process(
         self, ready: Callable[[], None] | None = None, *, life_fd: int | None = None
     ) -> None:
         """Serves as the one purpose of this process: what `run` and the command line call.
@@ -178,7 +183,30 @@ class App:
             ready: Called once, when the app is attached and booted.
             life_fd: A file descriptor whose end asks to stop, as a signal does: the reading side of
                 a pipe that a parent process holds.
+
+        Raises SystemExit with a sentence where the sidecar does not let this app in.
         """
+        try:
+            asyncio.run(self._serve_until_signal(ready, life_fd))
+        except CapsuleError as error:
+            # Nobody above has a use for the calls that led to it: no traceback, its words.
+            raise SystemExit(self._refusal(error)) from error
+
+    def _refusal(self, error: CapsuleError) -> str:
+        if not isinstance(error, PermissionDenied):
+            return f"{self._name} cannot attach: {error}"
+        from capsule_client._settings import address_of
+
+        source = "the argument `token`" if self._token else "CAPSULE_TOKEN"
+        return (
+            f"The sidecar at {address_of(self._address).target} refuses the token of"
+            f" {self._name!r} (from {source}): {error}. Without one, the token is the file `token`"
+            " in CAPSULE_HOME, which names the home of the sidecar; CAPSULE_TOKEN goes before it."
+        )
+
+    async def _serve_until_signal(
+        self, ready: Callable[[], None] | None, life_fd: int | None
+    ) -> None:
         async with Signals(life_fd) as signals, self._attachment(signals) as attachment:
             if ready is not None and attachment.booted:
                 ready()
@@ -192,6 +220,11 @@ class App:
 
         if self._attached:
             raise RuntimeError(f"app {self._name!r} is attached already")
+        if self._handlers.empty:
+            _log.warning(
+                "app %r has no handlers, so nobody is answered: declare one, as @app.message()",
+                self._name,
+            )
         attachment = Attachment(
             self._name,
             self._handlers,

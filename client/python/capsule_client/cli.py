@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TargetError as error:
         parser.exit(2, f"capsule-client: {error}\n")
     try:
-        asyncio.run(app.serve_process(_say_ready, life_fd=_fd(LIFE_FD)))
+        app.serve_process(_say_ready, life_fd=_fd(LIFE_FD))
     except KeyboardInterrupt:
         return 130
     return 0

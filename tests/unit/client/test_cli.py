@@ -14,9 +14,11 @@ import pytest
 
 from capsule_client.app import App
 from capsule_client.cli import TargetError, load
+from capsule_client.session import Session
+from capsule_client.types import Action
 from capsule_protocol.v1 import handler_service_pb2 as pb
 from tests.support.eventually import eventually
-from tests.support.fake_sidecar import TOKEN, FakeSidecar
+from tests.support.fake_sidecar import TOKEN, FakeSidecar, status
 
 APP = """
 import asyncio
@@ -186,6 +188,37 @@ async def test_a_target_that_names_nothing_is_said_in_one_line(tmp_path: Path) -
                 assert await ran.process.wait() == 2
             assert ran.text.startswith("capsule-client: ")
             assert ran.text.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("app.py",), RUN])
+async def test_a_token_that_is_refused_is_said_in_one_sentence(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    write(tmp_path, "done")
+    async with FakeSidecar() as sidecar:
+        sidecar.refuse_attach = lambda _: status("UNAUTHENTICATED", "UNAUTHENTICATED", "unknown")
+        async with running(sidecar, tmp_path, *command) as ran:
+            async with asyncio.timeout(20):
+                assert await ran.process.wait() == 1
+        assert ran.text.count("\n") == 1
+        assert f"{sidecar.address} refuses the token of 'demo' (from CAPSULE_TOKEN): " in ran.text
+        assert "CAPSULE_HOME" in ran.text
+
+
+async def test_an_app_without_handlers_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeSidecar() as sidecar:
+        app = App("silent", address=sidecar.address, token=TOKEN)
+        async with app.attached():
+            pass
+        assert "app 'silent' has no handlers" in caplog.text
+        caplog.clear()
+        app.action("click")(_click)
+        async with app.attached():
+            pass
+        assert "no handlers" not in caplog.text
+
+
+async def _click(session: Session, action: Action) -> None: ...
 
 
 def test_an_app_is_loaded_by_file_or_module(
