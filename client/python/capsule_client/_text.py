@@ -54,6 +54,7 @@ class TextStream:
         self._cuts: list[tuple[int, int]] = []  # revision and position of later replacements
         self._flight: deque[tuple[int, int, int]] = deque()  # revision, end, bytes of each delta
         self._flight_bytes = 0
+        self._refused_early = False  # a delta was, before the opening was answered
         self._resend = False  # what is not durable goes again before anything new
         self._held_close: Command | None = None  # waits for that
         self._closing: asyncio.Future[None] | None = None
@@ -186,6 +187,7 @@ class TextStream:
         self.marked = False
         self.opened = False
         self.syncing = False
+        self._refused_early = False
         self._resend = True
         self._held_close = None
 
@@ -217,8 +219,8 @@ class TextStream:
                 self._end(None)
             return
         self.acknowledge(answer.revision, answer.position)
-        if self.syncing:
-            self.syncing = False
+        if self.syncing or self._refused_early:
+            self.syncing = self._refused_early = False
             self._resend = True
             self._outbox.mark(self)
             if self._held_close is not None:
@@ -240,7 +242,11 @@ class TextStream:
         """Takes the refusal of a delta."""
         if self.syncing or self._final is not None:
             return
-        if self.error is None:
+        if not self.opened:
+            # Deltas are judged at once, openings when they are durable: the answer of the opening
+            # may be that the stream is complete already. Else what was refused goes again.
+            self._refused_early = True
+        elif self.error is None:
             self.error = error
             self._wake()
             # With a close under way its answer ends the stream; it may be complete already.

@@ -327,6 +327,26 @@ async def test_leaving_lets_turns_finish_and_asks_for_no_more() -> None:
         assert sidecar.outcomes[invocation.invocation_id, 1].status == pb.OUTCOME_STATUS_COMPLETED
 
 
+async def test_a_new_line_while_leaving_asks_for_no_work_either() -> None:
+    async with FakeSidecar() as sidecar:
+        go = asyncio.Event()
+        started: list[str] = []
+
+        async def lose_the_line() -> None:
+            await eventually(lambda: "drain" in sidecar.lines[0].kinds())
+            sidecar.lines[0].cut()
+            second = await sidecar.attached(2)
+            await eventually(lambda: "drain" in second.kinds())
+            go.set()
+
+        async with waiting_app(sidecar, go, started).attached():
+            invocation = sidecar.invoke()
+            await eventually(lambda: started)
+            losing = asyncio.create_task(lose_the_line())
+        await losing
+        assert sidecar.outcomes[invocation.invocation_id, 1].status == pb.OUTCOME_STATUS_COMPLETED
+
+
 async def test_what_does_not_finish_in_time_is_given_back_without_its_data() -> None:
     async with FakeSidecar() as sidecar:
         app = app_of(sidecar, drain_timeout=0.05)

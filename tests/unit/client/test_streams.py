@@ -446,6 +446,51 @@ async def test_a_stream_that_an_earlier_attempt_finished_takes_no_more() -> None
         assert results == ["first"]
 
 
+async def test_a_refusal_may_come_before_the_answer_that_the_stream_is_complete() -> None:
+    async with FakeSidecar() as sidecar:
+        results: list[str] = []
+
+        async def body(session: capsule.Session) -> None:
+            results.append(await session.stream_reply_from(_slowly(["again", " and more"])))
+
+        sidecar.answer_commands = False
+        sidecar.refuse = lambda command: status("FAILED_PRECONDITION", "STREAM_CLOSED")
+        async with serving(sidecar, body, stream_interval=0):
+            invocation = sidecar.invoke()
+            await eventually(lambda: len(sidecar.line.commands("append_stream")) == 2)
+            (opening,) = sidecar.line.commands("open_stream")
+            answer = pb.CommandResult(tag=opening.tag)
+            sidecar.line.send(pb.SidecarFrame(command_result=_complete(answer, "first")))
+            outcome = await sidecar.outcome(invocation)
+        assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
+        assert results == ["first"]
+
+
+async def test_text_that_was_refused_before_its_opening_was_answered_goes_again() -> None:
+    async with FakeSidecar() as sidecar:
+        held: list[pb.Command] = []
+
+        def refuse(command: pb.Command) -> Any:
+            if command.HasField("append_stream") and not sidecar.answer_commands:
+                return status("FAILED_PRECONDITION", "STREAM_CLOSED")
+            return None
+
+        async def body(session: capsule.Session) -> None:
+            await session.stream_reply_from(_slowly(["a", "b", "c"]))
+
+        sidecar.answer_commands = False
+        sidecar.refuse = refuse
+        async with serving(sidecar, body, stream_interval=0):
+            invocation = sidecar.invoke()
+            await eventually(lambda: sidecar.line.commands("append_stream"))
+            held.extend(sidecar.line.commands("open_stream"))
+            sidecar.answer_commands = True
+            sidecar._command(sidecar.line, held[0])
+            outcome = await sidecar.outcome(invocation)
+        assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
+        assert only(sidecar).text == "abc"
+
+
 def _complete(result: pb.CommandResult, text: str) -> pb.CommandResult:
     result.open_stream.message.text = text
     return result
