@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 
 
@@ -47,3 +49,18 @@ def parse_address(text: str) -> Address:
     if match is None or int(match[3]) > 65535:
         raise ValueError(f"{text!r} is not HOST:PORT or unix:PATH")
     return Address(match[1] or match[2], int(match[3]))
+
+
+def is_taken(address: Address) -> bool:
+    """Returns whether somebody listens on a HOST:PORT already; never true of a path or port 0."""
+    if address.path or address.port == 0:
+        return False
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen(1)
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False

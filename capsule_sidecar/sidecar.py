@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from capsule_sidecar import __version__
-from capsule_sidecar.address import Address
+from capsule_sidecar.address import Address, is_taken
 from capsule_sidecar.config import Settings
 from capsule_sidecar.home import Home, open_home
 from capsule_sidecar.identity.tokens import Tokens
@@ -220,7 +220,14 @@ async def serve(settings: Settings, home: Home) -> int:
             await stopping.wait()
             logger.info("stopping")
     except (DomainError, RuntimeError) as error:
-        sys.stderr.write(f"{error}\n")
+        text = str(error)
+        if isinstance(error, RuntimeError) and is_taken(settings.grpc_address):
+            # gRPC says only that it failed.
+            text = (
+                f"{settings.grpc} is taken: something listens there already, perhaps another"
+                " sidecar. End it, or choose another port: --grpc 127.0.0.1:7401"
+            )
+        sys.stderr.write(f"{text}\n")
         return 1
     return 0
 

@@ -10,16 +10,14 @@ Without a terminal it only serves, until SIGTERM or Ctrl-C.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shlex
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from capsule_sidecar.address import Address, parse_address
+from capsule_sidecar.address import Address, is_taken, parse_address
 from capsule_sidecar.commands import processes
 from capsule_sidecar.commands.processes import Child
 from capsule_sidecar.config import ConfigError, load_settings
@@ -167,21 +165,6 @@ def shortened(command: list[str]) -> list[str]:
     return [str(program), *command[1:]]
 
 
-def taken(address: Address) -> bool:
-    """True where somebody listens on the address already."""
-    if address.path or address.port == 0:
-        return False
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-            probe.listen(1)
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
-
-
 async def run(demo: Demo) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -223,7 +206,7 @@ def main() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    if taken(settings.grpc_address):
+    if is_taken(settings.grpc_address):
         print(
             f"{settings.grpc} is taken: something listens there already, perhaps a sidecar of an"
             " earlier run.\nEnd it, or choose another port:"

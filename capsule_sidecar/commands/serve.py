@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def serve(config: Path | None, home: Path | None, grpc: str | None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    # Of an address that it cannot have, gRPC's core would tell in lines of its own.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # What serves is large: not loaded by the other commands.
     from capsule_sidecar import sidecar
 

@@ -1,13 +1,15 @@
-"""How `capsule-sidecar serve` ends."""
+"""How `capsule-sidecar serve` ends, also where it cannot begin."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
+from tests.support.programs import SIDECAR, running
 from tests.support.sidecar import BareHandler, Person, SidecarProcess
 from tests.support.work import works
 
@@ -50,3 +52,15 @@ async def test_a_process_that_comes_within_the_grace_gets_nothing_new(tmp_path: 
             await handler.finish(work)
             assert await end == 0
             assert works(late) == []
+
+
+async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen(1)
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        command = [SIDECAR, "serve", "--home", str(tmp_path / "home"), "--grpc", address]
+        async with running(command) as program:
+            assert await program.ends() == 1
+        assert program.text.startswith(f"{address} is taken: something listens there already")
+        assert program.text.count("\n") == 1
