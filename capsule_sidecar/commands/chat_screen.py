@@ -52,8 +52,11 @@ class Screen(Protocol):
     def clear(self) -> None:
         """Another session is shown from now on: open streams and status lines go."""
 
-    def note(self, text: str, *, bad: bool = False) -> None:
-        """Shows a line about the conversation that is not part of it."""
+    def note(self, text: str, *, bad: bool = False, whole: bool = False) -> None:
+        """Shows a line about the conversation that is not part of it.
+
+        `whole`: it may hold a command, which must not be cut into rows, so that it can be copied.
+        """
 
     def card(self, title: str, body: str) -> None:
         """Shows a block."""
@@ -220,8 +223,8 @@ class PlainScreen:
         self._write("")
         self._printed, self._status = {}, []
 
-    def note(self, text: str, *, bad: bool = False) -> None:
-        """Writes a line in brackets."""
+    def note(self, text: str, *, bad: bool = False, whole: bool = False) -> None:
+        """Writes a line in brackets; no line is ever cut."""
         self._write(f"[{'! ' if bad else ''}{text}]\n")
 
     def card(self, title: str, body: str) -> None:

@@ -73,7 +73,7 @@ class Chat:
 
     def notice(self, text: str) -> None:
         """Shows a line from whoever runs this chat."""
-        self._screen.note(text)
+        self._screen.note(text, whole=True)
         self._tasks.create_task(self._refresh())
 
     def type(self, text: str) -> None:

@@ -186,9 +186,9 @@ class TerminalScreen:
         """Removes open streams and status lines."""
         self._live, self._status = {}, []
 
-    def note(self, text: str, *, bad: bool = False) -> None:
+    def note(self, text: str, *, bad: bool = False, whole: bool = False) -> None:
         """Writes a line that is not part of the conversation."""
-        self._waiting.append(Text(text, style="red" if bad else "dim"))
+        self._waiting.append(Text(text, style="red" if bad else "dim", no_wrap=whole or None))
 
     def card(self, title: str, body: str) -> None:
         """Writes a block."""
@@ -219,7 +219,9 @@ class TerminalScreen:
             highlight=False,
         )
         for text in waiting:
-            console.print(text, overflow="fold")
+            # The terminal's own wrap, unlike a line feed of ours, is not part of what is copied.
+            whole = bool(text.no_wrap)
+            console.print(text, overflow=None if whole else "fold", soft_wrap=whole)
         sys.stdout.flush()
 
     def _region(self) -> StyleAndTextTuples:

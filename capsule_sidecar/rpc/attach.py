@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 
 from capsule_protocol.v1 import handler_service_pb2 as pb
 from capsule_sidecar import __version__
+from capsule_sidecar.batching import Outbox
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import (
     DomainError,
@@ -30,7 +31,6 @@ from capsule_sidecar.rpc.errors import status_of
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.dispatcher import Dispatcher, Process, ProcessLine
-from capsule_sidecar.runtime.outbox import Outbox
 from capsule_sidecar.storage.encoding import field_bytes
 from capsule_sidecar.storage.leases import Attached
 

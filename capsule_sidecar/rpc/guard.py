@@ -10,9 +10,12 @@ from typing import Any
 import grpc
 
 from capsule_sidecar.identity.tokens import Principal, Tokens
+from capsule_sidecar.model.errors import ShuttingDown
 from capsule_sidecar.rpc.errors import abort
 
 _principal: ContextVar[Principal] = ContextVar("capsule_principal")
+# The longest that a call is kept waiting for its refusal.
+_HELD_SECONDS = 2.0
 _OPEN = ("/grpc.health.v1.", "/grpc.reflection.")
 
 # grpc's own types of handlers and contexts are generic over messages; here they are all of them.
@@ -37,6 +40,16 @@ class Guard(grpc.aio.ServerInterceptor):
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
         self._guarded: dict[str, Handler] = {}
+        self._refusing: asyncio.Event | None = None
+
+    def hold(self) -> None:
+        """Take every call from now on and keep it waiting."""
+        self._refusing = asyncio.Event()
+
+    def refuse(self) -> None:
+        """Refuse the calls that are kept waiting, so that their callers try again."""
+        assert self._refusing is not None
+        self._refusing.set()
 
     async def intercept_service(
         self,
@@ -59,6 +72,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
             async def unary(request: Any, context: Context) -> Any:
                 try:
+                    if self._refusing is not None:
+                        await self._refused(self._refusing)
                     self._enter(context)
                     return await inner(request, context)
                 except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -73,6 +88,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
         async def stream(request: Any, context: Context) -> None:
             try:
+                if self._refusing is not None:
+                    await self._refused(self._refusing)
                 self._enter(context)
                 await inner(request, context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -86,6 +103,15 @@ class Guard(grpc.aio.ServerInterceptor):
             else grpc.stream_stream_rpc_method_handler
         )
         return make(stream, handler.request_deserializer, handler.response_serializer)
+
+    @staticmethod
+    async def _refused(refusing: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(_HELD_SECONDS):
+                await refusing.wait()
+        except TimeoutError:
+            pass  # whoever was to say so is gone: refused all the same
+        raise ShuttingDown("the sidecar is shutting down")
 
     def _enter(self, context: Context) -> None:
         authorization = app = ""

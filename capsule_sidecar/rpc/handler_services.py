@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from capsule_protocol.v1 import handler_service_pb2 as handlers
 from capsule_protocol.v1 import session_service_pb2 as sessions
+from capsule_sidecar.batching import Outbox
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import DomainError, LimitExceeded
 from capsule_sidecar.rpc.attach import Attachment
@@ -20,7 +21,6 @@ from capsule_sidecar.rpc.errors import status_of
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.dispatcher import Dispatcher
-from capsule_sidecar.runtime.outbox import Outbox
 from capsule_sidecar.storage.encoding import field_bytes
 
 _Response = TypeVar("_Response")

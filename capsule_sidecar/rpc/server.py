@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -31,6 +32,8 @@ _SERVICES: tuple[ServiceDescriptor, ...] = (
     channel_service_pb2.DESCRIPTOR.services_by_name["ChannelService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
+# How long calls are kept before the server stops.
+_HOLDING_SECONDS = 0.1
 SERVICES = tuple(service.full_name for service in _SERVICES)
 
 
@@ -58,8 +61,9 @@ class Server:
         self._settings = settings
         self._health = health.aio.HealthServicer()
         size = settings.limits.max_message_bytes
+        self._guard = Guard(tokens)
         self._server = grpc.aio.server(
-            interceptors=[Guard(tokens)],
+            interceptors=[self._guard],
             options=[
                 ("grpc.max_receive_message_length", size),
                 ("grpc.max_send_message_length", size + 65_536),
@@ -112,7 +116,14 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no new call, and end those that run when the grace is over."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        # A call that gRPC has not taken yet when it stops ends as CANCELLED, which callers do not
+        # try again. So calls are taken and kept first, and refused when no other can come.
+        self._guard.hold()
+        await asyncio.sleep(_HOLDING_SECONDS)
+        stopping = asyncio.create_task(self._server.stop(grace), name="stop")
+        await asyncio.sleep(0)
+        self._guard.refuse()
+        await stopping
 
 
 def _service_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:

@@ -155,11 +155,11 @@ class Deliveries:
                 app=entry.app,
                 user=entry.user,
                 channel=types_pb2.SessionChannel(type=session.channel),
-                title=session.title,
-                state=session.state,  # type: ignore[arg-type]  # enum values are ints on the wire
+                title=leased.title,
+                state=leased.state,  # type: ignore[arg-type]  # enum values are ints on the wire
                 create_time=encoding.timestamp(session.create_ms),
-                head_offset=session.head,
-                activity_position=session.activity,
+                head_offset=leased.head,
+                activity_position=leased.activity,
             ),
             data_json=_json_object(entry.data),
             deadline=self._deadline,

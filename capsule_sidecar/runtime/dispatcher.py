@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from capsule_sidecar.batching import Outbox
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import DomainError, Replaced
 from capsule_sidecar.model.types import (
@@ -28,7 +29,6 @@ from capsule_sidecar.runtime.delivery import Deliveries
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
-from capsule_sidecar.runtime.outbox import Outbox
 from capsule_sidecar.storage import leases, log, reads, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal
 from capsule_sidecar.storage.slots import Slots
@@ -124,6 +124,8 @@ class Dispatcher:
         self._processes: dict[int, Process] = {}
         self._apps: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # Invocations whose handlers were told to end and may still write.
+        self._ending: set[str] = set()
         self._outgoing: list[tuple[Process, Leased]] = []
         self._swept_requests: tuple[int, bytes] = (-1, b"")
         self._next_walk = 0.0
@@ -183,7 +185,7 @@ class Dispatcher:
         if known is not None:  # it attached twice at once: the later one stays
             known.line.outbox.fail(Replaced("the process attached again"))
         if line.gone:  # its call ended while this was committed
-            self._slots.detach(found.process)
+            self._slots.detach(found.process, hello)
             self._tell_presence(app)
             return
         process = Process(found.process, app, hello, line)
@@ -208,7 +210,7 @@ class Dispatcher:
 
     def _leave(self, process: Process) -> None:
         del self._processes[process.number]
-        self._slots.detach(process.number)
+        self._slots.detach(process.number, process.hello)
         self._tell_presence(process.app)
 
     def drain(self, process: Process) -> None:
@@ -298,7 +300,11 @@ class Dispatcher:
 
     def _notice(self, notice: Notice) -> None:
         lease = Lease(notice.invocation_id, notice.attempt)
-        if notice.final:
+        if not notice.final:
+            self._ending.add(notice.invocation_id)
+        else:
+            self._ending.discard(notice.invocation_id)
+            self._log_failure(notice)
             self._live.over(notice.invocation_id, notice.attempt, superseded=notice.again)
             if notice.again:
                 self._hub.drop_lines(notice.invocation_id)
@@ -310,6 +316,20 @@ class Dispatcher:
         lost = notice.cancel in (CancelReason.SUPERSEDED, CancelReason.SESSION_DELETED)
         if notice.cancel and notice.final == lost:
             process.line.cancel(lease, CancelReason(notice.cancel))
+
+    def _log_failure(self, notice: Notice) -> None:
+        if notice.reason:
+            logger.warning(
+                "invocation %s failed: %s, attempt %d, reference %s",
+                notice.invocation_id, notice.reason, notice.attempt, notice.reference,
+            )  # fmt: skip
+
+    def _texts(self) -> dict[str, str]:
+        """Return the texts of what was told to end, which its handlers may still write."""
+        found: dict[str, str] = {}
+        for invocation_id in self._ending:
+            found.update(self._live.texts(invocation_id))
+        return found
 
     def _deliver(self, process: Process, leased: Leased) -> None:
         """Send work; what must be read for is read together with what else comes now."""
@@ -331,9 +351,9 @@ class Dispatcher:
     async def _send(self, outgoing: list[tuple[Process, Leased]]) -> None:
         try:
             frames = await self._deliveries.frames([leased for _, leased in outgoing])
-        except DomainError:
-            # The leases stand: a process gets them when it attaches again, or somebody else does
-            # when their term is over.
+        except Exception:
+            # Storage or a defect, the leases stand: a process gets them when it attaches again,
+            # or somebody else does when their term is over.
             logger.exception("work could not be read")
             for process, _ in outgoing:
                 process.line.outbox.fail(Replaced("work could not be delivered; attach again"))
@@ -352,7 +372,7 @@ class Dispatcher:
     async def _sweep_always(self) -> None:
         while True:
             try:
-                await self._journal.submit(EVERY_APP, leases.sweep)
+                await self._journal.submit(EVERY_APP, partial(leases.sweep, texts=self._texts()))
                 if not self._journal.healthy:
                     await self._journal.submit(0, leases.probe)
                 await self._take_waiting(self._slots.apps())
@@ -391,7 +411,9 @@ class Dispatcher:
 def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
     found = leases.attach(unit, app, hello.process_id, hello.leases)
     # In the operation, not on the loop: what ends behind it gives its place back to this entry.
-    unit.enter_process(found.process, app, hello.declarations, hello.concurrency - found.held)
+    unit.enter_process(
+        found.process, app, hello.declarations, hello.concurrency - found.held, owner=hello
+    )
     return found
 
 

@@ -108,7 +108,10 @@ class Recent:
 
     def fill(self, session: int, entry: Entry) -> Entry:
         """Keep what was read, brought up to date."""
-        for change in self._loading.pop(session, ()):
+        waiting = self._loading.pop(session, None)
+        if waiting is None:  # another read of it was sooner, and has been kept true since
+            return entry
+        for change in waiting:
             if isinstance(change, DataPatch):
                 entry.patch(change)
             else:

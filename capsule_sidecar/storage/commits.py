@@ -26,12 +26,27 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """Work that was leased to a process of this sidecar and is to be delivered."""
+    """Work that was leased to a process of this sidecar and is to be delivered.
+
+    The rows go on changing on the writer thread: what a delivery shows of them is taken here.
+    """
 
     invocation: InvocationRow
-    attempt: int
     session: SessionRow
+    attempt: int
     process: int
+    title: str
+    state: int
+    head: int
+    activity: int
+
+    @staticmethod
+    def of(invocation: InvocationRow, session: SessionRow) -> Leased:
+        """Return the lease that an invocation has now."""
+        return Leased(
+            invocation, session, invocation.attempt, invocation.process,
+            session.title, session.state, session.head, session.activity,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,8 @@ class Notice:
         cancel: Why it is being cancelled; 0 where it ended in the ordinary way.
         final: The attempt is over; otherwise it may still write until its grace is.
         again: The invocation goes on with another attempt.
+        reason: Why the invocation failed; empty where it did not.
+        reference: What a person was given to quote.
     """
 
     invocation_id: str
@@ -53,3 +70,5 @@ class Notice:
     cancel: int
     final: bool
     again: bool = False
+    reason: str = ""
+    reference: str = ""

@@ -82,6 +82,10 @@ class Database(ABC):
         """Do what the writer owes the database between two groups."""
 
     @abstractmethod
+    def refused(self, error: BaseException) -> bool:
+        """Tell whether an error is a value's that the database cannot hold."""
+
+    @abstractmethod
     def failed(self, error: BaseException) -> bool:
         """Tell whether an error is the database's (full, locked, away), not the statement's."""
 
@@ -196,6 +200,10 @@ class SQLite(Database):
             self._mark = now
             cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def refused(self, error: BaseException) -> bool:
+        """Nothing: it holds every text."""
+        return False
+
     def failed(self, error: BaseException) -> bool:
         """Full, locked, read-only, broken: all come as OperationalError or a malformed database."""
         original = error.orig if isinstance(error, DBAPIError) else error
@@ -292,6 +300,13 @@ class PostgreSQL(Database):
 
     def maintain(self, cursor: Any, *, idle: bool) -> None:
         """Nothing: the server looks after itself."""
+
+    def refused(self, error: BaseException) -> bool:
+        """NUL, and what else the server's encoding has no place for."""
+        import psycopg
+
+        original = error.orig if isinstance(error, DBAPIError) else error
+        return isinstance(original, psycopg.DataError)
 
     def failed(self, error: BaseException) -> bool:
         """Connection, resource and operator trouble; not integrity or syntax."""

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from capsule_sidecar.model.errors import (
     DomainError,
+    InvalidArgument,
     LimitExceeded,
     ShuttingDown,
     StorageUnavailable,
@@ -217,6 +218,10 @@ class Journal:
                 connection.invalidate()
                 connection.close()
                 self._connections.remove(connection)
+            if self.database.refused(error):
+                raise InvalidArgument(
+                    "request", "holds a character that storage cannot hold"
+                ) from error
             if self.database.failed(error):
                 logger.exception("a read failed")
                 raise StorageUnavailable("storage does not answer") from error
@@ -429,6 +434,8 @@ class _Group:
             logger.error("nothing was written: %s", failure)
             told = StorageUnavailable("storage does not answer or is full; nothing was written")
             told.__cause__ = failure
+        elif self.database.refused(failure):
+            told = InvalidArgument("request", "holds a character that storage cannot hold")
         for operation in operations:
             operation.result, operation.error = None, told
 

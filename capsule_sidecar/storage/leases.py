@@ -5,7 +5,7 @@ A lease belongs to a process; a beat renews all of them by one row. Times are th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, tuple_, update
@@ -79,9 +79,9 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
         if lease in kept:
             continue
         if row.cancel:  # nobody runs it any more: it need not be told to end
-            work.lose(unit, row, counted=False, max_attempts=unit.terms.max_attempts)
+            work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
         else:
-            missing.append(Leased(row, row.attempt, unit.session_by_id(row.session), process.id))
+            missing.append(Leased.of(row, unit.session_by_id(row.session)))
     return Attached(process.id, kept, superseded, cancelled, missing, len(kept) + len(missing))
 
 
@@ -131,11 +131,15 @@ def held_by(unit: Unit, process: int) -> list[InvocationRow]:
     return [row for row in known if row.state == WorkState.RUNNING and row.process == process]
 
 
-def sweep(unit: Unit) -> bool:
+def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
     """End leases that are over, cancel what is past its deadline, fence what is past its grace.
 
     A sweep that comes late (a restart, a suspended machine, a clock that jumped) first gives every
     lease a new term, and attempts lost within it do not count.
+
+    Args:
+        unit: The group's unit.
+        texts: By stream, the texts in memory of those whose handlers were told to end.
 
     Returns:
         Whether anything is leased at all.
@@ -147,8 +151,8 @@ def sweep(unit: Unit) -> bool:
     _set(unit, _SWEPT, unit.now_ms)
     if late:
         _grant_new_term(unit)
-    _end_expired(unit, pardoned_ms=_setting(unit, _AMNESTY))
-    _end_overdue(unit)
+    _end_expired(unit, texts, pardoned_ms=_setting(unit, _AMNESTY))
+    _end_overdue(unit, texts)
     return True
 
 
@@ -172,7 +176,7 @@ def _grant_new_term(unit: Unit) -> None:
     _set(unit, _AMNESTY, until)
 
 
-def _end_expired(unit: Unit, *, pardoned_ms: int) -> None:
+def _end_expired(unit: Unit, texts: Mapping[str, str], *, pardoned_ms: int) -> None:
     columns = schema.processes.c
     apps: set[int] = set()
     for found in unit.query(
@@ -187,7 +191,9 @@ def _end_expired(unit: Unit, *, pardoned_ms: int) -> None:
         # Not renewed since a late sweep: that it was lost may be the sidecar's doing.
         counted = process.lease_ms > pardoned_ms
         for invocation in held_by(unit, process.id):
-            work.lose(unit, invocation, counted=counted, max_attempts=unit.terms.max_attempts)
+            work.lose(
+                unit, invocation, texts, counted=counted, max_attempts=unit.terms.max_attempts
+            )
         unit.execute(delete(schema.processes).where(columns.id == process.id))
         unit.drop_process(process)
         apps.add(process.app)
@@ -196,7 +202,7 @@ def _end_expired(unit: Unit, *, pardoned_ms: int) -> None:
         work.settle_undeclared(unit, app)
 
 
-def _end_overdue(unit: Unit) -> None:
+def _end_overdue(unit: Unit, texts: Mapping[str, str]) -> None:
     columns = schema.invocations.c
     for found in unit.query(
         select(schema.invocations)
@@ -218,6 +224,7 @@ def _end_overdue(unit: Unit) -> None:
             unit.session_by_id(invocation.session),
             InvocationStatus.STOPPED if stopped else InvocationStatus.FAILED,
             reason="STOPPED" if stopped else "DEADLINE",
+            texts=texts,
         )
 
 

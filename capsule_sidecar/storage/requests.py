@@ -206,6 +206,8 @@ def _load(unit: Unit, invocation: InvocationRow) -> Repeats:
             requests.invocation == invocation.id,
             schema.is_of_later_attempt,
             requests.attempt == invocation.attempt,
+            # A number may have served a session that was deleted.
+            requests.create_ms >= invocation.create_ms,
         )
     ):
         if match is not None:

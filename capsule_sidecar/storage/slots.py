@@ -19,6 +19,7 @@ class _Holder:
     app: int
     declarations: Declarations
     free: int
+    owner: object
     beat: float = field(default_factory=time.monotonic)
     draining: bool = False
     # Ready work that it declares may be waiting in the queue.
@@ -38,17 +39,29 @@ class Slots:
         self._holders: dict[int, _Holder] = {}
         self._apps: dict[int, list[int]] = {}
 
-    def attach(self, process: int, app: int, declarations: Declarations, free: int) -> None:
-        """Enter a process, or replace what is known of it, with its number of free places."""
+    def attach(
+        self, process: int, app: int, declarations: Declarations, free: int, owner: object
+    ) -> None:
+        """Enter a process, or replace what is known of it.
+
+        Args:
+            process: Its number.
+            app: Its app.
+            declarations: What it takes.
+            free: Its free places.
+            owner: Who enters it, and alone may take the entry back.
+        """
         with self._lock:
             self._remove(process)
-            self._holders[process] = _Holder(app, declarations, free)
+            self._holders[process] = _Holder(app, declarations, free, owner)
             self._apps.setdefault(app, []).append(process)
 
-    def detach(self, process: int) -> None:
-        """Forget a process."""
+    def detach(self, process: int, owner: object) -> None:
+        """Forget a process, unless somebody else has entered it since."""
         with self._lock:
-            self._remove(process)
+            holder = self._holders.get(process)
+            if holder is not None and holder.owner is owner:
+                self._remove(process)
 
     def beat(self, process: int) -> bool:
         """Note that the process has beaten just now.

@@ -69,7 +69,7 @@ class Unit:
         self.patched: list[tuple[int, DataPatch]] = []
         # By process: places that this group took, less those it gave back.
         self._places: Counter[int] = Counter()
-        self._entered: list[int] = []
+        self._entered: list[tuple[int, object]] = []
         self._written = 0
         self._clear()
 
@@ -395,10 +395,12 @@ class Unit:
 
     # -- places --------------------------------------------------------------------------------
 
-    def enter_process(self, process: int, app: int, declarations: Declarations, free: int) -> None:
-        """Enter a process with its number of free places."""
-        self.slots.attach(process, app, declarations, free)
-        self._entered.append(process)
+    def enter_process(
+        self, process: int, app: int, declarations: Declarations, free: int, owner: object
+    ) -> None:
+        """Enter a process with its number of free places, for its owner."""
+        self.slots.attach(process, app, declarations, free, owner)
+        self._entered.append((process, owner))
 
     def take_place(self, app: int, kind: InvocationKind, name: str) -> int:
         """Take a place for an invocation; return the process, or 0 where none has one."""
@@ -422,8 +424,8 @@ class Unit:
         """Undo what the group did to the places: its work is not committed."""
         for process, places in self._places.items():
             self.slots.give(process, places)
-        for process in self._entered:
-            self.slots.detach(process)
+        for process, owner in self._entered:
+            self.slots.detach(process, owner)
         for app in self.slots.apps():
             # What was leased may be waiting again, whatever the group found.
             self.slots.expect(app)

@@ -148,7 +148,7 @@ def _lease(unit: Unit, invocation: InvocationRow, session: SessionRow, process: 
     invocation.repeats = None
     invocation.withdrawn = False
     unit.change(invocation)
-    unit.leased.append(Leased(invocation, invocation.attempt, session, process))
+    unit.leased.append(Leased.of(invocation, session))
 
 
 def lease_ready(unit: Unit, app: int, process: int) -> None:
@@ -280,7 +280,12 @@ def end(
     session.lane -= 1
     unit.change(session)
     cancelled = invocation.cancel if held else 0
-    unit.notices.append(Notice(invocation.key, invocation.attempt, held, cancelled, final=True))
+    unit.notices.append(
+        Notice(
+            invocation.key, invocation.attempt, held, cancelled, final=True,
+            reason=reason if status == InvocationStatus.FAILED else "", reference=reference,
+        )
+    )  # fmt: skip
     if session.lane and at_head and promote:
         _promote(unit, session, invocation.place)
     if held:
@@ -314,13 +319,20 @@ def _promote(unit: Unit, session: SessionRow, place: int) -> None:
         place = invocation.place
 
 
-def lose(unit: Unit, invocation: InvocationRow, *, counted: bool, max_attempts: int) -> None:
+def lose(
+    unit: Unit,
+    invocation: InvocationRow,
+    texts: Mapping[str, str],
+    *,
+    counted: bool,
+    max_attempts: int,
+) -> None:
     """End a lease that its process did not keep: deliver again, or fail when that is used up."""
     session = unit.session_by_id(invocation.session)
     process, attempt = invocation.process, invocation.attempt
     if invocation.cancel:
         status, reason = _verdict(invocation, OutcomeStatus.CANCELLED, patched=True)
-        end(unit, invocation, session, status, reason=reason)
+        end(unit, invocation, session, status, reason=reason, texts=texts)
         return
     if counted:
         invocation.losses += 1

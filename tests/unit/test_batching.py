@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capsule_sidecar.runtime.outbox import Outbox
+from capsule_sidecar.batching import Outbox
 
 
 async def test_what_does_not_fit_is_refused() -> None:

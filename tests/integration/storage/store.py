@@ -168,7 +168,7 @@ class Sidecar:
     ) -> leases.Attached:
         """Attaches a process with free places, as the dispatcher does."""
         found = await self.do(leases.attach, app=self.app, key=key, claimed=claims)
-        self.slots.attach(found.process, self.app, takes, free - found.held)
+        self.slots.attach(found.process, self.app, takes, free - found.held, self)
         await self.do(work.settle_undeclared, app=self.app)
         await self.do(work.lease_ready, app=self.app, process=found.process)
         return found
@@ -180,12 +180,12 @@ class Sidecar:
 
     def sweep(self) -> asyncio.Future[bool]:
         """Sweeps once."""
-        return self.journal.submit(EVERY_APP, leases.sweep)
+        return self.journal.submit(EVERY_APP, lambda unit: leases.sweep(unit, {}))
 
     async def lose_leases(self) -> None:
         """Lets every process vanish and every lease end, with sweeps as punctual as they should."""
         for process in self.slots.processes(self.app):
-            self.slots.detach(process)
+            self.slots.detach(process, self)
         for _ in range(TERMS.lease_ms // 1_000 + 1):
             self.clock.advance(1_000)
             await self.sweep()

@@ -26,7 +26,7 @@ async def test_work_of_a_process_that_is_gone_is_delivered_again(store: Store) -
     async with store.sidecar() as sidecar:
         _, lease, process = await _turn(sidecar)
         other = await sidecar.attach("p2")
-        sidecar.slots.detach(process)
+        sidecar.slots.detach(process, sidecar)
         for _ in range(16):
             store.clock.advance(1_000)
             await sidecar.beat(other.process)

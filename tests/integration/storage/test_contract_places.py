@@ -44,7 +44,7 @@ async def test_a_process_whose_entry_was_not_committed_has_no_places(store: Stor
         session = await sidecar.open()
 
         def enter(unit: Unit) -> None:
-            unit.enter_process(99, sidecar.app, MESSAGES, 10)
+            unit.enter_process(99, sidecar.app, MESSAGES, 10, owner=None)
             raise RuntimeError("storage is away")
 
         with pytest.raises(RuntimeError):
