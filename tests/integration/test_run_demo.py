@@ -109,8 +109,9 @@ async def test_on_a_terminal_it_opens_the_chat_and_tells_of_a_death_beside_it(
         await run.program.type("echo here I am\n")
         await run.program.shows("demo  here I am")
         os.kill(run.pid("app"), signal.SIGKILL)
-        await run.program.shows("was ended by SIGKILL. Restart it with")
+        said = await run.program.shows("was ended by SIGKILL. Restart it with")
         await run.program.shows("demo is offline")
+        assert run.restart("app") in run.program.text[said:]  # in one piece, to be copied
         logs = run.place.home / "logs"
         await eventually(lambda: (logs / "sidecar.log").read_text(encoding="utf-8"))
         sidecar = run.pid("sidecar")
