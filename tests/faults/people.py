@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -43,7 +44,7 @@ class Patient(Person):
         | channel_service_pb2.OpenSessionResponse
         | channel_service_pb2.GetTimelineResponse
     ):
-        """Calls until it is answered; only UNAVAILABLE and a full lane are tried again."""
+        """Calls until it is answered; only what passes by is tried again."""
         if (
             "request_id"
             in getattr(channel_service_pb2, f"{method}Request").DESCRIPTOR.fields_by_name
@@ -56,6 +57,8 @@ class Patient(Person):
             except grpc.aio.AioRpcError as error:
                 again = (
                     grpc.StatusCode.UNAVAILABLE,
+                    # What gRPC itself says to the call that reaches a server as it stops.
+                    grpc.StatusCode.CANCELLED,
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                 )
@@ -98,6 +101,7 @@ class Talk:
     name: str
     seed: str
     pause: float = 0.1
+    wishes: Sequence[str] = script.WISHES
     session_id: str = ""
     acknowledged: dict[int, tuple[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -142,7 +146,8 @@ class Talk:
         assert isinstance(opened, channel_service_pb2.OpenSessionResponse)
         self.session_id = opened.session.session_id
         while not self._stopping:
-            await self._say(script.make(f"{self.name}-{len(self.asked):05}", self._choice))
+            name = f"{self.name}-{len(self.asked):05}"
+            await self._say(script.make(name, self._choice, self.wishes))
             await asyncio.sleep(self._choice.uniform(0, 2 * self.pause))  # a person's rhythm
 
     async def _say(self, text: str) -> None:

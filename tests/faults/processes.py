@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +22,18 @@ from tests.support.sidecar import Running
 _RAISED = "failed, reference"
 _ASKED = "Asked: "
 _ROOT = Path(__file__).parents[2]
+
+
+def steady_port() -> int:
+    """Returns a free port that no outgoing connection is given while its sidecar is down."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # somebody has it
+        return port
 
 
 @dataclass

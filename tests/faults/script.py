@@ -7,6 +7,7 @@ order, and a checker knows from the text alone what has to be in the log.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # What a person may ask for in passing. `hold:NAME` waits until there is a file of that name.
@@ -21,9 +22,9 @@ class Written:
     text: str
 
 
-def make(name: str, choice: random.Random) -> str:
+def make(name: str, choice: random.Random, among: Sequence[str] = WISHES) -> str:
     """Returns a script of some wishes; one in eight raises at its end."""
-    wishes = choice.choices(WISHES, k=choice.randint(1, 5))
+    wishes = choice.choices(among, k=choice.randint(1, 5))
     if choice.random() < 1 / 8:
         wishes.append("raise")
     return " ".join([name, *wishes])

@@ -15,7 +15,7 @@ import pytest
 from tests.faults.checker import check
 from tests.faults.conftest import Report
 from tests.faults.people import Talk
-from tests.faults.processes import Handlers
+from tests.faults.processes import Handlers, steady_port
 from tests.support.sidecar import SidecarProcess
 
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "20"))
@@ -41,7 +41,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_when_the_sidecar_is_kille
     began = time.monotonic()
     kills = starting = 0
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", environment=_TIMING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), _TIMING)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         handlers = await stack.enter_async_context(Handlers(running, tmp_path))
