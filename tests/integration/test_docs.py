@@ -40,9 +40,9 @@ async def test_the_handler_of_the_readme_answers(tmp_path: Path) -> None:
         async with running(command, environment, cwd=tmp_path):
             session = await ada.open()
             await ada.say(session, "hello there")
-            await ada.hears(session, "Message 1 of 0 so far: hello there ")
+            await ada.hears(session, "Message 1 from you: hello there ")
             await ada.say(session, "again")
-            await ada.hears(session, "Message 2 of 2 so far: again ")
+            await ada.hears(session, "Message 2 from you: again ")
 
 
 async def test_the_handlers_page_does_what_it_says(tmp_path: Path) -> None:
@@ -63,3 +63,20 @@ async def test_the_handlers_page_does_what_it_says(tmp_path: Path) -> None:
             assert [i.block.block_id for i in items if i.WhichOneof("item") == "block"] == ["card"]
             listed = await ada.call("ListSessions")
             assert listed.sessions[0].title == "buy milk"
+
+
+async def test_the_channel_of_the_protocol_page_talks_to_the_readmes_handler(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.py").write_text(snippet("README.md", "handler"))
+    (tmp_path / "channel.py").write_text(snippet("docs/protocol.md", "channel"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        channel = [sys.executable, "channel.py", sidecar.address, sidecar.token, "support", "hi"]
+        async with (
+            running([sys.executable, "app.py"], environment, cwd=tmp_path),
+            running(channel, environment, cwd=tmp_path) as program,
+        ):
+            await program.shows("Message 1 from you: hi")
+            assert await program.ends() == 0
