@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from contextlib import AsyncExitStack, closing
 from functools import partial
@@ -16,6 +15,7 @@ from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Supersede
 from capsule_sidecar.model.types import InvocationStatus, Lease
 from capsule_sidecar.storage import leases, log, reads, schema, work
 from capsule_sidecar.storage.database import PostgreSQL
+from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import TERMS, Sidecar, Store, offsets, request_key
 from tests.support.eventually import eventually
@@ -49,6 +49,27 @@ def _take(unit: Unit, sidecar: Sidecar) -> None:
 
 
 async def test_no_number_is_given_twice(postgres_store: Store) -> None:
+    def reserve() -> list[int]:
+        found: list[int] = []
+        with (
+            closing(postgres_store.database()) as database,
+            database.engine.connect() as connection,
+        ):
+            cursor = connection.connection.cursor()
+            for count in range(1, 200):
+                database.begin(cursor, [])
+                for times in (1, 1, count % 7 + 1):
+                    found += database.numbers(cursor, "events", "position", times)
+                cursor.execute("ROLLBACK" if count % 3 else "COMMIT")
+        return found
+
+    one, two = await asyncio.gather(asyncio.to_thread(reserve), asyncio.to_thread(reserve))
+    assert len(set(one + two)) == len(one + two)
+    assert one == sorted(one)
+    assert two == sorted(two)
+
+
+async def test_both_open_sessions_at_once(postgres_store: Store) -> None:
     async with AsyncExitStack() as stack:
         first, second = await _two(stack, postgres_store)
         other = await second.of_app("other")
@@ -242,24 +263,19 @@ async def test_both_make_an_app_at_once_and_it_is_one(postgres_store: Store) -> 
             assert found[0] == found[1]
 
 
-_MIGRATE = """
-import sys
-from capsule_sidecar.storage.database import PostgreSQL
-from capsule_sidecar.storage.migrate import migrate
-migrate(PostgreSQL(sys.argv[1]))
-"""
-
-
-async def test_both_migrate_an_empty_database_at_once(empty_postgres: str) -> None:
-    # Processes, as sidecars are: Alembic's environment is one for a process.
-    migrating = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", _MIGRATE, empty_postgres)
-        for _ in range(3)
-    ]
-    assert [await process.wait() for process in migrating] == [0, 0, 0]
-    database = PostgreSQL(empty_postgres)
-    with closing(database), database.engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM apps")).scalar() == 0
+async def test_a_migration_waits_for_the_others(empty_postgres: str) -> None:
+    with (
+        closing(PostgreSQL(empty_postgres)) as first,
+        closing(PostgreSQL(empty_postgres)) as second,
+    ):
+        with first.engine.connect() as connection, first.engine.connect() as watcher:
+            first.begin_migration(connection)
+            migrating = asyncio.create_task(asyncio.to_thread(migrate, second))
+            await eventually(lambda: _waiting_for_a_lock(watcher))
+            assert not migrating.done()
+            connection.exec_driver_sql("COMMIT")
+            await migrating
+            assert watcher.execute(text("SELECT count(*) FROM apps")).scalar() == 0
 
 
 async def test_a_sidecar_whose_connections_were_cut_goes_on(postgres_store: Store) -> None:
