@@ -19,6 +19,7 @@ from capsule_protocol.v1 import channel_service_pb2 as pb
 from capsule_protocol.v1 import events_pb2 as events_pb
 from capsule_protocol.v1 import types_pb2 as types_pb
 from capsule_protocol.v1.channel_service_pb2_grpc import ChannelServiceStub
+from capsule_sidecar.commands.processes import called, quoted
 from capsule_sidecar.home import token_file
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
@@ -74,8 +75,8 @@ def find_access(address: str | None) -> Access:
     except (OSError, UnicodeDecodeError):
         raise ChatError(
             f"No token: CAPSULE_TOKEN is not set and {path} cannot be read."
-            " Start a sidecar here (capsule-sidecar serve), or set CAPSULE_HOME to the home of"
-            " the one that runs."
+            f" Start a sidecar here ({quoted([called(), 'serve'])}), or set CAPSULE_HOME to the"
+            " home of the one that runs."
         ) from None
 
 
@@ -233,7 +234,7 @@ class ChatLink:
                 if not self._answered and loop.time() - start > FIRST_ANSWER:
                     raise ChatError(
                         f"No sidecar answers at {self._access.address}."
-                        " Start one with: capsule-sidecar serve"
+                        f" Start one with: {quoted([called(), 'serve'])}"
                     ) from error
                 if self._answered:
                     self._line(False)

@@ -51,15 +51,24 @@ async def _run(serve: list[str], target: str, home: Path) -> int:
         if not ready.done():
             say("stopped" if stop.is_set() else "the sidecar did not start")
             return 0 if stop.is_set() else 1
+        show = processes.prefixed("handler")
+        hinted = not sys.stdin.isatty()
+
+        def on_handler_line(line: str) -> None:
+            nonlocal hinted
+            show(line)
+            app = "" if hinted else processes.attached_app(line)
+            if app:
+                hinted = True
+                say("in another terminal: " + _chat_hint(app, ready.result(), home))
+
         handler = await Child.start(
             "handler",
             [processes.program("capsule-client"), "run", target, "--reload"],
-            processes.prefixed("handler"),
+            on_handler_line,
             env={**os.environ, "CAPSULE_ADDRESS": ready.result(), "CAPSULE_HOME": str(home)},
         )
         children.insert(0, handler)  # ended first: what it has to say is still taken
-        if sys.stdin.isatty():
-            say("in another terminal: " + _chat_hint(ready.result(), home))
         await processes.first_of(stop.wait(), sidecar.wait(), handler.wait())
         for child in children:
             if child.process.returncode is not None:
@@ -70,10 +79,10 @@ async def _run(serve: list[str], target: str, home: Path) -> int:
             await child.stop()
 
 
-def _chat_hint(address: str, home: Path) -> str:
+def _chat_hint(app: str, address: str, home: Path) -> str:
     env = {}
     if address != "127.0.0.1:7400":
         env["CAPSULE_ADDRESS"] = address
     if home != Path(".capsule"):
         env["CAPSULE_HOME"] = str(home)
-    return processes.quoted(["capsule-sidecar", "chat", "APP"], env)
+    return processes.quoted([processes.called(), "chat", app], env)

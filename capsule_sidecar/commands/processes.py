@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
+import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -100,6 +102,14 @@ def program(name: str) -> str:
     return str(path) if path.is_file() else name
 
 
+def called() -> str:
+    """Returns what a person types to run `capsule-sidecar`, which may not be on the PATH."""
+    name = "capsule-sidecar"
+    path = sys.argv[0] if Path(sys.argv[0]).name == name else program(name)
+    found = shutil.which(name)
+    return name if found and Path(found).resolve() == Path(path).resolve() else path
+
+
 async def first_of(*events: Awaitable[object], timeout: float | None = None) -> None:
     """Returns when one of several is done, or after `timeout` seconds; futures stay as they are."""
     futures = [asyncio.ensure_future(event) for event in events]
@@ -117,6 +127,15 @@ def ready_address(line: str) -> str:
     if words[:1] != ["ready"]:
         return ""
     return next((word[5:] for word in words if word.startswith("grpc=")), "")
+
+
+def attached_app(line: str) -> str:
+    """Returns the app of a handler's `APP attached to ADDRESS (sidecar VERSION)` line.
+
+    Empty: another line.
+    """
+    match = re.search(r"([a-z0-9][a-z0-9_-]*) attached to \S+ \(sidecar ", line)
+    return match[1] if match else ""
 
 
 def prefixed(name: str) -> Callable[[str], None]:

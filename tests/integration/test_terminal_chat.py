@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.programs import Place, Program
+from tests.support.programs import SIDECAR, Place, Program, running
 
 # Work of a killed process is delivered again after the lease: a short one here.
 QUICK = {
@@ -300,11 +300,14 @@ async def test_without_a_sidecar_it_says_how_to_start_one(place: Place) -> None:
     place.home.mkdir()
     (place.home / "token").write_text("t", encoding="ascii")
     place.address = "127.0.0.1:1"
-    async with place.chat() as chat:
-        assert await chat.ends() == 1
-        assert chat.text == (
-            "No sidecar answers at 127.0.0.1:1. Start one with: capsule-sidecar serve\n"
-        )
+    found = str(Path(SIDECAR).parent)
+    for path, command in (("/nowhere", SIDECAR), (found, "capsule-sidecar")):
+        place.env["PATH"] = path  # the command is one that works as it stands there
+        async with place.chat() as chat:
+            assert await chat.ends() == 1
+            assert chat.text == (
+                f"No sidecar answers at 127.0.0.1:1. Start one with: {command} serve\n"
+            )
 
 
 async def test_without_a_token_it_says_where_it_looked(place: Place) -> None:
@@ -384,8 +387,6 @@ async def test_on_a_terminal_it_survives_a_restart_of_the_sidecar(tmp_path: Path
 
 
 async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path: Path) -> None:
-    from tests.support.programs import SIDECAR, running
-
     handler = tmp_path / "app.py"
 
     def write(answer: str) -> None:
@@ -414,5 +415,15 @@ async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path:
                 return "demo: new" in chat.text[before:]
 
             await eventually(answered_anew, timeout=20, interval=0.2)
+        dev.signal(signal.SIGINT)
+        assert await dev.ends(timeout=40) == 0
+
+
+async def test_dev_on_a_terminal_says_how_to_talk_to_the_app(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import capsule_client\napp = capsule_client.App('hints')\n")
+    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0"]
+    env = {"PATH": "/nowhere"}
+    async with running(command, env, cwd=tmp_path, terminal=True, parent=True) as dev:
+        await dev.shows(f"{SIDECAR} chat hints")
         dev.signal(signal.SIGINT)
         assert await dev.ends(timeout=40) == 0

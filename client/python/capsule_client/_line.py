@@ -246,7 +246,9 @@ class Line:
         self._receiver.welcomed(welcome, sent)
         self._outbox.restart()
         self._trouble_logged = float("-inf")
-        _log.info("attached to %s (sidecar %s)", self._address.target, welcome.sidecar_version)
+        # `capsule-sidecar dev` reads the app's name from this.
+        where, version = self._address.target, welcome.sidecar_version
+        _log.info("%s attached to %s (sidecar %s)", self._app, where, version)
         self.attached.set()
 
     async def _write(self, call: _Call) -> None:
