@@ -19,7 +19,7 @@ from gen_protos import PYTHON_OUT, ROOT_PACKAGE, generate_python, sources, write
 from toolbox import BUILD, ROOT, environment
 
 PYTHON = Path(sys.prefix) / "bin" / "python"
-TYPED = ["capsule_sidecar", "client/python/capsule_client", "tests", "scripts"]
+TYPED = ["capsule_sidecar", "client/python/capsule_client", "examples", "tests", "scripts"]
 
 
 class Failed(Exception):

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from heapq import merge
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, select, tuple_
@@ -30,8 +27,6 @@ from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.streams import fold_chunks
 
 _sessions, _users, _apps = schema.sessions.c, schema.users.c, schema.apps.c
-# Events that a merge of logs reads ahead of one of them at the most.
-_WALK = 64
 
 _events, _items, _invocations = schema.events.c, schema.items.c, schema.invocations.c
 
@@ -83,6 +78,12 @@ _EVENTS_AFTER = (
 _LAST_POSITION = select(func.max(_events.position))
 # Several: another app's newest position may lie behind one of this app's that is still to come.
 _LAST_POSITION_OF_APP = select(_apps.position).where(_apps.id == bindparam("app"))
+_USER_EVENTS_AFTER = (
+    select(_events.position, _events.offset, _events.data)
+    .where(_events.user == bindparam("user"), _events.position > bindparam("after"))
+    .order_by(_events.position)
+    .limit(bindparam("limit"))
+)
 _ITEMS = (
     select(_items.place, _items.offset, _items.kind, _events.data)
     .join(
@@ -401,58 +402,9 @@ def channel_events_after(
 def user_events_after(
     connection: Connection, user: int, position: int, limit: int
 ) -> list[LogEvent]:
-    """Return events of a user's sessions behind a position, in order.
-
-    The sessions are found by the user; in each, the first offset behind the position by halving.
-    The logs are merged as they are read, so that no more is read than a page needs.
-    """
-    numbers = connection.execute(select(_sessions.id).where(_sessions.user == user)).scalars()
-    logs = [
-        _walk(connection, number, start - 1)
-        for number in numbers.all()
-        if (start := _offset_behind(connection, number, position))
-    ]
-    deleted = connection.execute(
-        select(_events.position, _events.data)
-        .where(_events.user == user, _events.session.is_(None), _events.position > position)
-        .order_by(_events.position)
-        .limit(limit)
-    )
-    gone = (LogEvent(p, 0, data) for p, data in deleted)
-    return list(islice(merge(*logs, gone, key=lambda entry: entry.position), limit))
-
-
-def _walk(connection: Connection, session: int, offset: int) -> Iterator[LogEvent]:
-    """Yield a session's events behind an offset, reading on in growing pages."""
-    size = 1
-    while page := events_after(connection, session, offset, size, 1 << 62):
-        yield from page
-        offset, size = page[-1].offset, min(2 * size, _WALK)
-
-
-def _offset_behind(connection: Connection, session: int, position: int) -> int:
-    """Return the first offset of a session whose position is behind the given one; 0 for none."""
-
-    def position_of(offset: int) -> int:
-        row = connection.execute(
-            select(_events.position)
-            .where(_events.session == session, _events.offset >= offset)
-            .order_by(_events.offset)
-            .limit(1)
-        ).scalar()
-        return row or 0
-
-    high = head(connection, session)
-    if not high or position_of(high) <= position:
-        return 0
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if position_of(middle) > position:
-            high = middle
-        else:
-            low = middle
-    return high
+    """Return events of a user's sessions behind a position, in order."""
+    rows = connection.execute(_USER_EVENTS_AFTER, {"user": user, "after": position, "limit": limit})
+    return [LogEvent(p, offset or 0, data) for p, offset, data in rows]
 
 
 def session_values(connection: Connection, session: int) -> list[tuple[str, bytes]]:

@@ -92,15 +92,9 @@ events = Table(
     Column("method", SmallInteger),
     Column("match", LargeBinary(16)),
     Column("data", LargeBinary, nullable=False),
-    # Each index costs every append: these two are the log's order and a follower's way into it.
+    # Each index costs every append: these are a session's order and a person's.
     Index("ix_events_session_offset", "session", "offset", unique=True),
-    Index(
-        "ix_events_deleted",
-        "user",
-        "position",
-        sqlite_where=text("session IS NULL"),
-        postgresql_where=text("session IS NULL"),
-    ),
+    Index("ix_events_user_position", "user", "position"),
 )
 
 # The timeline as it is now: where each item sorts and which event carries its present state.

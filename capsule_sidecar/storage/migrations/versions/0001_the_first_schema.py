@@ -69,7 +69,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("position", name="pk_events"),
     )
     op.create_index("ix_events_session_offset", "events", ["session", "offset"], unique=True)
-    _partial_index("ix_events_deleted", "events", ["user", "position"], "session IS NULL")
+    op.create_index("ix_events_user_position", "events", ["user", "position"])
     op.create_table(
         "items",
         sa.Column("session", sa.BigInteger(), autoincrement=False, nullable=False),
