@@ -36,6 +36,12 @@ from capsule_sidecar.address import Address, parse_address
 DEFAULT_FILE = Path("capsule.toml")
 ENV_PREFIX = "CAPSULE_"
 ENV_DELIMITER = "__"
+# What others read under the prefix: clients, and a handler that reloads.
+FOREIGN_VARIABLES = frozenset(
+    f"{ENV_PREFIX}{name}" for name in ("ADDRESS", "TOKEN", "APP", "READY_FD", "LIFE_FD")
+)
+# What Kubernetes sets for every service, one named `capsule` or `capsule-...` among them.
+_SERVICE_VARIABLE = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP)(_.+)?)?)")
 
 
 class ConfigError(Exception):
@@ -325,6 +331,7 @@ def load_settings(config_path: Path | None = None, **overrides: object) -> Setti
     ]
     if config_path is not None:
         sources.append((str(config_path), _read(config_path)))
+    _check_variables(sources)
     merged: dict[str, Any] = {}
     for _, values in reversed(sources):
         merged = _merge(merged, values)
@@ -332,6 +339,31 @@ def load_settings(config_path: Path | None = None, **overrides: object) -> Setti
         return Settings(**merged)
     except ValidationError as error:
         raise ConfigError(_explain(error, sources)) from None
+
+
+def _check_variables(sources: list[tuple[str, Mapping[str, Any]]]) -> None:
+    """Refuses a variable that sets nothing: the source of variables looks only for what it knows.
+
+    What stands within a group is checked with the group.
+    """
+    for name in sorted(os.environ):
+        key = name.upper()
+        if not key.startswith(ENV_PREFIX) or not os.environ[name]:
+            continue
+        first = key.removeprefix(ENV_PREFIX).partition(ENV_DELIMITER)[0].lower()
+        if first in Settings.model_fields or key in FOREIGN_VARIABLES:
+            continue
+        if not _SERVICE_VARIABLE.fullmatch(key) and not _names(sources, f"env:{name}"):
+            raise ConfigError(f"the environment: {name}: there is no such setting")
+
+
+def _names(value: object, wanted: str) -> bool:
+    """Returns whether a string stands anywhere in nested values."""
+    if isinstance(value, Mapping):
+        return any(_names(item, wanted) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_names(item, wanted) for item in value)
+    return value == wanted
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -143,6 +143,27 @@ def test_an_unknown_variable_of_a_group_is_named(monkeypatch: pytest.MonkeyPatch
     assert "CAPSULE_LIMITS__TEXT" in refused()
 
 
+@pytest.mark.parametrize("name", ["CAPSULE_TIMMING", "CAPSULE_TIMMING__LEASE_TERM"])
+def test_an_unknown_variable_of_no_group_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "3s")
+    assert refused() == f"the environment: {name}: there is no such setting"
+
+
+def test_variables_that_secrets_name_or_kubernetes_sets_are_let_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT_GRPC", "PORT", "PORT_7400_TCP_ADDR", "X_PORT"):
+        monkeypatch.setenv(f"CAPSULE_{name}", "1")
+    monkeypatch.setenv("CAPSULE_DEMO_SECRET", "s")
+    file = tmp_path / "named.toml"
+    file.write_text("[apps.demo]\ntoken = 'env:CAPSULE_DEMO_SECRET'\n")
+    token = load_settings(file).apps["demo"].token
+    assert token is not None
+    assert token.get_secret_value() == "s"
+
+
 def test_a_variable_that_is_no_json_where_json_is_due_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
