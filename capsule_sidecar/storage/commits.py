@@ -24,7 +24,7 @@ class Appended:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leased:
     """Work that was leased to a process of this sidecar and is to be delivered.
 

@@ -355,7 +355,7 @@ class _Group:
             self._begin(operations, strict)
             for operation in operations:
                 self._one(operation)
-            unit.flush_if_pending()
+            unit.finish()
             unit.cursor.execute("COMMIT" if unit.wrote else "ROLLBACK")
         except Exception as error:  # noqa: BLE001 - a group's failure is told to its operations
             failure = error

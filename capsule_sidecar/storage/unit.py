@@ -443,6 +443,13 @@ class Unit:
         if self.pending:
             self.flush()
 
+    def finish(self) -> None:
+        """Write what is pending at a group's end: every position is known then."""
+        self.flush_if_pending()
+        for entry in self.leased:
+            # The message that it is for was numbered after it was leased.
+            entry.activity = entry.session.activity
+
     @property
     def wrote(self) -> bool:
         """Whether the transaction holds anything to commit."""
