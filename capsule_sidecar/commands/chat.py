@@ -76,8 +76,7 @@ async def _in_terminal(options: ChatOptions, link: ChatLink, notices: asyncio.Qu
             await screen.run()
             raise _Left
     except* _Left:
-        if chat.unsent:
-            _say(f"{chat.unsent} lines were not sent")
+        _say_unsent(chat)
     return 0
 
 
@@ -97,7 +96,7 @@ async def _in_pipe(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[
     async def converse() -> None:
         settled = await chat.settled()  # a greeting, or what an earlier chat left running
         async for line in _lines():
-            await chat.handle(line)
+            await chat.take(line)
             settled = await chat.settled()
         if not settled:
             chat.notice("nobody answers now; what was sent waits")
@@ -114,7 +113,7 @@ async def _in_pipe(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[
             await done.wait()
             raise _Left
     except* _Left:
-        pass
+        _say_unsent(chat)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
@@ -169,6 +168,11 @@ def _first(errors: BaseExceptionGroup[ChatError]) -> str:
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     return str(first)
+
+
+def _say_unsent(chat: Chat) -> None:
+    for line in chat.unsent:
+        _say(f"not sent: {line}")
 
 
 def _say(text: str) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 from capsule_protocol.v1 import types_pb2 as types_pb
 from capsule_sidecar.commands.chat_link import ChatError, ChatLink
 from capsule_sidecar.commands.chat_screen import Screen, Transcript, safe
-from capsule_sidecar.commands.chat_view import ChatView, OutOfStep
+from capsule_sidecar.commands.chat_view import ChatView, OutOfStep, PresenceChanged
 
 MAX_WAITING = 100  # lines typed that were not handled yet
 PATIENCE = 5.0  # seconds that a pipe waits for an app that is offline to come back
+
+HELD_AFTER = 1.5  # seconds without progress until an answer counts as held for a lost process
 
 HELP = """\
 /new             open a new session
@@ -53,7 +55,10 @@ class Chat:
         self._up = True  # the line to the sidecar
         self._away: float | None = None  # since when nobody answers
         self._changed = asyncio.Event()
+        self._offline = False  # it was said of this view that nobody answers
         self._typed: deque[str] = deque()
+        self._told = 0  # how many of them were shown as waiting
+        self._sent = False  # the first of them was taken by the sidecar
         self._work = asyncio.Event()
         self._stopping: set[str] = set()
         self._listed: list[str] = []
@@ -85,6 +90,7 @@ class Chat:
             self.notice("too much waits to be sent: this line was dropped")
             return
         self._typed.append(text)
+        self._tell_waiting()
         self._work.set()
 
     async def work(self) -> None:
@@ -93,15 +99,37 @@ class Chat:
             await self._work.wait()
             self._work.clear()
             while self._typed:
-                await self.handle(self._typed[0])
-                self._typed.popleft()
+                await self._handle_first()
+
+    async def take(self, line: str) -> None:
+        """Handles one line; returns when that is done."""
+        self._typed.append(line)
+        self._tell_waiting()
+        await self._handle_first()
 
     @property
-    def unsent(self) -> int:
-        """How many lines were typed and not handled."""
-        return len(self._typed)
+    def unsent(self) -> list[str]:
+        """The messages that were typed and not taken by the sidecar; commands are none."""
+        lines = list(self._typed)[1 if self._sent else 0 :]
+        return [safe(line) for line in lines if _is_message(line)]
 
-    async def handle(self, line: str) -> None:
+    async def _handle_first(self) -> None:
+        await self._handle(self._typed[0])
+        self._typed.popleft()
+        self._told = max(self._told - 1, 0)
+        self._sent = False
+
+    def _tell_waiting(self) -> None:
+        """Shows what was typed and cannot be sent now: it would seem lost otherwise."""
+        if self._up:
+            return
+        lines = list(self._typed)
+        for number in range(self._told, len(lines)):
+            if _is_message(lines[number]) and not (number == 0 and self._sent):
+                self.notice(f"waiting to be sent: {safe(lines[number])}")
+        self._told = len(lines)
+
+    async def _handle(self, line: str) -> None:
         """Sends a message or obeys a command; what goes wrong is shown."""
         try:
             if line.startswith("/"):
@@ -111,7 +139,9 @@ class Chat:
                 if self.view is None:
                     await self._go_to(await self._link.open_session())
                 view = self._here()
-                await self._read_to(view, await self._link.send(view.session_id, line))
+                offset = await self._link.send(view.session_id, line)
+                self._sent = True
+                await self._read_to(view, offset)
         except ChatError as error:
             if error.reason == "SESSION_CLOSED":
                 self._screen.note("this session is closed; /new opens another", bad=True)
@@ -126,7 +156,9 @@ class Chat:
         if view is None or not invocation_id or invocation_id in self._stopping:
             return False
         self._stopping.add(invocation_id)
-        self.notice("stopping; Ctrl-C again leaves")
+        # What runs behind a line that is lost is not known: nothing is stopped yet.
+        what = "stopping" if self._up else "to be stopped when the sidecar is back"
+        self.notice(f"{what}; Ctrl-C again leaves")
         self._tasks.create_task(self._stop(view.session_id, invocation_id))
         return True
 
@@ -248,6 +280,7 @@ class Chat:
         if view.state == types_pb.SESSION_STATE_CLOSED:
             self._screen.note("this session is closed; /new opens another")
         self.view = view
+        self._offline = False
         self._follower = self._tasks.create_task(self._follow(view))
         await self._refresh()
 
@@ -283,6 +316,8 @@ class Chat:
                     for frame in frames:
                         for change in view.apply(frame):
                             self._transcript.show(change, view)
+                            if isinstance(change, PresenceChanged):
+                                self._presence(change.online, view)
                     self._touch()
                     await self._refresh()
         except ChatError as error:
@@ -298,9 +333,27 @@ class Chat:
         while self.view is view and view.offset < offset:
             await self._change()
 
+    def _presence(self, online: bool, view: ChatView) -> None:
+        if online and self._offline and view.streams:
+            before = {key: stream.text for key, stream in view.streams.items()}
+            self._tasks.create_task(self._tell_if_held(view, before))
+        self._offline = not online
+
+    async def _tell_if_held(self, view: ChatView, before: dict[str, str]) -> None:
+        """The app is back, yet an answer does not go on: says why, if it stays so for a while."""
+        await asyncio.sleep(HELD_AFTER)
+        if self.view is view and view.online and self._up:
+            now = {key: stream.text for key, stream in view.streams.items()}
+            if any(now.get(key) == text for key, text in before.items()):
+                self.notice(
+                    "the app is back; if the attempt at this answer was lost, it is over within"
+                    " 15 s (the lease) and answered anew"
+                )
+
     def _line(self, up: bool) -> None:
         self._up = up
         self._transcript.line(up)
+        self._tell_waiting()
         self._touch()
         self._tasks.create_task(self._refresh())
 
@@ -310,3 +363,7 @@ class Chat:
 
     def _touch(self) -> None:
         self._changed.set()
+
+
+def _is_message(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("/")

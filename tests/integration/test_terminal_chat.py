@@ -296,6 +296,41 @@ async def test_a_message_sent_while_the_sidecar_is_away_arrives_once(place: Plac
         assert chat.text.count("you: echo patience\n") == 1
 
 
+async def test_what_is_typed_while_the_sidecar_is_away_is_shown_and_named_if_one_leaves(
+    place: Place,
+) -> None:
+    async with AsyncExitStack() as stack:
+        sidecar = await stack.enter_async_context(place.sidecar())
+        await stack.enter_async_context(place.app())
+        chat = await stack.enter_async_context(place.chat(terminal=True))
+        await chat.shows("Hello!")
+        await sidecar.kill()
+        await chat.shows("no connection to the sidecar")
+        await chat.type("first\n/sessions\nsecond\n")
+        await chat.shows("waiting to be sent: second", after=await chat.shows("sent: first"))
+        await chat.type("\x04")
+        assert await chat.ends() == 0
+        assert "waiting to be sent: /sessions" not in chat.text
+        assert chat.text.rstrip().endswith("not sent: first\nnot sent: second")
+
+
+async def test_an_answer_that_waits_for_the_lease_of_a_killed_app_is_explained(
+    place: Place,
+) -> None:
+    place.env = {**place.env, "CAPSULE_TIMING__LEASE_TERM": "15s"}
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(place.sidecar())
+        app = await stack.enter_async_context(place.app())
+        chat = await stack.enter_async_context(place.chat())
+        await chat.shows("Hello!")
+        await chat.type("count 100 20\n")
+        await chat.shows(" 30 ")
+        await app.kill()
+        await stack.enter_async_context(place.app())
+        said = await chat.shows("[the app is back; if the attempt at this answer was lost")
+        await chat.shows("[withdrawn", after=said, timeout=30)
+
+
 async def test_without_a_sidecar_it_says_how_to_start_one(place: Place) -> None:
     place.home.mkdir()
     (place.home / "token").write_text("t", encoding="ascii")
