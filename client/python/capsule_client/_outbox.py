@@ -304,8 +304,7 @@ class Outbox:
     def _refused(self, command: Command, error: CapsuleError) -> None:
         stream = command.stream
         opening = command is _opening_of(command)
-        if stream is not None and not opening and stream.syncing:
-            stream.hold(command)
+        if stream is not None and not opening and stream.retries(command):
             return
         if isinstance(error, Unavailable) and not command.dropped:
             command.tries += 1

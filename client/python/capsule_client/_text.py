@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from typing import TYPE_CHECKING
 
 from capsule_client import _frames, _utf8
+from capsule_client._places import Places
 from capsule_client.errors import CapsuleError, LimitExceeded
 from capsule_protocol.v1.handler_service_pb2 import CommandResult, HandlerFrame
 
@@ -28,8 +28,7 @@ class TextStream:
     """The text of one stream in two parts: what was sent, and what waits for the writer.
 
     Text is kept until the stream ends, so that after a loss of the line everything behind the last
-    durable place can be sent again in one piece. Positions count code points. A replacement
-    raises the revision; `_cuts` remembers how far back each one reached.
+    durable place can be sent again in one piece. Positions count code points.
     """
 
     def __init__(self, turn: Turn, outbox: Outbox) -> None:
@@ -50,13 +49,11 @@ class TextStream:
         self._revision = 0
         self._sent_revision = 0
         self._replaces = False  # the next delta cuts the text and raises the revision
-        self._durable = (0, 0)  # revision and position
-        self._cuts: list[tuple[int, int]] = []  # revision and position of later replacements
-        self._flight: deque[tuple[int, int, int]] = deque()  # revision, end, bytes of each delta
-        self._flight_bytes = 0
+        self._places = Places()
         self._refused_early = False  # a delta was, before the opening was answered
         self._resend = False  # what is not durable goes again before anything new
         self._held_close: Command | None = None  # waits for that
+        self._close_early = False  # it went before text that goes again
         self._closing: asyncio.Future[None] | None = None
         self._close_sent = False
         self._interrupted = False
@@ -157,28 +154,15 @@ class TextStream:
         """Returns the next delta as a frame of at most `room` bytes; None where none may go now."""
         if self.error is not None or self._final is not None or self.syncing:
             return None
-        if self._resend:
-            self._resend = False
-            item = self._repeat()
-            if item is not None:
-                return item
-        if not self._pending and not self._replaces:
-            return None
-        text = self._next(room)
-        if text is None:
-            self._outbox.block(self)
-            return None
-        self._sent_revision = self._revision
-        item = self._delta(text, self._sent_length, self._replaces)
-        self._replaces = False
-        self._sent.append(text)
-        self._sent_length += len(text)
-        self._fly(len(item))
-        if self._pending_bytes < _ROOM_BYTES:
-            self._wake()
-        if self._pending:
+        item = self._repeat() if self._resend else None
+        if item is None and (self._pending or self._replaces):
+            item = self._fresh(room)
+            if item is None:
+                self._outbox.block(self)
+                return None
+        if self._pending or self._replaces:
             self._outbox.mark(self)
-        elif self._closing is not None:
+        elif self._closing is not None and not self._close_sent:
             self._send_close()
         return item
 
@@ -189,19 +173,13 @@ class TextStream:
         self.syncing = False
         self._refused_early = False
         self._resend = True
+        self._close_early = False
         self._held_close = None
 
     def acknowledge(self, revision: int, position: int) -> None:
         """Takes over the durable place."""
-        if (revision, position) <= self._durable:
-            return
-        self._durable = (revision, position)
-        self._cuts = [cut for cut in self._cuts if cut[0] > revision]
-        freed = 0
-        while self._flight and self._flight[0][:2] <= (revision, position):
-            freed += self._flight.popleft()[2]
+        freed = self._places.acknowledged(revision, position)
         if freed:
-            self._flight_bytes -= freed
             self._outbox.window.give(0, freed)
 
     def answered(self, command: Command, result: CommandResult) -> None:
@@ -226,6 +204,8 @@ class TextStream:
             if self._held_close is not None:
                 self._outbox.requeue(self._held_close)
                 self._held_close = None
+            else:
+                self._close_early = self._close_sent
 
     def failed(self, command: Command, error: CapsuleError) -> None:
         """Takes the error that answered the opening or the close for good."""
@@ -234,9 +214,15 @@ class TextStream:
             return
         self.fail(self.error or error)
 
-    def hold(self, close: Command) -> None:
-        """Keeps a close that failed because the opening has to be repeated first."""
-        self._held_close = close
+    def retries(self, close: Command) -> bool:
+        """Takes a close that failed; says whether it goes again behind text that does."""
+        if self.syncing or self._refused_early:
+            self._held_close = close
+            return True
+        early, self._close_early = self._close_early, False
+        if early:
+            self._outbox.requeue(close)
+        return early
 
     def refused(self, error: CapsuleError) -> None:
         """Takes the refusal of a delta."""
@@ -318,9 +304,7 @@ class TextStream:
         self._outbox.forget(self)
         if self._reserved:
             self._reserved = False
-            self._outbox.window.give(RESERVED_COMMANDS, RESERVED_BYTES + self._flight_bytes)
-            self._flight.clear()
-            self._flight_bytes = 0
+            self._outbox.window.give(RESERVED_COMMANDS, RESERVED_BYTES + self._places.land())
         if self._closing is not None and not self._closing.done():
             if error is None:
                 self._closing.set_result(None)
@@ -338,40 +322,51 @@ class TextStream:
             self._pending = []
             self._revision += 1
             self._replaces = True
-            self._cuts.append((self._revision, position))
+            self._places.cut(self._revision, position)
             self._outbox.pace(self)
         self._pending_bytes = sum(map(_utf8.size, self._pending))
         self._total_bytes = _utf8.size(self._whole_sent()) + self._pending_bytes
 
     def _repeat(self) -> bytes | None:
         """Everything sent behind the last durable place that still holds, as one delta."""
-        self._outbox.window.give(0, self._flight_bytes)
-        self._flight.clear()
-        self._flight_bytes = 0
-        revision, position = self._durable
-        base = min([position, self._sent_length, *(cut for _, cut in self._cuts)])
+        self._resend = False
+        self._outbox.window.give(0, self._places.land())
+        base = self._places.base(self._sent_length)
         text = self._whole_sent()[base:]
-        behind = revision < self._sent_revision
+        behind = self._places.durable[0] < self._sent_revision
         if not text and not behind:
             return None
         item = self._delta(text, base, behind)
         self._fly(len(item))
-        if self._pending or self._replaces:
-            self._outbox.mark(self)
-        elif self._closing is not None and not self._close_sent:
-            self._send_close()
+        return item
+
+    def _fresh(self, room: int) -> bytes | None:
+        """What waits, or as much of it as may go now, as a delta."""
+        text = self._next(room)
+        if text is None:
+            return None
+        self._sent_revision = self._revision
+        item = self._delta(text, self._sent_length, self._replaces)
+        self._replaces = False
+        self._sent.append(text)
+        self._sent_length += len(text)
+        self._fly(len(item))
+        if self._pending_bytes < _ROOM_BYTES:
+            self._wake()
         return item
 
     def _next(self, room: int) -> str | None:
         """Takes from what waits as much as may go; None where the windows have no room now."""
         window, limits = self._outbox.window.room_bytes, self._outbox.limits
-        room = min(room, window, limits.stream_window_bytes - self._flight_bytes) - _FRAME_BYTES
+        room = min(room, window, limits.stream_window_bytes - self._places.flying) - _FRAME_BYTES
         text = self._whole_pending()
         if self._pending_bytes <= room:
             self._pending = []
             self._pending_bytes = 0
             return text
-        if room < _AT_ONCE_BYTES and (self._flight or window < _AT_ONCE_BYTES + _FRAME_BYTES):
+        if room < _AT_ONCE_BYTES and (
+            self._places.flying or window < _AT_ONCE_BYTES + _FRAME_BYTES
+        ):
             return None
         part, size = _utf8.cut(text, max(room, _LEAST_BYTES))
         self._pending = [text[len(part) :]]
@@ -392,8 +387,7 @@ class TextStream:
         return _frames.encode(frame)
 
     def _fly(self, size: int) -> None:
-        self._flight.append((self._sent_revision, self._sent_length, size))
-        self._flight_bytes += size
+        self._places.sent(self._sent_revision, self._sent_length, size)
         self._outbox.window.take_bytes(size)
 
     def _whole_sent(self) -> str:

@@ -466,7 +466,10 @@ async def test_a_refusal_may_come_before_the_answer_that_the_stream_is_complete(
         assert results == ["first"]
 
 
-async def test_text_that_was_refused_before_its_opening_was_answered_goes_again() -> None:
+@pytest.mark.parametrize("with_the_close", [False, True])
+async def test_text_that_was_refused_before_its_opening_was_answered_goes_again(
+    with_the_close: bool,
+) -> None:
     async with FakeSidecar() as sidecar:
         held: list[pb.Command] = []
 
@@ -482,10 +485,13 @@ async def test_text_that_was_refused_before_its_opening_was_answered_goes_again(
         sidecar.refuse = refuse
         async with serving(sidecar, body, stream_interval=0):
             invocation = sidecar.invoke()
-            await eventually(lambda: sidecar.line.commands("append_stream"))
+            last = "close_stream" if with_the_close else "append_stream"
+            await eventually(lambda: sidecar.line.commands(last))
             held.extend(sidecar.line.commands("open_stream"))
+            held.extend(sidecar.line.commands("close_stream"))
             sidecar.answer_commands = True
-            sidecar._command(sidecar.line, held[0])
+            for command in held:
+                sidecar._command(sidecar.line, command)
             outcome = await sidecar.outcome(invocation)
         assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
         assert only(sidecar).text == "abc"
