@@ -61,6 +61,10 @@ class Database(ABC):
     def begin(self, cursor: Any, apps: list[int]) -> None:
         """Begin a writing transaction and lock the counter rows of the apps, in id order."""
 
+    def roll_back(self, cursor: Any) -> None:
+        """Undo the transaction, if one is open."""
+        cursor.execute("ROLLBACK")
+
     @abstractmethod
     def now_ms(self, cursor: Any) -> int:
         """Return the database's time in milliseconds since the Unix epoch."""
@@ -151,6 +155,11 @@ class SQLite(Database):
     def begin(self, cursor: Any, apps: list[int]) -> None:
         """Begin; there is no other writer, so nothing needs a lock of its own."""
         cursor.execute("BEGIN IMMEDIATE")
+
+    def roll_back(self, cursor: Any) -> None:
+        """Undo the transaction. A full disk has ended it already, a lock never let it begin."""
+        if cursor.connection.in_transaction:
+            cursor.execute("ROLLBACK")
 
     def now_ms(self, cursor: Any) -> int:
         """Return this machine's time: it is the database's."""

@@ -239,12 +239,22 @@ class Journal:
         while True:
             operations, last = self._drain(group)
             if operations:
-                group.run(operations)
+                self._run_group(group, operations)
                 self._healthy = group.healthy
                 self._tell(operations)
             if last:
                 group.close()
                 return
+
+    @staticmethod
+    def _run_group(group: _Group, operations: list[_Operation[Any]]) -> None:
+        try:
+            group.run(operations)
+        except Exception as error:
+            # A defect must not end the writer: whoever waits now and later would wait for ever.
+            logger.exception("a group could not be run")
+            for operation in operations:
+                operation.result, operation.error = None, error
 
     def _drain(self, group: _Group) -> tuple[list[_Operation[Any]], bool]:
         """Wait for an operation and take what else is there; look after the database when idle."""
@@ -320,9 +330,14 @@ class _Group:
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = self.database.engine.connect()
-        self.database.prepare(self._connection)
-        self.unit = Unit(self.database, self._connection, self._slots, self._terms)
+        connection = self.database.engine.connect()
+        try:
+            self.database.prepare(connection)
+            unit = Unit(self.database, connection, self._slots, self._terms)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self.unit = connection, unit
 
     def close(self) -> None:
         self.maintain(idle=True)
@@ -330,13 +345,18 @@ class _Group:
 
     def maintain(self, *, idle: bool) -> None:
         """Let the database tidy up between groups."""
+        if self._connection.closed:
+            self.owes = False  # it is opened again with the next group
+            return
         try:
             self.database.maintain(self.unit.cursor, idle=idle)
             self.owes = not idle
         except Exception as error:
-            if not self.database.failed(error):
-                raise
-            logger.warning("storage could not be tidied: %s", type(error).__name__)
+            # Whatever it is, the writer goes on: without it every caller would wait for ever.
+            if self.database.failed(error):
+                logger.warning("storage could not be tidied: %s", type(error).__name__)
+            else:
+                logger.exception("storage could not be tidied")
             self.owes = False
 
     def run(self, operations: list[_Operation[Any]]) -> None:
@@ -410,7 +430,7 @@ class _Group:
             operation.appended, operation.leased, operation.notices = [], [], []
             operation.patched = []
         try:
-            unit.cursor.execute("ROLLBACK")
+            self.database.roll_back(unit.cursor)
         except Exception:  # noqa: BLE001 - a connection that cannot roll back is replaced
             self._replace()
         self.unit.forget()
