@@ -214,11 +214,10 @@ class Attachment:
             self._outbox.fail(error)
         except asyncio.CancelledError:
             raise
-        except Exception:
-            # The peer is gone, or a defect: either way the line ends, and the process attaches
-            # again.
-            logger.debug("an Attach could not be read further", exc_info=True)
-            self._outbox.finish()
+        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+            self._outbox.finish()  # the peer is gone; it attaches again
+        except Exception as error:  # noqa: BLE001 - the guard tells and logs it by the one table
+            self._outbox.fail(error)
 
     def _frame(self, process: Process, frame: pb.HandlerFrame) -> None:
         match frame.WhichOneof("frame"):

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
+import pytest
+
 from capsule_protocol.v1 import handler_service_pb2, types_pb2
+from capsule_sidecar.rpc import convert
+from tests.support.eventually import eventually
 from tests.support.sidecar import BareHandler, Person, running_sidecar
 
 
@@ -50,3 +55,22 @@ async def test_stopped_work_that_nobody_runs_any_more_ends_when_its_process_come
                 await handler.attach()
                 ended = await follow.sees("invocation_ended", 2)
                 assert ended.invocation_ended.status == types_pb2.INVOCATION_STATUS_STOPPED
+
+
+async def test_a_fault_of_the_sidecar_ends_the_line_as_internal_and_tells_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(_: object) -> None:
+        raise RuntimeError("secret inner text")
+
+    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+        async with BareHandler(running) as handler:
+            await handler.attach()
+            await ada.say(await ada.open(), "work")
+            work = await handler.work()
+            monkeypatch.setattr(convert, "outcome", fault)
+            await handler.finish(work)
+            error = await eventually(lambda: handler.error, message="the line ends")
+            assert error is not None
+            assert error.code() == grpc.StatusCode.INTERNAL
+            assert "secret" not in str(error.details())
