@@ -233,7 +233,11 @@ class Journal:
         try:
             group = _Group(self.database, self._slots, self.terms)
         except BaseException as error:  # noqa: BLE001 - whoever started the journal gets it
-            self._loop.call_soon_threadsafe(started.set_exception, error)
+            told = error
+            if self.database.failed(error):
+                told = StorageUnavailable(f"storage cannot be opened: {error}")
+                told.__cause__ = error
+            self._loop.call_soon_threadsafe(started.set_exception, told)
             return
         self._loop.call_soon_threadsafe(started.set_result, None)
         while True:

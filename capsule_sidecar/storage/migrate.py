@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from capsule_sidecar.model.errors import StorageUnavailable
 from capsule_sidecar.storage.database import Database
@@ -23,15 +24,20 @@ def migrate(database: Database) -> None:
     """Bring a database's schema up to date.
 
     Raises:
-        StorageUnavailable: It was written by a newer version.
+        StorageUnavailable: It was written by a newer version, or it is locked, full or away.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
-    with database.engine.connect() as connection:
-        _refuse_newer(connection, ScriptDirectory.from_config(config))
-        config.attributes["connection"] = connection
-        config.attributes["database"] = database
-        command.upgrade(config, "head")
+    try:
+        with database.engine.connect() as connection:
+            _refuse_newer(connection, ScriptDirectory.from_config(config))
+            config.attributes["connection"] = connection
+            config.attributes["database"] = database
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        if not database.failed(error):
+            raise
+        raise StorageUnavailable(f"storage cannot be opened: {error.orig}") from error
 
 
 def _refuse_newer(connection: Connection, scripts: ScriptDirectory) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import resource
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -311,6 +312,33 @@ async def test_a_sidecar_that_nobody_works_for_stays_unready_while_its_disk_is_f
         limit.end()
         await scene.healthy(_SERVING)
         assert await scene.say("after") is None
+
+
+@pytest.mark.parametrize("cause", ["lock", "no room"])
+async def test_a_sidecar_that_cannot_open_its_storage_says_so_in_one_line(
+    tmp_path: Path, cause: str
+) -> None:
+    home = tmp_path / "home"
+    lock = Lock(home)
+    limit = "unlimited"
+    if cause == "lock":
+        async with SidecarProcess(home) as sidecar:
+            await sidecar.start()
+            lock.begin(sidecar)
+    else:
+        limit = "64"  # blocks of 512 bytes that a file may have: less than the schema takes
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", f'ulimit -f {limit} && exec "$@"', "sh",
+        str(Path(sys.executable).with_name("capsule-sidecar")),
+        "serve", "--home", str(home), "--grpc", "127.0.0.1:0",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, said = await asyncio.wait_for(process.communicate(), 40)
+    if cause == "lock":
+        lock.end()
+    assert (process.returncode, out) == (1, b"")
+    (line,) = said.decode().splitlines()
+    assert line.startswith("storage cannot be opened: "), line
 
 
 def integrity(home: Path) -> str:

@@ -16,5 +16,5 @@ try:
     context.run_migrations()
     connection.exec_driver_sql("COMMIT")
 except BaseException:
-    connection.exec_driver_sql("ROLLBACK")
+    database.roll_back(connection.connection.cursor())
     raise
