@@ -70,6 +70,7 @@ async def test_an_app_is_offline_while_only_processes_without_messages_or_draini
     async with running_sidecar(tmp_path) as running, Person(running) as ada:
         session = await ada.open()
         async with await ada.follow(session) as follow, BareHandler(running) as clicker:
+            await presence(follow, False)
             await clicker.attach(declarations=Declarations(actions=["pick"]))
             async with BareHandler(running) as talker:
                 await talker.attach()
