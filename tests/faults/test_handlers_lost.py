@@ -30,7 +30,7 @@ from tests.support.sidecar import (
     request_id,
 )
 
-_ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "16"))
+_ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "12"))
 _PEOPLE = 8
 _PROCESSES = 3
 _TERM = 2.0  # seconds of a lease

@@ -52,10 +52,10 @@ async def test_nothing_acknowledged_is_lost_or_doubled_when_the_sidecar_is_kille
             for number in range(_PEOPLE)
         ]
         for _ in range(_ROUNDS):
-            await asyncio.sleep(choice.uniform(0.05, 1.5))  # the random point
+            await asyncio.sleep(choice.uniform(0.05, 1.0))  # the random point
             await sidecar.kill()
             kills += 1
-            if choice.random() < 0.25:  # and one more while it comes up
+            if choice.random() < 0.15:  # and one more while it comes up
                 start = asyncio.create_task(sidecar.start())
                 await asyncio.wait({start}, timeout=choice.uniform(0.05, 1.0))
                 starting += not start.done()
