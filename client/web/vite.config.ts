@@ -1,0 +1,62 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { constants, gzipSync } from "node:zlib";
+import type { Plugin } from "vite";
+import { defineConfig } from "vitest/config";
+
+const OUT = "../../capsule_sidecar/web/page";
+const TEXT = /\.(?:css|html|js|json|svg|txt|webmanifest)$/;
+/** Below this many bytes a response is not sent compressed. */
+const WORTH_COMPRESSING = 1024;
+
+/** Writes `name.gz` beside each text file; the same bytes for the same input. */
+function compressed(): Plugin {
+  let out = "";
+  return {
+    name: "capsule-gzip",
+    apply: "build",
+    configResolved(config) {
+      out = join(config.root, config.build.outDir);
+    },
+    // Order "post": the files of `public/` are there as well.
+    closeBundle: {
+      order: "post",
+      sequential: true,
+      async handler() {
+        const entries = await readdir(out, { recursive: true, withFileTypes: true });
+        for (const entry of entries) {
+          if (!entry.isFile() || !TEXT.test(entry.name)) continue;
+          const path = join(entry.parentPath, entry.name);
+          const bytes = await readFile(path);
+          if (bytes.length <= WORTH_COMPRESSING) continue;
+          const made = gzipSync(bytes, { level: constants.Z_BEST_COMPRESSION });
+          made[9] = 255; // the operating system's field: unknown, whichever machine builds
+          await writeFile(`${path}.gz`, made);
+        }
+      },
+    },
+  };
+}
+
+export default defineConfig({
+  base: "/",
+  plugins: [compressed()],
+  build: {
+    outDir: OUT,
+    emptyOutDir: true,
+    target: ["chrome111", "edge111", "firefox114", "safari16.4"],
+    // The page's content security policy allows neither inline scripts nor data: modules.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  server: {
+    // `npm run dev` beside a running sidecar.
+    proxy: {
+      "^/apps/[^/]+/": { target: "http://127.0.0.1:7480" },
+    },
+  },
+  test: {
+    environment: "happy-dom",
+    include: ["src/**/*.test.{ts,tsx}"],
+  },
+});
