@@ -19,10 +19,10 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .PHONY: setup run test check format proto bench faults lock clean help
 
 help:
-	@echo 'make setup    .venv with locked versions, both distributions in editable form'
+	@echo 'make setup    .venv with locked versions, both distributions in editable form, the chat page'
 	@echo 'make run      sidecar and demo app as two processes'
 	@echo 'make test     every unit and integration test     (ARGS="-k name" narrows it)'
-	@echo 'make check    lint, types, protos, import contracts, generated code'
+	@echo 'make check    lint, types, protos, import contracts, generated code, the chat page'
 	@echo 'make faults   kill, freeze, fill the disk, and look what was lost'
 	@echo 'make bench    measurements                        (BENCH=row BENCH_SHORT=1)'
 	@echo 'make proto    generate code from proto/           (STUBS=java for another language)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make clean    remove what these made'
 
 setup: $(STAMP)
+	@$(PY) scripts/build_page.py
 
 $(UV):
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or later is needed and none was found' >&2; exit 1; }
@@ -66,6 +67,7 @@ check: setup
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	$(PY) scripts/toolbox.py --node npm --prefix client/web run --silent format
 	$$(dirname $$($(PY) scripts/toolbox.py proto))/buf format -w proto
 
 proto: setup
@@ -83,5 +85,5 @@ lock: $(UV)
 	done
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf capsule_sidecar/web/page client/web/node_modules $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Every check that is not a test: style, types, import contracts, the protos, generated code.
+"""Every check that is not a test of the sidecar: style, types, imports, protos, the chat page.
 
 python scripts/check.py             all of them, each to its end; exits 1 when one fails
 python scripts/check.py types       those named (see CHECKS)
@@ -7,34 +7,39 @@ python scripts/check.py types       those named (see CHECKS)
 from __future__ import annotations
 
 import filecmp
+import gzip
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from build_page import PAGE, WEB, build_page
 from gen_protos import PYTHON_OUT, ROOT_PACKAGE, generate_python, sources, write_image
 from gen_wire import WIRE_OUT, generate_wire
-from toolbox import BUILD, ROOT, environment
+from toolbox import BUILD, ROOT, environment, node_packages, node_settings
 
 PYTHON = Path(sys.prefix) / "bin" / "python"
 TYPED = ["capsule_sidecar", "client/python/capsule_client", "examples", "tests", "scripts"]
+PAGE_LIMIT = 200 * 1024  # bytes of the page's code, styles and HTML together, compressed
 
 
 class Failed(Exception):
     """A check failed; the message is what to show."""
 
 
-def run(*command: str | Path) -> str:
-    """Runs a command in the repository's root; returns what it printed.
+def run(*command: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
+    """Runs a command, in the repository's root unless said otherwise; returns what it printed.
 
     Raises `Failed` with that when its exit code is not 0.
     """
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=cwd,
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -106,6 +111,28 @@ def generated() -> str:
     return f"{len(files) + 1} files"
 
 
+def web() -> str:
+    """Checks the page's types, style and behaviour, and how much of it a browser has to load."""
+    bin_folder, env = node_packages(WEB) / ".bin", {**node_settings(), "NO_COLOR": "1", "CI": "1"}
+    run(bin_folder / "tsc", "--noEmit", cwd=WEB, env=env)
+    run(bin_folder / "biome", "ci", ".", cwd=WEB, env=env)
+    said = run(bin_folder / "vitest", "run", "--passWithNoTests", cwd=WEB, env=env)
+    tests = re.search(r"Tests +(\d+ passed)", said)
+    try:
+        build_page()
+    except subprocess.CalledProcessError as error:
+        raise Failed(f"the page could not be built: {error}") from error
+    size = sum(
+        len(gzip.compress(path.read_bytes(), 9))
+        for path in PAGE.rglob("*")
+        if path.suffix in {".js", ".css", ".html"}
+    )
+    said = f"{size / 1024:.1f} of {PAGE_LIMIT // 1024} KiB compressed"
+    if size >= PAGE_LIMIT:
+        raise Failed(f"the page is too large: {said}")
+    return f"{tests[1] if tests else 'no tests'}, {said}"
+
+
 def buf(*arguments: str) -> str:
     """Runs the pinned buf, which must reach for nothing outside."""
     return run(environment("proto").parent / "buf", *arguments, "--config", "buf.yaml")
@@ -127,6 +154,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "protos": protos,
     "breaking": breaking,
     "generated": generated,
+    "web": web,
 }
 
 

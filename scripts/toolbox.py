@@ -6,7 +6,7 @@ requirements (an old protobuf, say) never decide what the product is tested with
 
     python scripts/toolbox.py NAME            prints the path of that environment's interpreter
     python scripts/toolbox.py --npm FOLDER    installs what FOLDER/package-lock.json says, once
-    python scripts/toolbox.py --node COMMAND  becomes COMMAND, with Node 20 or later on its path
+    python scripts/toolbox.py --node COMMAND  becomes COMMAND, with a new enough Node on its path
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 LOCKS = ROOT / "scripts" / "tools"
-NODE_AT_LEAST = 20
+# What Vite runs on: of 20 the last ones, and 22.12 or later.
+NODE_20 = (20, 19)
+NODE_AT_LEAST = (22, 12)
 
 
 def environment(name: str) -> Path:
@@ -40,7 +42,7 @@ def environment(name: str) -> Path:
     place = BUILD / "env" / name
     stamp = place / ".digest"
     python = place / "bin" / "python"
-    with _alone(name):
+    with alone(name):
         if python.exists() and stamp.exists() and stamp.read_text() == digest:
             return python
         uv("venv", "--quiet", "--clear", "--python", sys.executable, str(place))
@@ -61,7 +63,7 @@ def uv(*arguments: str) -> None:
 
 
 def node_settings() -> dict[str, str]:
-    """Returns environment variables under which `node` is 20 or later and `npm` works.
+    """Returns environment variables under which `node` is new enough and `npm` works.
 
     The machine's own Node is taken where it is new enough, the one of a PyPI wheel otherwise.
     """
@@ -84,7 +86,7 @@ def node_packages(folder: Path) -> Path:
     digest = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     modules = folder / "node_modules"
     stamp = modules / ".digest"
-    with _alone(f"npm-{folder.name}"):
+    with alone(f"npm-{folder.name}"):
         if not stamp.exists() or stamp.read_text() != digest:
             settings = node_settings()
             npm = shutil.which("npm", path=settings["PATH"]) or "npm"
@@ -100,8 +102,8 @@ def node_packages(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Keeps two processes from making the same environment at once."""
+def alone(name: str) -> Iterator[None]:
+    """Keeps two processes from making the same thing at once; `name` says which."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / f".{name}.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -122,8 +124,9 @@ def _new_enough(node: str | None) -> bool:
     if node is None:
         return False
     said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.match(r"v(\d+)\.", said)
-    return found is not None and int(found[1]) >= NODE_AT_LEAST
+    found = re.match(r"v(\d+)\.(\d+)\.", said)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    return version >= NODE_AT_LEAST or NODE_20 <= version < (21, 0)
 
 
 def main(arguments: Sequence[str]) -> int:
