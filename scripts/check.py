@@ -115,7 +115,7 @@ def web() -> str:
     """Checks the page's types, style and behaviour, and how much of it a browser has to load."""
     bin_folder, env = node_packages(WEB) / ".bin", {**node_settings(), "NO_COLOR": "1", "CI": "1"}
     run(bin_folder / "tsc", "--noEmit", cwd=WEB, env=env)
-    run(bin_folder / "biome", "ci", ".", cwd=WEB, env=env)
+    run(bin_folder / "biome", "ci", "--colors=off", ".", cwd=WEB, env=env)
     said = run(bin_folder / "vitest", "run", "--passWithNoTests", cwd=WEB, env=env)
     tests = re.search(r"Tests +(\d+ passed)", said)
     try:
