@@ -12,7 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.bench import harness, rows_deltas, rows_fanout, rows_reply, rows_start, rows_storage
+from tests.bench import (
+    harness,
+    rows_deltas,
+    rows_fanout,
+    rows_reply,
+    rows_sse,
+    rows_start,
+    rows_storage,
+)
 from tests.bench.harness import Line, Settings
 from tests.bench.processes import ROOT, BenchError
 from tests.bench.rows_turns import turns
@@ -26,6 +34,11 @@ ROWS: dict[str, Callable[[Settings], list[Line]]] = {
     "delta-latency": rows_deltas.delta_latency,
     "delta-cpu": rows_deltas.delta_cpu,
     "fan-out": rows_fanout.fan_out,
+    "sse": rows_sse.sse,
+    "sse-shared": rows_sse.sse_shared,
+    "sse-first": rows_sse.sse_first,
+    "sse-idle": rows_sse.sse_idle,
+    "sse-fan-out": rows_sse.sse_fan_out,
     "open-session": rows_storage.open_session,
     "appends": rows_storage.appends,
     "import": rows_start.imports,

@@ -188,7 +188,7 @@ def show(row: str, lines: Sequence[Line]) -> None:
         print("  " + "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)))
     for line in lines:
         for text in (line.against, line.note):
-            if text:
+            if text and text not in line.what:
                 print(f"    {line.what}: {text}")
 
 

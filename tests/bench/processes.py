@@ -138,8 +138,14 @@ class Proc:
 class Worker(Proc):
     """A process of `tests.bench.worker`: takes commands as JSON lines and answers each."""
 
-    def __init__(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        super().__init__([sys.executable, "-m", f"tests.bench.{module}", *arguments], env)
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        super().__init__([python, "-m", f"tests.bench.{module}", *arguments], env)
         try:
             self.ready: dict[str, Any] = self.answer(START_TIMEOUT)
         except BenchError:
@@ -184,9 +190,15 @@ class Stage:
     ) -> None:
         self._stack.close()
 
-    def worker(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Worker:
-        """Starts a worker and waits until it is ready."""
-        return self._stack.enter_context(Worker(module, *arguments, env=env))
+    def worker(
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> Worker:
+        """Starts a worker, by the interpreter at `python`, and waits until it is ready."""
+        return self._stack.enter_context(Worker(module, *arguments, env=env, python=python))
 
     def proc(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> Proc:
         """Starts any process."""

@@ -55,7 +55,7 @@ def start(settings: Settings) -> list[Line]:
         with Stage() as stage:
             home = stage.folder() / "home"
             for line in (new, again):
-                server, _target = start_sidecar(stage, home, COMPILED)
+                server, _ready = start_sidecar(stage, home, COMPILED)
                 if number:
                     line.add(None, server.age)
                     memory.add(None, server.rss() / MIB)

@@ -34,11 +34,14 @@ class Floor:
 class Sidecar:
     """A sidecar on a home of its own, and what is attached to it."""
 
-    def __init__(self, stage: Stage, home: Path | None = None) -> None:
+    def __init__(
+        self, stage: Stage, home: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self._stage = stage
         self.home = home or stage.folder() / "home"
-        self.server, ready = start_sidecar(stage, self.home)
-        self.target = ready
+        self.server, ready = start_sidecar(stage, self.home, env)
+        self.target = ready["grpc"]
+        self.http = ready["http"].removeprefix("http://")
         self.token = (self.home / "token").read_text().strip()
         self._app: Worker | None = None
         self._people: Worker | None = None
@@ -90,13 +93,12 @@ class Sidecar:
 
 def start_sidecar(
     stage: Stage, home: Path, env: Mapping[str, str] | None = None
-) -> tuple[Proc, str]:
-    """Starts a sidecar; returns it with its gRPC address once it serves."""
+) -> tuple[Proc, dict[str, str]]:
+    """Starts a sidecar; returns it with its addresses, as `grpc` and `http`, once it serves."""
     program = Path(sys.executable).parent / "capsule-sidecar"
     server = stage.proc(
         [str(program), "serve", "--home", str(home), "--grpc", "127.0.0.1:0"],
-        {"CAPSULE_LOG__LEVEL": "warning", **(env or {})},
+        {"CAPSULE_HTTP": "127.0.0.1:0", "CAPSULE_LOG__LEVEL": "warning", **(env or {})},
     )
     words = server.line().split()
-    fields = dict(word.split("=", 1) for word in words[1:])
-    return server, fields["grpc"]
+    return server, dict(word.split("=", 1) for word in words[1:])

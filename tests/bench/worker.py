@@ -12,8 +12,6 @@ from array import array
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-import uvloop
-
 T = TypeVar("T")
 SEED = 1
 Command = Callable[..., Awaitable[object]]
@@ -151,6 +149,8 @@ async def serve(commands: Mapping[str, Command], **ready: object) -> None:
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs a worker on the loop that the sidecar runs on."""
+    import uvloop  # not at the top: a peer's environment has this module without it
+
     try:
         uvloop.run(main())
     except KeyboardInterrupt:

@@ -1,0 +1,1 @@
+"""Programs that the sidecar is compared with, each as its own users would write it."""
