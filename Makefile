@@ -16,12 +16,13 @@ export UV_SYSTEM_CERTS ?= 1
 # The environment below is the only one meant, whichever one a shell has activated.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup run test check format proto bench faults lock clean help
+.PHONY: setup run test browser screenshots check format proto bench faults lock clean help
 
 help:
 	@echo 'make setup    .venv with locked versions, both distributions in editable form, the chat page'
-	@echo 'make run      sidecar and demo app as two processes'
+	@echo 'make run      sidecar and demo app as two processes, and the chat page in the browser'
 	@echo 'make test     every unit and integration test     (ARGS="-k name" narrows it)'
+	@echo 'make browser  the chat page in a headless Chromium  (make screenshots: its pictures)'
 	@echo 'make check    lint, types, protos, import contracts, generated code, the chat page'
 	@echo 'make faults   kill, freeze, fill the disk, and look what was lost'
 	@echo 'make bench    measurements                        (BENCH=row BENCH_SHORT=1)'
@@ -54,6 +55,14 @@ NODE_TESTS := $(wildcard tests/neutral/typescript/package-lock.json)
 test: setup
 	$(if $(NODE_TESTS),@$(PY) scripts/toolbox.py --npm $(dir $(NODE_TESTS)) >/dev/null)
 	$(PY) -m pytest tests/unit tests/integration $(wildcard tests/neutral) $(ARGS)
+
+BROWSER_TESTS := $(wildcard tests/browser)
+
+browser: setup
+	$(if $(BROWSER_TESTS),$(PY) -m pytest $(BROWSER_TESTS) $(ARGS),@echo 'there are no tests/browser')
+
+screenshots: setup
+	$(PY) -m tests.browser.screenshots $(ARGS)
 
 faults: setup
 	$(PY) -m pytest tests/faults $(ARGS)
