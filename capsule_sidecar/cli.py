@@ -31,6 +31,11 @@ Grpc = Annotated[
     typer.Option("--grpc", help="HOST:PORT or unix:PATH. Port 0 picks one. Default: "
                  "127.0.0.1:7400"),
 ]  # fmt: skip
+Http = Annotated[
+    str | None,
+    typer.Option("--http", help="HOST:PORT of the chat page and API. Port 0 picks one. Default: "
+                 "127.0.0.1:7480"),
+]  # fmt: skip
 
 
 def _print_version(wanted: bool) -> None:
@@ -50,11 +55,13 @@ def _root(
 
 
 @cli.command()
-def serve(config: Config = None, home: HomeDir = None, grpc: Grpc = None) -> None:
+def serve(
+    config: Config = None, home: HomeDir = None, grpc: Grpc = None, http: Http = None
+) -> None:
     """Run the sidecar until SIGTERM or Ctrl-C."""
     from capsule_sidecar.commands.serve import serve as run
 
-    raise typer.Exit(run(config, home, grpc))
+    raise typer.Exit(run(config, home, grpc, http))
 
 
 @cli.command()
@@ -63,11 +70,12 @@ def dev(
     config: Config = None,
     home: HomeDir = None,
     grpc: Grpc = None,
+    http: Http = None,
 ) -> None:
     """Run sidecar and handler in one terminal; the handler is loaded anew when its file changes."""
     from capsule_sidecar.commands.dev import dev as run
 
-    raise typer.Exit(run(target, config, home, grpc))
+    raise typer.Exit(run(target, config, home, grpc, http))
 
 
 @cli.command()

@@ -1,10 +1,8 @@
-"""Settings: `capsule.toml`, `CAPSULE_*` variables and what the command line overrides.
-
-Every limit and every duration of the sidecar has its one place here.
-"""
+"""Settings: `capsule.toml`, `CAPSULE_*` variables and what the command line overrides."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -14,9 +12,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -32,6 +28,9 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from capsule_sidecar.address import Address, parse_address
+from capsule_sidecar.bounds import Group, Limits, Seconds, Timing
+
+__all__ = ["AppSettings", "ConfigError", "Limits", "Settings", "Timing", "load_settings"]
 
 DEFAULT_FILE = Path("capsule.toml")
 ENV_PREFIX = "CAPSULE_"
@@ -46,30 +45,6 @@ _SERVICE_VARIABLE = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(
 
 class ConfigError(Exception):
     """A setting is wrong. Its text is one line that names the key and where it stands."""
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-
-
-def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
-    if match is None:
-        raise ValueError(
-            f'{value!r} is not a duration: give seconds, or a string like "15s", "10m"'
-        )
-    return float(match[1]) * _UNITS[match[2] or "s"]
-
-
-def _bytes(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+)\s*(B|KiB|MiB|GiB)?\s*", value)
-    if match is None:
-        raise ValueError(f'{value!r} is not a size: give bytes, or "64KiB", "4MiB"')
-    return int(match[1]) * _SIZES[match[2] or "B"]
 
 
 def _secret(value: object) -> object:
@@ -108,21 +83,33 @@ def _grpc_address(value: str) -> str:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+def _http_address(value: str) -> str:
+    if parse_address(value).path:
+        raise ValueError(f"{value!r} is not HOST:PORT: HTTP is served over TCP")
+    return value
+
+
+def _public_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+", value):
+        raise ValueError(f"{value!r} is not http(s)://HOST or http(s)://HOST:PORT, without a path")
+    return value.lower()
+
+
+def _proxy(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)  # its ValueError says what is wrong
+    return value
+
+
 Token = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_token)]
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+HostName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", to_lower=True)
+]
 ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 
 
-class _Group(BaseModel):
-    # Input is hidden so that no message of an error can carry a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class TlsSettings(_Group):
-    """The certificate that the gRPC side shows: PEM files, both or none."""
+class TlsSettings(Group):
+    """The certificate that both sides show: PEM files, both or none."""
 
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -142,101 +129,57 @@ class TlsSettings(_Group):
         return self.cert_file is not None
 
 
-class LogSettings(_Group):
+class LogSettings(Group):
     """What goes to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class StorageSettings(_Group):
+class StorageSettings(Group):
     """Where the log is kept."""
 
     # `postgresql+psycopg://...`; None: SQLite in the home.
     url: Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_storage_url)] | None = None
 
 
-class ChannelSettings(_Group):
+class ChannelSettings(Group):
     """A channel adapter of an app."""
 
     token: Token
 
 
-class AppSettings(_Group):
-    """A declared app. Without a token of its own it is reached with the home's token only."""
+class WebSettings(Group):
+    """How browsers reach the HTTP side.
+
+    Attributes:
+        public_url: Its address from outside, as `https://chat.example.com`, where a proxy stands
+            in front. Cookies are `Secure` where it is https.
+        hosts: Further names that requests may be for, without ports.
+        trusted_proxies: Addresses or networks whose `X-Forwarded-For` and `-Proto` are believed.
+        sign_in_ttl: How long a browser that does not come back stays signed in.
+    """
+
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    hosts: tuple[HostName, ...] = ()
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_proxy)], ...] = ()
+    sign_in_ttl: Seconds = 90 * 86_400.0
+
+
+class AppSettings(Group):
+    """A declared app. Without a token of its own it is reached with the home's token only.
+
+    Attributes:
+        token: Its handlers' token.
+        channels: Its channel adapters.
+        host: A host name of its own: that name serves this app alone.
+        sign_in: How people may sign in; empty: nobody reaches it by HTTP.
+    """
 
     token: Token | None = None
+    host: HostName | None = None
+    sign_in: tuple[Literal["guest"], ...] = ("guest",)
     channels: dict[ChannelName, ChannelSettings] = Field(default_factory=dict)
-
-
-class Limits(_Group):
-    """What the sidecar takes. Sizes are bytes of UTF-8, `_chars` are code points."""
-
-    max_text_bytes: Bytes = 256 * 1024
-    max_block_bytes: Bytes = 64 * 1024
-    max_action_bytes: Bytes = 64 * 1024
-    max_data_bytes: Bytes = 1024 * 1024
-    max_message_bytes: Bytes = 4 * 1024 * 1024
-    max_title_chars: Count = 200
-    max_status_chars: Count = 1_000
-    max_detail_chars: Count = 4_000
-    max_identity_chars: Count = 200
-    max_key_chars: Count = 256
-    max_block_id_chars: Count = 128
-    max_action_name_chars: Count = 128
-    waiting_messages: Count = 100
-    history_messages: Count = 50
-    history_bytes: Bytes = 512 * 1024
-    page_size: Count = 50
-    max_page_size: Count = 200
-    page_bytes: Bytes = 1024 * 1024
-    batch_bytes: Bytes = 1024 * 1024
-    commands_in_flight: Count = 4_096
-    bytes_in_flight: Bytes = 16 * 1024 * 1024
-    stream_window_bytes: Bytes = 1024 * 1024
-    # Of one invocation at once: the text of open streams is held in memory.
-    open_streams: Count = 100
-    default_concurrency: Count = 64
-    max_concurrency: Count = 1_000
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if self.page_size > self.max_page_size:
-            raise ValueError("page_size is above max_page_size")
-        # An item travels alone where it exceeds a batch, but never exceeds a gRPC message.
-        largest = max(self.max_text_bytes, self.max_block_bytes, self.batch_bytes, self.page_bytes)
-        if self.max_message_bytes < max(largest, self.max_data_bytes + self.history_bytes) + 65_536:
-            raise ValueError(
-                "max_message_bytes must exceed text, block, batch and page, and data with history,"
-                " by 64 KiB"
-            )
-        return self
-
-
-class Timing(_Group):
-    """How long things last, in seconds, or as strings like "15s", "10m", "24h"."""
-
-    beat_interval: Seconds = 3.0
-    lease_term: Seconds = 15.0
-    fresh_beat: Seconds = 6.0
-    # The protocol promises an end of a lease at most 1 s after its term.
-    sweep_interval: Annotated[Seconds, Field(le=1.0)] = 1.0
-    turn_deadline: Seconds = 600.0
-    stop_grace: Seconds = 10.0
-    max_attempts: Count = 3
-    drain_grace: Seconds = 30.0
-    # The protocol promises a checkpoint at least every 250 ms or 4 KiB.
-    checkpoint_interval: Annotated[Seconds, Field(le=0.25)] = 0.25
-    checkpoint_bytes: Annotated[Bytes, Field(le=4096)] = 4096
-    # The protocol promises a follower a sign of life at least every 15 s.
-    follow_beat: Annotated[Seconds, Field(le=15.0)] = 15.0
-    request_retention: Seconds = 24 * 3600.0
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if not self.beat_interval < self.fresh_beat <= self.lease_term:
-            raise ValueError("needs beat_interval < fresh_beat <= lease_term")
-        return self
 
 
 class Settings(BaseSettings):
@@ -253,11 +196,13 @@ class Settings(BaseSettings):
 
     home: Path = Path(".capsule")
     grpc: Annotated[str, AfterValidator(_grpc_address)] = "127.0.0.1:7400"
+    http: Annotated[str, AfterValidator(_http_address)] = "127.0.0.1:7480"
     # Waives TLS beyond loopback, as behind a proxy that has it.
     insecure: bool = False
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
     apps: dict[AppName, AppSettings] = Field(default_factory=dict)
     limits: Limits = Field(default_factory=Limits)
     timing: Timing = Field(default_factory=Timing)
@@ -267,10 +212,17 @@ class Settings(BaseSettings):
         """Where the gRPC side listens."""
         return parse_address(self.grpc)
 
+    @property
+    def http_address(self) -> Address:
+        """Where the HTTP side listens."""
+        return parse_address(self.http)
+
     @model_validator(mode="after")
     def _safe_beyond_loopback(self) -> Self:
-        if not self.grpc_address.loopback:
-            where = f"grpc = {self.grpc!r} is reachable from other machines"
+        for name, address in (("grpc", self.grpc_address), ("http", self.http_address)):
+            if address.loopback:
+                continue
+            where = f"{name} = {str(address)!r} is reachable from other machines"
             if not self.apps:
                 raise ValueError(f"{where}: declare the apps it serves, as [apps.NAME]")
             if not self.tls.enabled and not self.insecure:

@@ -17,6 +17,7 @@ from capsule_sidecar import __version__
 from capsule_sidecar.address import Address, is_taken
 from capsule_sidecar.config import Settings
 from capsule_sidecar.home import Home, open_home
+from capsule_sidecar.identity.sign_ins import SignIns
 from capsule_sidecar.identity.tokens import Tokens
 from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.model.types import Terms
@@ -24,6 +25,7 @@ from capsule_sidecar.rpc.admin_service import AdminService
 from capsule_sidecar.rpc.channel_service import ChannelService
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 from capsule_sidecar.rpc.server import Server
+from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.conversations import Conversations
 from capsule_sidecar.runtime.dispatcher import Dispatcher
@@ -31,10 +33,18 @@ from capsule_sidecar.runtime.followers import Followers
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.operations import Operations
+from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.slots import Slots
+from capsule_sidecar.web.app import build
+from capsule_sidecar.web.chat_api import ChatApi
+from capsule_sidecar.web.metrics import Metrics
+from capsule_sidecar.web.pages import Pages
+from capsule_sidecar.web.requests import Visitors
+from capsule_sidecar.web.server import HttpServer
+from capsule_sidecar.web.status import State, StatusApi
 
 logger = structlog.get_logger("capsule")
 
@@ -55,6 +65,7 @@ class Sidecar:
         self._home = home
         self._stack = AsyncExitStack()
         self._hurried = False
+        self._stopping = False
 
     async def __aenter__(self) -> Sidecar:
         settings = self._settings
@@ -83,20 +94,67 @@ class Sidecar:
             commands = Commands(self.journal, self.hub, live, limits)
             conversations = Conversations(self.journal, limits, self._dispatcher.app)
             followers = Followers(self.journal, self.hub, live, limits)
+            tokens = _tokens(settings, self._home)
             self._server = Server(
                 settings,
-                _tokens(settings, self._home),
+                tokens,
                 HandlerService(self._dispatcher, commands, limits, timing),
                 SessionService(self._dispatcher, commands, limits),
                 ChannelService(conversations, followers),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
             )
+            self._http = self._face(tokens, conversations, followers, live)
             self.address: Address = await self._server.start()
             stack.push_async_callback(self._stop)
+            self.http_address: Address = await self._http.start()
             keeper = asyncio.create_task(self._keep(), name="keeper")
             stack.push_async_callback(_cancel, keeper)
             self._stack = stack.pop_all()
         return self
+
+    def _face(
+        self,
+        tokens: Tokens,
+        conversations: Conversations,
+        followers: Followers,
+        live: LiveStreams,
+    ) -> HttpServer:
+        """Build the HTTP side."""
+        settings = self._settings
+        limits, timing = settings.limits, settings.timing
+        secure = settings.tls.enabled or (settings.web.public_url or "").startswith("https:")
+        visitors = Visitors(
+            Apps(self.journal, settings.apps, self._dispatcher.app),
+            SignIns(self.journal, settings.web.sign_in_ttl),
+            Rate("guests from one address", limits.guests_per_minute),
+            frozenset(name for name, app in settings.apps.items() if "guest" not in app.sign_in),
+            {app.host: name for name, app in settings.apps.items() if app.host is not None},
+            secure=secure,
+        )
+        chat = ChatApi(conversations, followers, visitors, limits, timing)
+
+        def gauges() -> dict[str, tuple[str, float]]:
+            return {
+                "ready": ("Whether work is taken.", self.state.ready),
+                "handlers": ("Handler processes that are attached.", self.state.handlers),
+                "followers": ("Followers of any kind.", self.hub.followers),
+                "event_streams": ("Server-Sent Events being read.", chat.readers.total),
+                "http_connections": ("Open HTTP connections.", self._http.connections),
+                "open_streams": ("Replies being streamed.", live.total),
+            }
+
+        def counters() -> dict[str, tuple[str, float]]:
+            return {"events": ("Events that were appended.", self.hub.published)}
+
+        metrics = Metrics(gauges, counters)
+        status = StatusApi(lambda: self.state, metrics, tokens)
+        return HttpServer(build(settings, chat, Pages(visitors), status, metrics), settings)
+
+    @property
+    def state(self) -> State:
+        """Whether work is taken, and by how many it is done."""
+        ready = self.journal.healthy and not self._stopping
+        return State(ready, len(self._dispatcher.processes))
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -107,6 +165,7 @@ class Sidecar:
 
     async def _stop(self) -> None:
         """Take no new work, let what runs finish, end followers, then the rest."""
+        self._stopping = True
         self._dispatcher.drain_all()
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
@@ -115,7 +174,7 @@ class Sidecar:
             await asyncio.sleep(0.02)
         self._dispatcher.let_go()
         self.hub.close()
-        await self._server.stop(_STOP_SECONDS)
+        await asyncio.gather(self._server.stop(_STOP_SECONDS), self._http.stop())
 
     async def _keep(self) -> None:
         """Beat for the followers, and let health say whether storage writes."""
@@ -212,15 +271,26 @@ async def serve(settings: Settings, home: Home) -> int:
         loop.add_signal_handler(number, stop)
     try:
         async with sidecar:
-            sys.stdout.write(f"ready grpc={sidecar.address}\n")
+            http = f"{'https' if settings.tls.enabled else 'http'}://{sidecar.http_address}"
+            sys.stdout.write(f"ready grpc={sidecar.address} http={http}\n")
             sys.stdout.flush()
             logger.info(
-                "serving", version=__version__, grpc=str(sidecar.address), home=str(home.path)
+                "serving",
+                version=__version__,
+                grpc=str(sidecar.address),
+                http=http,
+                home=str(home.path),
             )
             await stopping.wait()
             logger.info("stopping")
-    except (DomainError, RuntimeError) as error:
+    except (DomainError, RuntimeError, OSError) as error:
         text = str(error)
+        if isinstance(error, OSError):
+            text = f"{settings.http} cannot be served: {error.strerror}" + (
+                "; choose another port for HTTP: --http 127.0.0.1:7481"
+                if is_taken(settings.http_address)
+                else ""
+            )
         if isinstance(error, RuntimeError) and is_taken(settings.grpc_address):
             # gRPC says only that it failed.
             text = (

@@ -10,10 +10,10 @@ from capsule_sidecar.config import ConfigError, load_settings
 from capsule_sidecar.home import HomeError
 
 
-def serve(config: Path | None, home: Path | None, grpc: str | None) -> int:
+def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | None) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit code: 2 for settings that are wrong."""
     try:
-        settings = load_settings(config, home=home, grpc=grpc)
+        settings = load_settings(config, home=home, grpc=grpc, http=http)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -122,6 +122,25 @@ class LimitExceeded(DomainError):
         super().__init__(message, limit=limit, maximum=maximum)
 
 
+class TooManyWaiting(LimitExceeded):
+    """As much is waiting as may wait: later there is room again."""
+
+
+class RateLimited(DomainError):
+    """Too often, or too many at once.
+
+    Args:
+        message: What was.
+        retry_after: Seconds until it may be tried again.
+    """
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, retry_after_seconds=retry_after)
+        self.retry_after = retry_after
+
+
 class DigestMismatch(DomainError):
     """Length or digest of a text differ from what was announced."""
 

@@ -144,4 +144,4 @@ class ChannelService:
 def _caller(identity: str) -> Caller:
     who = principal()
     who.require_identity(identity)
-    return Caller(who.require_app(), identity)
+    return Caller(who.require_app(), identity, trusted=who.grant.operator)

@@ -30,6 +30,8 @@ _CODES: dict[type[DomainError], grpc.StatusCode] = {
     errors.StreamGap: grpc.StatusCode.OUT_OF_RANGE,
     errors.PlaceUnavailable: grpc.StatusCode.OUT_OF_RANGE,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyWaiting: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DigestMismatch: grpc.StatusCode.DATA_LOSS,
     errors.StorageUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,

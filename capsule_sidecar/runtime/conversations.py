@@ -10,10 +10,11 @@ from functools import partial
 from sqlalchemy import Connection
 
 from capsule_sidecar.config import Limits
-from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, NotFound
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
-from capsule_sidecar.model.types import InvocationStatus, Session
+from capsule_sidecar.model.types import InvocationKind, InvocationStatus, Session
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
+from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage import encoding, log, reads, values
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
@@ -46,10 +47,17 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who acts, in which app."""
+    """Who acts, in which app.
+
+    Attributes:
+        app: The app.
+        identity: Who acts.
+        trusted: The operator vouches: rates are not looked at.
+    """
 
     app: str
     identity: str
+    trusted: bool = False
 
 
 class Conversations:
@@ -67,6 +75,8 @@ class Conversations:
         self._journal = journal
         self._limits = limits
         self._app = app
+        self._messages = Rate("messages", limits.messages_per_minute)
+        self._sessions = Rate("new sessions", limits.sessions_per_minute)
 
     async def person(self, caller: Caller) -> Person:
         """Return who acts, by the app's number.
@@ -94,6 +104,8 @@ class Conversations:
             Method.OPEN_SESSION, parse_request_id(request_id), digest(caller.identity, title)
         )
         person = await self.person(caller)
+        if not caller.trusted:
+            self._sessions.take((person.app, caller.identity))
         answer = await self._journal.submit(
             person.app, partial(log.open_session, person=person, request=request, title=title)
         )
@@ -116,6 +128,7 @@ class Conversations:
             Method.SEND_MESSAGE, parse_request_id(request_id), digest(session_id, text)
         )
         person = await self.person(caller)
+        self._take_message(person, caller)
         answer = await self._journal.submit(
             person.app,
             partial(
@@ -163,6 +176,7 @@ class Conversations:
             digest(session_id, name, block_id, payload_json),
         )
         person = await self.person(caller)
+        self._take_message(person, caller)
         body = encoding.action_sent(name, block_id, payload_json)
         answer = await self._journal.submit(
             person.app,
@@ -216,6 +230,30 @@ class Conversations:
         )  # fmt: skip
         return InvocationStatus(answer.offset)
 
+    async def stop_current(
+        self, caller: Caller, request_id: str, session_id: str
+    ) -> InvocationStatus:
+        """Stop what runs in a session, or else what would run next.
+
+        Raises:
+            NotFound: Nothing that can be stopped runs or waits.
+        """
+        person = await self.person(caller)
+
+        def find(connection: Connection) -> list[reads.Pending]:
+            found = reads.own_session(connection, person.app, session_id, person.identity)
+            return reads.pending(connection, found.number, _PENDING)
+
+        waiting = await self._journal.read(find)
+        for entry in waiting:
+            if entry.kind is not InvocationKind.EXIT:
+                return await self.stop(caller, request_id, session_id, entry.invocation_id)
+        raise NotFound("nothing runs in this session that could be stopped", session_id=session_id)
+
+    def _take_message(self, person: Person, caller: Caller) -> None:
+        if not caller.trusted:
+            self._messages.take((person.app, caller.identity))
+
     async def close_session(self, caller: Caller, request_id: str, session_id: str) -> Session:
         """Refuse new input and queue the exit invocation."""
         request = Request(Method.CLOSE_SESSION, parse_request_id(request_id), digest(session_id))
@@ -236,8 +274,7 @@ class Conversations:
             person.app, partial(operation, person=person, request=request, session_key=session_id)
         )
 
-    # -- reading
-    # ------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------
 
     async def session(self, person: Person, session_id: str) -> Session:
         """Return a session of this person."""

@@ -15,7 +15,7 @@ from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import NotFound, PlaceUnavailable
 from capsule_sidecar.runtime import frames
-from capsule_sidecar.runtime.hub import Entry, Follower, Hub
+from capsule_sidecar.runtime.hub import Encode, Entry, Follower, Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.storage import log, reads
 from capsule_sidecar.storage.journal import Journal
@@ -46,9 +46,24 @@ class Followers:
         self._batch = limits.batch_bytes
 
     async def session(
-        self, app: int, session_id: str, identity: str, after: int, write: Write
+        self,
+        app: int,
+        session_id: str,
+        identity: str,
+        after: int,
+        write: Write,
+        encode: Encode = bytes,
     ) -> None:
         """Follow a session from an offset on, until cancelled.
+
+        Args:
+            app: The app.
+            session_id: The session.
+            identity: Whose it must be.
+            after: The offset to begin behind.
+            write: Takes each batch; what it awaits holds this follower up and nobody else.
+            encode: The form of a batch; the same function for all who read the same form, so that
+                a batch that many read is encoded once.
 
         Raises:
             NotFound: There is no such session of this identity, or it was deleted.
@@ -60,9 +75,11 @@ class Followers:
         _require_place(after, lowest, found.session.head, "offset")
         with self._hub.follow_session(found.number, app) as follower:
             source = _SessionSource(found.number, self._batch)
-            await self._follow(follower, source, after, write)
+            await self._follow(follower, source, after, write, encode)
 
-    async def user(self, app: int, identity: str, after: int, write: Write) -> None:
+    async def user(
+        self, app: int, identity: str, after: int, write: Write, encode: Encode = bytes
+    ) -> None:
         """Follow all sessions of an identity from a position on, until cancelled.
 
         Raises:
@@ -75,7 +92,7 @@ class Followers:
         )
         with self._hub.follow_user(user, app) as follower:
             source = _UserSource(user, self._batch)
-            await self._follow(follower, source, after, write)
+            await self._follow(follower, source, after, write, encode)
 
     async def channel(self, app: int, channel: str, after: int, write: Write) -> None:
         """Follow all sessions of a channel from a position on, until cancelled.
@@ -89,44 +106,58 @@ class Followers:
             source = _ChannelSource(app, channel)
             await self._follow(follower, source, after, write)
 
-    async def _follow(self, follower: Follower, source: _Source, place: int, write: Write) -> None:
+    async def _follow(
+        self,
+        follower: Follower,
+        source: _Source,
+        place: int,
+        write: Write,
+        encode: Encode = bytes,
+    ) -> None:
         topic = follower.topic
         while True:
             mark = topic.end
-            place = await self._replay(source, place, write)
+            place = await self._replay(source, place, write, encode)
             # What was read is committed; wait until it has been published too, so that nothing
             # read already is still to come.
             await self._journal.submit(0, _nothing)
             if mark < topic.start:
                 continue
-            place = await self._catch_up(follower, source, mark, place, write)
+            place = await self._catch_up(follower, source, mark, place, write, encode)
             while follower.next >= topic.start:
                 await follower.wait()
                 if follower.ended is not None:
                     raise follower.ended
                 if follower.next < topic.start:
                     break  # too slow: catch up from the journal
-                batch, place = self._cut(follower, source, place)
+                batch, place = self._cut(follower, source, place, encode)
                 await write(batch)
                 # A follower may idle for hours: it holds on to nothing that it has written.
                 del batch
 
-    async def _replay(self, source: _Source, place: int, write: Write) -> int:
+    async def _replay(self, source: _Source, place: int, write: Write, encode: Encode) -> int:
         """Write the log to its head; return the place reached."""
         more = True
         while more:
             page, place, more = await self._journal.read(partial(source.page, after=place))
             if page:
-                await write(b"".join([frames.event_frame(entry.data) for entry in page]))
+                batch = b"".join([frames.event_frame(entry.data) for entry in page])
+                await write(encode(batch))
         return place
 
     async def _catch_up(
-        self, follower: Follower, source: _Source, mark: int, place: int, write: Write
+        self,
+        follower: Follower,
+        source: _Source,
+        mark: int,
+        place: int,
+        write: Write,
+        encode: Encode,
     ) -> int:
         """Write what came while the log was read, and a snapshot; return the place reached."""
         batches, place = self._snapshot(follower, source, mark, place)
         for batch in batches:
-            await write(batch)
+            await write(encode(batch))
         return place
 
     def _snapshot(
@@ -153,13 +184,15 @@ class Followers:
         follower.beat_due = False
         return batches, place
 
-    def _cut(self, follower: Follower, source: _Source, place: int) -> tuple[bytes, int]:
+    def _cut(
+        self, follower: Follower, source: _Source, place: int, encode: Encode
+    ) -> tuple[bytes, int]:
         """Return the next batch, or a sign of life where there is nothing."""
         topic = follower.topic
         follower.beat_due = False
         if follower.next == topic.end:
-            return frames.beat_frame(*source.reflects(place)), place
-        end, batch = topic.cut(follower.next, self._batch)
+            return encode(frames.beat_frame(*source.reflects(place))), place
+        end, batch = topic.cut(follower.next, self._batch, encode)
         last = topic.last(follower.next, end)
         if last is not None:
             place = max(place, source.place(last))

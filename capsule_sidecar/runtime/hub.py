@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,6 +19,8 @@ from capsule_sidecar.model.errors import DomainError, NotFound, ShuttingDown
 from capsule_sidecar.runtime import frames
 from capsule_sidecar.storage.unit import Appended
 
+# Turns joined frames into what a follower is sent: gRPC's followers take them as they are.
+Encode = Callable[[bytes], bytes]
 _Key = TypeVar("_Key")
 _TAIL_FRAMES = 2048
 _TAIL_BYTES = 2 << 20
@@ -73,7 +75,7 @@ class Topic:
         self._tail: deque[Entry] = deque()
         self._bytes = 0
         # The last batch that was cut, for the followers that stand at the same place.
-        self._cut: tuple[int, int, int, bytes] | None = None
+        self._cut: tuple[int, int, int, Encode, bytes] | None = None
 
     @property
     def end(self) -> int:
@@ -95,11 +97,11 @@ class Topic:
         for index in range(start - self.start, len(self._tail)):
             yield self._tail[index]
 
-    def cut(self, start: int, max_bytes: int) -> tuple[int, bytes]:
-        """Return the end of a batch that begins at a number, and its joined frames."""
+    def cut(self, start: int, max_bytes: int, encode: Encode) -> tuple[int, bytes]:
+        """Return the end of a batch that begins at a number, and its frames, joined and encoded."""
         if self._cut is not None:
-            first, last, known_end, data = self._cut
-            if first == start and known_end == self.end:
+            first, last, known_end, known_encode, data = self._cut
+            if first == start and known_end == self.end and known_encode is encode:
                 return last, data
         parts: list[bytes] = []
         size = 0
@@ -108,9 +110,9 @@ class Topic:
             if parts and size > max_bytes:
                 break
             parts.append(entry.frame)
-        data = b"".join(parts)
+        data = encode(b"".join(parts))
         last = start + len(parts)
-        self._cut = (start, last, self.end, data)
+        self._cut = (start, last, self.end, encode, data)
         return last, data
 
     def last(self, start: int, end: int) -> Entry | None:
@@ -133,6 +135,8 @@ class Hub:
         self._line_owner: dict[int, tuple[int, int, str]] = {}
         self._online: set[int] = set()
         self._closed = False
+        # Events told of since the start.
+        self.published = 0
 
     @property
     def followers(self) -> int:
@@ -193,6 +197,7 @@ class Hub:
     def publish(self, entry: Appended) -> None:
         """Tell the followers of an event that was committed."""
         session = entry.session
+        self.published += 1
         if session.id in self._lines and entry.body[:2] in _ENDS_LINE:
             self._drop_line(session.id, entry)
         topics = self._topics_of(session.id, session.user, session.app, session.channel)

@@ -97,6 +97,11 @@ class LiveStreams:
 
     # -- streams -----------------------------------------------------------------------------------
 
+    @property
+    def total(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
     def get(self, key: str) -> LiveStream | None:
         """Return an open stream."""
         return self._streams.get(key)

@@ -20,9 +20,9 @@ from sqlalchemy import Connection
 from capsule_sidecar.model.errors import (
     DomainError,
     InvalidArgument,
-    LimitExceeded,
     ShuttingDown,
     StorageUnavailable,
+    TooManyWaiting,
 )
 from capsule_sidecar.model.types import DataPatch, Terms
 from capsule_sidecar.storage.database import EVERY_APP, Database
@@ -169,7 +169,7 @@ class Journal:
             future.set_exception(ShuttingDown("the sidecar is shutting down"))
         elif self._waiting >= _WAITING:
             future.set_exception(
-                LimitExceeded("waiting_operations", _WAITING, "too many operations are waiting")
+                TooManyWaiting("waiting_operations", _WAITING, "too many operations are waiting")
             )
         else:
             self._waiting += 1

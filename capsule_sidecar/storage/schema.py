@@ -56,6 +56,22 @@ users = Table(
     UniqueConstraint("app", "identity"),
 )
 
+# Browsers that are signed in: a cookie's token is known by its digest alone.
+logins = Table(
+    "logins",
+    metadata,
+    Column("token", LargeBinary(32), primary_key=True),
+    Column("app", BigInteger, nullable=False),
+    Column("user", BigInteger, nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    # When it was last prolonged, and when it ends unless it is prolonged again.
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("expire_ms", BigInteger, nullable=False),
+    Index("ix_logins_expire_ms", "expire_ms"),
+    sqlite_with_rowid=False,
+)
+
 sessions = Table(
     "sessions",
     metadata,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import delete, select
 
-from capsule_sidecar.model.errors import InvocationEnded, LimitExceeded, Superseded
+from capsule_sidecar.model.errors import InvocationEnded, Superseded, TooManyWaiting
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import (
     CancelReason,
@@ -80,10 +80,10 @@ def enqueue(
         The invocation and the event's offset, which is its place.
 
     Raises:
-        LimitExceeded: Too many user messages are waiting.
+        TooManyWaiting: Too many user messages are waiting.
     """
     if kind == InvocationKind.MESSAGE and session.waiting >= maximum_waiting:
-        raise LimitExceeded(
+        raise TooManyWaiting(
             "waiting_messages",
             maximum_waiting,
             f"{session.waiting} messages are waiting in this session; let it answer first",

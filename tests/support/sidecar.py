@@ -58,6 +58,8 @@ class Running:
     home: Path
     token: str
     sidecar: Sidecar | None = None
+    # `http://HOST:PORT` of its HTTP side.
+    http: str = ""
 
     def metadata(self, app: str = "support", token: str = "") -> tuple[tuple[str, str], ...]:
         """Returns what every call carries."""
@@ -68,10 +70,14 @@ class Running:
 @asynccontextmanager
 async def running_sidecar(home: Path, **settings: Any) -> AsyncIterator[Running]:
     """Serves in this loop until left. Settings by field name; `timing` is FAST unless given."""
-    given = {"home": home, "grpc": "127.0.0.1:0", "timing": FAST, **settings}
+    given = {
+        "home": home, "grpc": "127.0.0.1:0", "http": "127.0.0.1:0", "timing": FAST, **settings,
+    }  # fmt: skip
     with open_home(home) as opened:
         async with Sidecar(Settings(**given), opened) as sidecar:
-            yield Running(str(sidecar.address), home, opened.token, sidecar)
+            yield Running(
+                str(sidecar.address), home, opened.token, sidecar, f"http://{sidecar.http_address}"
+            )
 
 
 @dataclass
@@ -80,6 +86,7 @@ class SidecarProcess:
 
     home: Path
     port: int = 0
+    http_port: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     log: bytearray = field(default_factory=bytearray)
@@ -93,6 +100,7 @@ class SidecarProcess:
         self.process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("capsule-sidecar")),
             "serve", "--home", str(self.home), "--grpc", f"127.0.0.1:{self.port}",
+            "--http", f"127.0.0.1:{self.http_port}",
             env=variables | self.environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -103,7 +111,10 @@ class SidecarProcess:
         assert line.startswith("ready grpc="), line + self.log.decode()
         address = line.split("grpc=")[1].split()[0]
         self.port = int(address.rsplit(":", 1)[1])
-        return Running(address, self.home, (self.home / "token").read_text().strip())
+        http = line.split("http=")[1].split()[0]
+        self.http_port = int(http.rsplit(":", 1)[1])
+        token = (self.home / "token").read_text().strip()
+        return Running(address, self.home, token, http=http)
 
     async def _read_log(self) -> None:
         assert self.process is not None

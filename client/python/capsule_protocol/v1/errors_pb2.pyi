@@ -66,6 +66,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED: a command that this sidecar does not know."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 20
     """INTERNAL: a fault of the sidecar; metadata `reference_id` finds it in the log."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 21
+    """RESOURCE_EXHAUSTED: too often, or too many at once; metadata `retry_after_seconds` says when to try again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the stable reasons of `google.rpc.ErrorInfo` (domain `capsule.dev`). The reason string is the value's
@@ -116,4 +118,6 @@ ERROR_REASON_UNKNOWN_COMMAND: ErrorReason.ValueType  # 19
 """UNIMPLEMENTED: a command that this sidecar does not know."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 20
 """INTERNAL: a fault of the sidecar; metadata `reference_id` finds it in the log."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 21
+"""RESOURCE_EXHAUSTED: too often, or too many at once; metadata `retry_after_seconds` says when to try again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

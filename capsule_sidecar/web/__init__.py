@@ -1,0 +1,1 @@
+"""The HTTP face: routes, live events and the chat page."""

@@ -1,0 +1,228 @@
+"""What a request carries: its body, its query, and who sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from capsule_sidecar.config import Limits, Timing
+from capsule_sidecar.identity.sign_ins import SignIns
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, NotFound, Unauthenticated
+from capsule_sidecar.runtime.apps import Apps
+from capsule_sidecar.runtime.conversations import Caller
+from capsule_sidecar.runtime.rates import Rate
+from capsule_sidecar.storage.logins import Login
+from capsule_sidecar.web.json_form import encode
+from capsule_sidecar.web.problems import Refusal
+
+_CLOSE = {"connection": "close"}
+
+
+class JSON(Response):
+    """A JSON response."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of a JSON value."""
+        return encode(content).encode()
+
+
+async def read_json(request: Request, limits: Limits, timing: Timing) -> dict[str, Any]:
+    """Return the JSON object of a request's body; an empty body is an empty object.
+
+    Raises:
+        InvalidArgument: It is not a JSON object in UTF-8.
+        LimitExceeded: It is too large.
+        Refusal: It is of another media type, or does not arrive in time.
+    """
+    data = await _body(request, limits.max_body_bytes, timing.body_timeout)
+    media = request.headers.get("content-type", "")
+    if not data and not media:
+        return {}
+    if media.partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(
+            415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json",
+            {"accept": "application/json"},
+        )  # fmt: skip
+    try:
+        value = json.loads(data.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        text = "nests too deep" if isinstance(error, RecursionError) else "is not JSON in UTF-8"
+        raise InvalidArgument("body", text) from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("body", "must be a JSON object")
+    return value
+
+
+async def _body(request: Request, maximum: int, timeout: float) -> bytes:
+    announced = request.headers.get("content-length", "0")
+    parts: list[bytes] = []
+    size = int(announced) if announced.isdecimal() and len(announced) < 16 else 0
+    try:
+        if size <= maximum:
+            size = 0
+            async with asyncio.timeout(timeout):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > maximum:
+                        break
+                    parts.append(chunk)
+    except TimeoutError:
+        raise Refusal(
+            408, "REQUEST_TIMEOUT", f"the body did not arrive within {timeout:g} s", _CLOSE
+        ) from None
+    if size > maximum:
+        raise LimitExceeded("max_body_bytes", maximum, f"a body has at most {maximum} bytes")
+    return b"".join(parts)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def integer(query: Mapping[str, str], name: str, maximum: int = (1 << 63) - 1) -> int:
+    """Return a whole number of the query; 0 where it is not given.
+
+    Raises:
+        InvalidArgument: It is not a whole number from 0 on, within its range.
+    """
+    text = query.get(name, "0")
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) > maximum:
+        raise InvalidArgument(name, f"must be a whole number from 0 to {maximum}")
+    return int(text)
+
+
+def request_id_of(given: str) -> str:
+    """Return the request id to act under: a new one where none was given.
+
+    A client that gives none cannot send again without risking to do the same thing twice.
+    """
+    return given or str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who sends a request: signed in, to an app.
+
+    Attributes:
+        app: The app's number.
+        caller: Who acts.
+        login: How they signed in.
+        cookie: A cookie's new value, where they were signed in just now.
+    """
+
+    app: int
+    caller: Caller
+    login: Login
+    cookie: str = ""
+
+
+class Visitors:
+    """Finds out who sends a request.
+
+    Args:
+        apps: The apps.
+        sign_ins: Who is signed in.
+        guests: How often one address may become a guest.
+        closed: The apps that let no guests in.
+        own_hosts: The app that each host name of its own serves.
+        secure: Cookies are for https alone.
+    """
+
+    def __init__(
+        self,
+        apps: Apps,
+        sign_ins: SignIns,
+        guests: Rate,
+        closed: frozenset[str],
+        own_hosts: Mapping[str, str],
+        *,
+        secure: bool,
+    ) -> None:
+        self.apps = apps
+        self._sign_ins = sign_ins
+        self._guests = guests
+        self._closed = closed
+        self._own_hosts = dict(own_hosts)
+        self._secure = secure
+
+    def methods(self, app: str) -> list[str]:
+        """Return how people sign in to an app."""
+        return [] if app in self._closed else ["guest"]
+
+    def host_app(self, request: Request) -> str:
+        """Return the one app that the request's host serves; empty: all of them."""
+        return self._own_hosts.get((request.url.hostname or "").lower(), "")
+
+    async def app(self, request: Request) -> tuple[int, str]:
+        """Return the number and name of the app that a request is for.
+
+        Raises:
+            NotFound: There is none of this name on this host.
+        """
+        name = str(request.path_params["app"])
+        if self.host_app(request) not in ("", name):
+            raise NotFound("there is no such app on this host", app=name[:63])
+        return await self.apps.find(name), name
+
+    async def visitor(self, request: Request, *, welcome: bool = False) -> Visitor:
+        """Return who sends a request.
+
+        Args:
+            request: The request.
+            welcome: Who is not signed in becomes a guest, where the app lets guests in.
+
+        Raises:
+            NotFound: There is no such app.
+            Unauthenticated: Nobody is signed in.
+            RateLimited: Too many guests came from this address.
+        """
+        app, name = await self.app(request)
+        token = request.cookies.get(cookie_name(name), "")
+        try:
+            if not token:
+                raise Unauthenticated("nobody is signed in: POST to .../auth/guest, or to sign in")
+            login = await self._sign_ins.who(app, token)
+        except Unauthenticated:
+            if not welcome or name in self._closed:
+                raise
+            self._guests.take(request.client.host if request.client else "")
+            token, login = await self._sign_ins.guest(app, name)
+            return Visitor(app, Caller(name, login.identity), login, token)
+        return Visitor(app, Caller(name, login.identity), login)
+
+    def remember(self, response: Response, visitor: Visitor) -> Response:
+        """Give the response the cookie of who was signed in just now."""
+        if visitor.cookie:
+            name = visitor.caller.app
+            response.set_cookie(
+                cookie_name(name), visitor.cookie, max_age=self._sign_ins.ttl,
+                path=f"/apps/{name}", secure=self._secure, httponly=True, samesite="lax",
+            )  # fmt: skip
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        """End the login of a request's cookie and drop the cookie."""
+        app, name = await self.app(request)
+        token = request.cookies.get(cookie_name(name), "")
+        if token:
+            await self._sign_ins.sign_out(app, token)
+        response = Response(status_code=204)
+        response.delete_cookie(
+            cookie_name(name), path=f"/apps/{name}", secure=self._secure, httponly=True,
+            samesite="lax",
+        )  # fmt: skip
+        return response
+
+
+def cookie_name(app: str) -> str:
+    """Return the name of an app's cookie: apps of one origin are signed in to one by one."""
+    return f"capsule_{app}"

@@ -1,0 +1,203 @@
+"""The HTTP server: uvicorn's protocol in the sidecar's own loop, with bounds on what may wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+from starlette.types import ASGIApp
+from uvicorn import Config
+from uvicorn import Server as UvicornServer
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from capsule_sidecar.address import Address
+from capsule_sidecar.config import Settings
+from capsule_sidecar.web import problems
+from capsule_sidecar.web.json_form import encode
+from capsule_sidecar.web.problems import Problem
+
+# Of a request's line and headers together: what nginx takes of four large ones.
+_MAX_HEAD = 32 * 1024
+_BACKLOG = 2048
+
+
+class HttpServer:
+    """Serves an ASGI application.
+
+    Args:
+        app: The application.
+        settings: Where it listens, its certificate and its bounds.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._settings = settings
+        tls = settings.tls
+        if settings.web.trusted_proxies:
+            app = ProxyHeadersMiddleware(app, list(settings.web.trusted_proxies))  # type: ignore[arg-type, assignment]  # uvicorn's own names for ASGI's types
+        self._config = Config(
+            app,
+            http=_protocol(settings),
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=round(settings.timing.keep_alive),
+            timeout_graceful_shutdown=2,
+            backlog=_BACKLOG,
+            ssl_certfile=tls.cert_file,
+            ssl_keyfile=tls.key_file,
+        )
+        # What it says of clients that send no HTTP, or go, is nothing an operator can act on.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        self._server = UvicornServer(self._config)
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._server.server_state.connections)
+
+    async def start(self) -> Address:
+        """Listen and serve.
+
+        Returns:
+            The address, with the port that was picked.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        address = self._settings.http_address
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address.host, address.port))
+            sock.setblocking(False)
+            self._config.load()
+            # Its own loop and signals are not wanted: only what accepts and what closes.
+            self._server.lifespan = self._config.lifespan_class(self._config)
+            await self._server.startup(sockets=[sock])
+        except BaseException:
+            sock.close()
+            raise
+        return address.with_port(sock.getsockname()[1])
+
+    async def stop(self) -> None:
+        """Take no new connection, let what is being answered finish for 2 s, and end the rest."""
+        state = self._server.server_state
+        await self._server.shutdown()
+        for connection in list(state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        if state.tasks:
+            await asyncio.wait(list(state.tasks), timeout=1.0)
+
+
+def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol with the bounds of these settings."""
+
+    class Bounded(_BoundedProtocol):
+        head_timeout = settings.timing.head_timeout
+        max_connections = settings.limits.connections
+
+    return Bounded
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    """Ends connections whose requests' heads do not arrive, or are too large.
+
+    uvicorn waits for the next request of a connection with a time limit, but for the first, and for
+    the rest of one that has begun, without any.
+    """
+
+    head_timeout: float
+    max_connections: int
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_size = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, "TOO_MANY_CONNECTIONS", "there are too many connections")
+            return
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser."""
+        if self._in_head:
+            self._head_size += len(data)
+        # A body that goes on when its request was answered is waited for no longer than a head.
+        cycle: Any = self.cycle  # none before the first request, whatever its annotation says
+        answered = cycle is not None and cycle.response_complete
+        if (self._in_head or answered) and self._head_timer is None:
+            self._await_head()
+        super().data_received(data)
+        if self._in_head and self._head_size > _MAX_HEAD and not self.transport.is_closing():
+            self._refuse(
+                431,
+                "HEAD_TOO_LARGE",
+                f"a request's line and headers have at most {_MAX_HEAD} bytes",
+            )
+
+    def on_headers_complete(self) -> None:
+        """Go on to the body."""
+        self._in_head, self._head_size = False, 0
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Be ready for the next head."""
+        self._in_head = True
+        self._stop_head_timer()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._refuse(400, "BAD_REQUEST", "this is no HTTP request that can be read")
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_timeout, self._late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _late(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if not self._head_size:
+            self.transport.close()  # nothing was asked, so there is nothing to answer
+            return
+        self._refuse(
+            408, "REQUEST_TIMEOUT", f"the request did not arrive within {self.head_timeout:g} s"
+        )
+
+    def _refuse(self, status: int, reason: str, detail: str) -> None:
+        self._stop_head_timer()
+        self._in_head = False
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete:  # else it would stand within another answer
+            data = encode(problems.body(Problem(status, reason, detail))).encode()
+            self.transport.write(
+                STATUS_LINE[status]
+                + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: "
+                + str(len(data)).encode()
+                + b"\r\n\r\n"
+                + data
+            )
+        self.transport.close()
