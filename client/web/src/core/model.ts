@@ -65,6 +65,9 @@ export interface StatusLine {
 
 /** The session on screen. */
 export interface OpenSession {
+  /** Stable for its whole life, also while a new chat is being opened: what components key it by. */
+  readonly key: string;
+  /** Empty while a new chat is being opened with its first message; `entry` tells when it is there. */
   readonly id: string;
   readonly entry: ReadonlySignal<SessionEntry>;
   readonly items: ReadonlySignal<readonly TimelineEntry[]>;

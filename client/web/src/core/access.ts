@@ -1,0 +1,165 @@
+/** Who is using the page: the app's terms, and a guest's sign-in where nobody is signed in. */
+
+import { type ReadonlySignal, signal } from "@preact/signals";
+import { type Api, ApiError, type SignedIn } from "./api.ts";
+import type { Env } from "./env.ts";
+import type { Chat } from "./model.ts";
+import { delay } from "./waiting.ts";
+
+const MAX_TEXT_BYTES = 262_144;
+
+type State = Chat["access"]["value"];
+
+/** Signing in, once however many ask for it, and however many tabs. */
+export class Access {
+  readonly #env: Env;
+  readonly #api: Api;
+  readonly #changed: () => void;
+  readonly #lock: string;
+  readonly #userKey: string;
+  readonly #state = signal<State>("starting");
+  readonly #maxTextBytes = signal(MAX_TEXT_BYTES);
+  readonly #closed = new AbortController();
+  readonly #off: () => void;
+  #guests = true;
+  #userId = "";
+  #renewing: Promise<void> | null = null;
+  #signing: Promise<void> | null = null;
+
+  /** @param changed - Called when another person than before is signed in. */
+  constructor(env: Env, app: string, api: Api, changed: () => void) {
+    this.#env = env;
+    this.#api = api;
+    this.#changed = changed;
+    this.#lock = `capsule:${app}:sign-in`;
+    this.#userKey = `capsule:${app}:user`;
+    // The cookie is the tabs' common one: where another tab has signed in anew, this one has too.
+    this.#off = env.on("storage", (event) => {
+      const { key, newValue } = event as StorageEvent;
+      if (key === this.#userKey && newValue && this.#userId && newValue !== this.#userId) {
+        this.#userId = newValue;
+        this.#changed();
+      }
+    });
+  }
+
+  get state(): ReadonlySignal<State> {
+    return this.#state;
+  }
+
+  get maxTextBytes(): ReadonlySignal<number> {
+    return this.#maxTextBytes;
+  }
+
+  /**
+   * Learns the app's terms and sees to it that somebody is signed in.
+   *
+   * @returns False where the chat cannot begin; `state` says why.
+   * @throws ApiError
+   */
+  async begin(signal: AbortSignal): Promise<boolean> {
+    const user = this.#api.user(signal).catch((error: unknown) => {
+      if (error instanceof ApiError && (error.status === 401 || error.status === 404)) {
+        return null;
+      }
+      throw error;
+    });
+    user.catch(() => undefined); // Looked at below, where the terms have not failed before.
+    try {
+      const config = await this.#api.config(signal);
+      this.#maxTextBytes.value = config.limits?.text_bytes ?? MAX_TEXT_BYTES;
+      this.#guests = config.sign_in?.includes("guest") ?? true;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) {
+        this.#state.value = "gone";
+        return false;
+      }
+      throw error;
+    }
+    const here = await user;
+    if (here !== null) {
+      this.#take(here);
+      return true;
+    }
+    await this.#signIn(signal);
+    return this.#state.peek() !== "signed-out";
+  }
+
+  /** All is there: the page can be used. */
+  ready(): void {
+    this.#state.value = "ready";
+  }
+
+  /** Nobody is signed in any more: signs a guest in, and tells where that is another person. */
+  renew(): Promise<void> {
+    this.#renewing ??= this.#renew().finally(() => {
+      this.#renewing = null;
+    });
+    return this.#renewing;
+  }
+
+  close(): void {
+    this.#closed.abort();
+    this.#off();
+  }
+
+  async #renew(): Promise<void> {
+    const { signal } = this.#closed;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        await this.#signIn(signal);
+        if (this.#state.peek() === "ready") {
+          this.#changed();
+        }
+        return;
+      } catch (error) {
+        if (!(error instanceof ApiError) || signal.aborted) {
+          return;
+        }
+        const ms = delay(attempt, this.#env.random(), error.retryAfterMs);
+        await this.#api.waiting.wait(ms, signal);
+      }
+    }
+  }
+
+  /** One at a time, in all tabs: two guests would share a cookie that knows one of them. */
+  #signIn(signal: AbortSignal): Promise<void> {
+    this.#signing ??= this.#signInOnce(signal).finally(() => {
+      this.#signing = null;
+    });
+    return this.#signing;
+  }
+
+  async #signInOnce(signal: AbortSignal): Promise<void> {
+    const sign = async () => {
+      try {
+        this.#take(await this.#api.user(signal));
+        return; // Another tab was quicker.
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 401) {
+          throw error;
+        }
+      }
+      if (!this.#guests) {
+        this.#state.value = "signed-out";
+        return;
+      }
+      try {
+        this.#take(await this.#api.signInAsGuest(signal));
+      } catch (error) {
+        if (error instanceof ApiError && (error.status === 401 || error.status === 403)) {
+          this.#state.value = "signed-out";
+          return;
+        }
+        throw error;
+      }
+    };
+    const { locks } = this.#env;
+    await (locks === null ? sign() : locks.request(this.#lock, { signal }, sign));
+  }
+
+  #take(signedIn: SignedIn): void {
+    this.#userId = signedIn.user?.user_id ?? "";
+    this.#env.shared.set(this.#userKey, this.#userId);
+  }
+}

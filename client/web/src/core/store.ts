@@ -1,0 +1,415 @@
+/** The chat: what the components see. It puts the parts together and holds what is on screen. */
+
+import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import type { Event, FollowFrame, SendMessageResponse, Session } from "../wire.ts";
+import { Access } from "./access.ts";
+import { Api, ApiError } from "./api.ts";
+import { Drafts } from "./drafts.ts";
+import { browserEnv, type Env } from "./env.ts";
+import { Link } from "./link.ts";
+import type { Chat, Connection, Notice, OpenSession, SessionEntry } from "./model.ts";
+import { Notices } from "./notices.ts";
+import { type SessionView, sentence } from "./opensession.ts";
+import { laneOf, MAX_ENTRIES, Outbox } from "./outbox.ts";
+import type { OutboxEntry } from "./outboxstore.ts";
+import { Passing } from "./passing.ts";
+import { SessionList } from "./sessionlist.ts";
+import { Views } from "./views.ts";
+import { delay } from "./waiting.ts";
+
+/** The draft of a chat that is not opened yet. */
+const NEW = "new";
+
+/** The chat of one app. */
+export class ChatStore implements Chat {
+  readonly access: Access["state"];
+  readonly sessions: ReadonlySignal<readonly SessionEntry[]>;
+  readonly hasMoreSessions: ReadonlySignal<boolean>;
+  readonly query: ReadonlySignal<string>;
+  readonly connection: ReadonlySignal<Connection>;
+  readonly appOnline: ReadonlySignal<boolean | null>;
+  readonly draft = signal("");
+  readonly notices: ReadonlySignal<readonly Notice[]>;
+  readonly maxTextBytes: ReadonlySignal<number>;
+  readonly #env: Env;
+  readonly #api: Api;
+  readonly #access: Access;
+  readonly #link: Link;
+  readonly #list: SessionList;
+  readonly #passing: Passing;
+  readonly #outbox: Outbox;
+  readonly #drafts: Drafts;
+  readonly #current: Signal<SessionView | null> = signal(null);
+  readonly #views: Views;
+  readonly #off: (() => void)[] = [];
+  readonly #closed = new AbortController();
+  readonly #notices = new Notices();
+  #starting: Promise<void> | null = null;
+  #startAgain = false;
+
+  constructor(
+    readonly app: string,
+    env: Env = browserEnv(),
+  ) {
+    this.#env = env;
+    this.#api = new Api(env, app);
+    this.#access = new Access(env, app, this.#api, () => this.#startOver());
+    this.#passing = new Passing(env);
+    this.#drafts = new Drafts(env, app);
+    const failed = (error: unknown) => {
+      if (!(error instanceof ApiError && error.status === 401)) {
+        this.#notices.tell(`The list of chats could not be loaded. ${sentence(error)}`);
+      }
+    };
+    this.#list = new SessionList(env, this.#api, failed);
+    this.#link = new Link(env, {
+      open: (after, signal) => this.#api.events(after, signal),
+      begun: () => this.#passing.begin(),
+      frames: (frames) => this.#frames(frames),
+      live: () => this.#wake(),
+      lost: () => this.#startOver(),
+      signedOut: () => void this.#access.renew(),
+    });
+    this.#outbox = new Outbox(env, app, this.#api, {
+      adopted: (entries) => this.#adopted(entries),
+      opened: (openId, session) => this.#opened(openId, session),
+      sent: (entry, answer) => this.#sent(entry, answer),
+      failed: (entry, error) => this.#failed(entry, error),
+      signIn: () => this.#access.renew(),
+    });
+    this.#views = new Views({
+      env,
+      api: this.#api,
+      passing: this.#passing,
+      list: this.#list,
+      outbox: this.#outbox,
+      notice: (text) => this.#notices.tell(text),
+      signIn: () => this.#access.renew(),
+      gone: (view) => this.#gone(view),
+    });
+    this.notices = this.#notices.all;
+    this.access = this.#access.state;
+    this.maxTextBytes = this.#access.maxTextBytes;
+    this.sessions = this.#list.sessions;
+    this.hasMoreSessions = this.#list.hasMore;
+    this.query = this.#list.query;
+    this.connection = this.#link.connection;
+    this.appOnline = this.#passing.online;
+  }
+
+  get current(): ReadonlySignal<OpenSession | null> {
+    return this.#current;
+  }
+
+  async start(): Promise<void> {
+    const flush = () => this.#drafts.flush();
+    this.#off.push(
+      this.#env.on("hashchange", () => this.#route()),
+      this.#env.on("popstate", () => this.#route()),
+      this.#env.on("online", () => this.#wake()),
+      this.#env.on("pagehide", flush),
+      this.#env.on("visibilitychange", () => this.#env.hidden() && flush()),
+    );
+    this.draft.value = this.#drafts.get(NEW);
+    await this.#outbox.load();
+    this.#route();
+    await this.#begin();
+  }
+
+  /** Ends everything: for tests, and for a page that shows another app. */
+  close(): void {
+    this.#closed.abort();
+    this.#drafts.flush();
+    for (const off of this.#off) {
+      off();
+    }
+    this.#link.close();
+    this.#outbox.close();
+    this.#list.close();
+    this.#access.close();
+    this.#views.close();
+  }
+
+  search(query: string): void {
+    this.#list.search(query);
+  }
+
+  moreSessions(): Promise<void> {
+    return this.#list.more();
+  }
+
+  open(sessionId: string): void {
+    if (this.#current.peek()?.id !== sessionId) {
+      this.#env.setHash(`#/${encodeURIComponent(sessionId)}`, false);
+      this.#show(this.#views.show(sessionId));
+    }
+  }
+
+  newChat(): void {
+    if (this.#current.peek() !== null) {
+      this.#env.setHash("", false);
+      this.#show(null);
+    }
+  }
+
+  async rename(sessionId: string, title: string): Promise<void> {
+    const undo = this.#list.retitle(sessionId, title);
+    try {
+      this.#list.merge(await this.#api.rename(sessionId, title));
+    } catch (error) {
+      undo();
+      this.#notices.tell(`The chat could not be renamed. ${sentence(error)}`);
+    }
+  }
+
+  async remove(sessionId: string): Promise<void> {
+    try {
+      await this.#api.remove(sessionId);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 404)) {
+        this.#notices.tell(`The chat could not be deleted. ${sentence(error)}`);
+        return;
+      }
+    }
+    this.#outbox.drop(sessionId);
+    this.#drafts.remove(sessionId);
+    this.#forget(sessionId);
+  }
+
+  setDraft(text: string): void {
+    this.draft.value = text;
+    this.#drafts.set(this.#draftKey(), text);
+  }
+
+  send(text: string): void {
+    if (text.trim() === "") {
+      return;
+    }
+    const max = this.maxTextBytes.peek();
+    if (new TextEncoder().encode(text).length > max) {
+      this.#notices.tell(`The message is too long: ${Math.floor(max / 1024)} KiB are possible.`);
+      return;
+    }
+    batch(() => {
+      const here = this.#current.peek();
+      const openId = here ? here.openId : this.#env.uuid();
+      const chat = here
+        ? { sessionId: here.id, openId, after: here.after }
+        : { sessionId: "", openId, after: 0 };
+      const draftKey = this.#draftKey();
+      const entry = this.#outbox.add(chat, text);
+      if (entry === null) {
+        this.#notices.tell(`${MAX_ENTRIES} messages wait to be sent: please wait for the line.`);
+        return;
+      }
+      this.#drafts.remove(draftKey);
+      if (here) {
+        here.sending(entry);
+      } else {
+        this.#show(this.#views.show("", openId));
+      }
+      this.draft.value = this.#drafts.get(this.#draftKey());
+    });
+  }
+
+  dismiss(noticeId: number): void {
+    this.#notices.dismiss(noticeId);
+  }
+
+  // -- beginning -------------------------------------------------------------------------
+
+  /** Another person, or another log: everything is loaded anew. */
+  #startOver(): void {
+    this.#link.stop();
+    if (this.#starting) {
+      this.#startAgain = true;
+      return;
+    }
+    void this.#begin();
+  }
+
+  #begin(): Promise<void> {
+    this.#starting ??= this.#load().finally(() => {
+      this.#starting = null;
+      if (this.#startAgain && !this.#closed.signal.aborted) {
+        this.#startAgain = false;
+        void this.#begin();
+      }
+    });
+    return this.#starting;
+  }
+
+  /** Signs in, loads the list and follows from its position; goes on until it succeeds. */
+  async #load(): Promise<void> {
+    const { signal } = this.#closed;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        const [ready, position] = await Promise.all([
+          this.#access.begin(signal),
+          this.#list.load(signal).catch((error: unknown) => {
+            if (error instanceof ApiError && (error.status === 401 || error.status === 404)) {
+              return null; // Nobody is signed in, or there is no such app: that is found out beside.
+            }
+            throw error;
+          }),
+        ]);
+        if (!ready) {
+          return;
+        }
+        const from = position ?? (await this.#list.load(signal));
+        this.#passing.clear();
+        const current = this.#current.peek();
+        this.#views.dropOthers(current);
+        if (current?.id && !current.loading.peek()) {
+          void current.load();
+        }
+        this.#link.start(from);
+        this.#access.ready();
+        this.#outbox.start();
+        return;
+      } catch (error) {
+        if (signal.aborted || !(error instanceof ApiError)) {
+          throw error;
+        }
+        this.#link.unanswered();
+        const ms = delay(attempt, this.#env.random(), error.retryAfterMs);
+        await this.#api.waiting.wait(ms, signal);
+      }
+    }
+  }
+
+  #wake(): void {
+    this.#outbox.wake();
+    this.#api.waiting.wake();
+  }
+
+  // -- what the line brings ----------------------------------------------------------------
+
+  #frames(frames: readonly FollowFrame[]): void {
+    let whole = true;
+    const touched = new Set<SessionView>();
+    batch(() => {
+      for (const { event, transient, snapshot } of frames) {
+        if (transient) {
+          whole = this.#passing.transient(transient) && whole;
+        } else if (event) {
+          whole = this.#event(event, touched) && whole;
+        } else if (snapshot) {
+          this.#passing.snapshot(snapshot);
+        }
+      }
+      for (const view of touched) {
+        view.flush();
+      }
+    });
+    if (!whole) {
+      this.#link.retry(); // Text is missing: the snapshot of a new line brings it.
+    }
+  }
+
+  #event(event: Event, touched: Set<SessionView>): boolean {
+    const sessionId = event.session_id ?? "";
+    this.#list.event(event);
+    const whole = this.#passing.event(event);
+    const view = this.#views.get(sessionId);
+    if (event.session_deleted) {
+      if (view && view === this.#current.peek()) {
+        this.#notices.tell("This chat was deleted.", false);
+      }
+      this.#forget(sessionId);
+    } else if (view) {
+      view.event(event);
+      touched.add(view);
+    }
+    return whole;
+  }
+
+  // -- what the outbox tells ---------------------------------------------------------------
+
+  #adopted(entries: readonly OutboxEntry[]): void {
+    for (const entry of entries) {
+      this.#views.get(laneOf(entry))?.sending(entry);
+    }
+    // A new chat that was being opened when the page went away is on screen again.
+    const [openId] = this.#outbox.opening();
+    if (openId && this.#current.peek() === null && this.#env.hash() === "") {
+      this.#show(this.#views.show("", openId));
+    }
+  }
+
+  #opened(openId: string, session: Session): void {
+    const id = session.session_id ?? "";
+    batch(() => {
+      this.#list.merge(session);
+      this.#drafts.move(openId, id);
+      const view = this.#views.opened(openId, id);
+      if (view && this.#current.peek() === view) {
+        this.#env.setHash(`#/${encodeURIComponent(id)}`, true);
+      }
+    });
+  }
+
+  #sent(entry: OutboxEntry, answer: SendMessageResponse): void {
+    this.#views.get(entry.sessionId)?.sent(entry, answer);
+  }
+
+  #failed(entry: OutboxEntry, error: ApiError): void {
+    if (error.status === 404) {
+      // The chat is gone. Its words go to where they can be sent from again.
+      this.#outbox.discard(entry.id);
+      this.#drafts.append(NEW, entry.text);
+      this.#drafts.flush();
+      this.draft.value = this.#drafts.get(this.#draftKey());
+      this.#notices.tell("The chat is gone. Your message is kept as the draft of a new chat.");
+      this.#forget(laneOf(entry));
+      return;
+    }
+    this.#views.get(laneOf(entry))?.failed(entry);
+  }
+
+  // -- what is on screen -------------------------------------------------------------------
+
+  /** Shows what the location says. */
+  #route(): void {
+    const match = /^#\/([\w%.:-]{1,200})$/.exec(this.#env.hash());
+    const id = match?.[1] ?? "";
+    const current = this.#current.peek();
+    if (id !== "" && id !== current?.id) {
+      this.#show(this.#views.show(id));
+    } else if (id === "" && current?.id) {
+      this.#show(null);
+    }
+  }
+
+  #show(view: SessionView | null): void {
+    batch(() => {
+      this.#current.value = view;
+      this.draft.value = this.#drafts.get(this.#draftKey());
+    });
+  }
+
+  /** The session is not there for this person. */
+  #gone(view: SessionView): void {
+    if (view === this.#current.peek()) {
+      this.#notices.tell("This chat does not exist any more.");
+    }
+    this.#forget(view.id);
+  }
+
+  #forget(sessionId: string): void {
+    batch(() => {
+      this.#list.forget(sessionId);
+      const view = this.#views.get(sessionId);
+      this.#views.drop(sessionId);
+      if (view && view === this.#current.peek()) {
+        this.#env.setHash("", true);
+        this.#show(null);
+      }
+    });
+  }
+
+  #draftKey(): string {
+    const current = this.#current.peek();
+    return current ? current.id || current.openId : NEW;
+  }
+}
