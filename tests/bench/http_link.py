@@ -26,7 +26,9 @@ class Link:
 
     async def ask(self, method: str, path: str, body: object = None) -> Any:
         """Returns the JSON of the answer; raises `WorkError` for a status above 299."""
-        if self._streams is None:
+        # A server ends a connection that nobody has used for a while.
+        if self._streams is None or self._streams[0].at_eof():
+            self.close()
             host, _, port = self.target.rpartition(":")
             self._streams = await asyncio.open_connection(host, int(port))
         reader, writer = self._streams
