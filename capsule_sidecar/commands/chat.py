@@ -36,13 +36,8 @@ class ChatOptions:
     new: bool = False
 
 
-async def run_chat(options: ChatOptions, notices: asyncio.Queue[str] | None = None) -> int:
-    """Runs a chat until the person leaves; returns the exit code of the process.
-
-    Args:
-        options: whom to talk to, and as whom.
-        notices: lines to show between those of the chat, from whoever runs it.
-    """
+async def run_chat(options: ChatOptions) -> int:
+    """Runs a chat until the person leaves; returns the exit code of the process."""
     try:
         if not APP_NAME.fullmatch(options.app):
             raise ChatError(f"{options.app!r} is not an app's name: [a-z0-9][a-z0-9_-]{{0,62}}")
@@ -55,7 +50,7 @@ async def run_chat(options: ChatOptions, notices: asyncio.Queue[str] | None = No
                 runner = _in_terminal
             else:
                 runner = _in_pipe
-            return await runner(options, link, notices or asyncio.Queue(1))
+            return await runner(options, link)
     except* ChatError as errors:
         # Whatever way it was raised, through task groups or not.
         _say(_first(errors))
@@ -65,14 +60,13 @@ async def run_chat(options: ChatOptions, notices: asyncio.Queue[str] | None = No
     return 1
 
 
-async def _in_terminal(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[str]) -> int:
+async def _in_terminal(options: ChatOptions, link: ChatLink) -> int:
     screen = TerminalScreen(lambda line: chat.type(line), lambda: chat.interrupt())
     chat = Chat(options.app, link, screen, screen.flush, screen.leave)
     try:
         async with asyncio.TaskGroup() as tasks:
             await chat.start(tasks, options.session, new=options.new)
             tasks.create_task(chat.work())
-            tasks.create_task(_show_notices(chat, notices))
             await screen.run()
             raise _Left
     except* _Left:
@@ -80,7 +74,7 @@ async def _in_terminal(options: ChatOptions, link: ChatLink, notices: asyncio.Qu
     return 0
 
 
-async def _in_pipe(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[str]) -> int:
+async def _in_pipe(options: ChatOptions, link: ChatLink) -> int:
     """Lines from a pipe are handled one by one, each after the answer to the last."""
     done = asyncio.Event()
 
@@ -108,7 +102,6 @@ async def _in_pipe(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[
     try:
         async with asyncio.TaskGroup() as tasks:
             await chat.start(tasks, options.session, new=options.new)
-            tasks.create_task(_show_notices(chat, notices))
             tasks.create_task(converse())
             await done.wait()
             raise _Left
@@ -118,11 +111,6 @@ async def _in_pipe(options: ChatOptions, link: ChatLink, notices: asyncio.Queue[
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
     return 0
-
-
-async def _show_notices(chat: Chat, notices: asyncio.Queue[str]) -> None:
-    while True:
-        chat.notice(await notices.get())
 
 
 async def _lines() -> AsyncIterator[str]:

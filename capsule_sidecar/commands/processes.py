@@ -121,12 +121,24 @@ async def first_of(*events: Awaitable[object], timeout: float | None = None) -> 
                 future.cancel()
 
 
-def ready_address(line: str) -> str:
-    """Returns the address in a sidecar's `ready grpc=HOST:PORT` line. Empty: another line."""
-    words = line.split()
-    if words[:1] != ["ready"]:
-        return ""
-    return next((word[5:] for word in words if word.startswith("grpc=")), "")
+@dataclass(frozen=True)
+class Ready:
+    """Where a sidecar serves."""
+
+    grpc: str  # HOST:PORT or unix:PATH
+    http: str  # http://HOST:PORT; empty: it did not say
+
+
+def ready_addresses(line: str) -> Ready | None:
+    """Returns what a sidecar's `ready grpc=HOST:PORT http=http://HOST:PORT` line says.
+
+    None: another line.
+    """
+    first, *rest = line.split() or [""]
+    said = dict(word.split("=", 1) for word in rest if "=" in word)
+    if first != "ready" or not said.get("grpc"):
+        return None
+    return Ready(said["grpc"], said.get("http", ""))
 
 
 def attached_app(line: str) -> str:

@@ -118,9 +118,7 @@ def from_json(
     Raises:
         InvalidArgument: A field is missing, unknown, null or of another type; it is named.
     """
-    fields = {
-        shown_name(field): field for field in _fields(cast(Descriptor, kind.DESCRIPTOR), omit)
-    }
+    fields = {shown_name(field): field for field in _fields(kind, omit)}
     given: dict[str, Any] = {}
     inline: dict[str, bytes] = {}
     for name, value in body.items():

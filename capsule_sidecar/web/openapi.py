@@ -52,9 +52,7 @@ _WITH_BODY = (408, 413, 415)
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the document."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
-    _message(
-        cast(Descriptor, types_pb2.UserInfo.DESCRIPTOR), schemas
-    )  # named by schemas that are no messages
+    _of(types_pb2.UserInfo, schemas)  # named by schemas that are no messages
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(

@@ -25,3 +25,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_logins_expire_ms", "logins", ["expire_ms"])
+
+
+def downgrade() -> None:
+    op.drop_table("logins")
