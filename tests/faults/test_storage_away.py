@@ -331,6 +331,7 @@ async def test_a_sidecar_that_cannot_open_its_storage_says_so_in_one_line(
         "sh", "-c", f'ulimit -f {limit} && exec "$@"', "sh",
         str(Path(sys.executable).with_name("capsule-sidecar")),
         "serve", "--home", str(home), "--grpc", "127.0.0.1:0",
+        "--http", "127.0.0.1:0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, said = await asyncio.wait_for(process.communicate(), 40)

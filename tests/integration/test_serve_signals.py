@@ -59,7 +59,8 @@ async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen(1)
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        command = [SIDECAR, "serve", "--home", str(tmp_path / "home"), "--grpc", address]
+        command = [SIDECAR, "serve", "--home", str(tmp_path / "home")]
+        command += ["--grpc", address, "--http", "127.0.0.1:0"]
         async with running(command) as program:
             assert await program.ends() == 1
         assert program.text.startswith(f"{address} is taken: something listens there already")

@@ -434,7 +434,7 @@ async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path:
         )
 
     write("old")
-    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0"]
+    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     async with running(command, QUICK, cwd=tmp_path, parent=True) as dev:
         ready = await dev.shows("ready grpc=")
         place = Place(tmp_path / ".capsule", QUICK, dev.text[ready:].split()[0])
@@ -456,7 +456,7 @@ async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path:
 
 async def test_dev_on_a_terminal_says_how_to_talk_to_the_app(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import capsule_client\napp = capsule_client.App('hints')\n")
-    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0"]
+    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     env = {"PATH": "/nowhere"}
     async with running(command, env, cwd=tmp_path, terminal=True, parent=True) as dev:
         await dev.shows(f"{SIDECAR} chat hints")

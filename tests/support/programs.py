@@ -154,7 +154,8 @@ class Place:
     @asynccontextmanager
     async def sidecar(self) -> AsyncIterator[Program]:
         """Runs the sidecar; it serves when the block begins."""
-        command = [SIDECAR, "serve", "--home", str(self.home), "--grpc", self.address]
+        command = [SIDECAR, "serve", "--home", str(self.home)]
+        command += ["--grpc", self.address, "--http", "127.0.0.1:0"]
         async with running(command, self.env) as program:
             place = await program.shows("ready grpc=")
             self.address = program.text[place:].split()[0]
