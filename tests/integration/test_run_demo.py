@@ -1,16 +1,19 @@
-"""`make run` as a stranger uses it: either process is killed, and restarted by what it printed."""
+"""`make run` as a stranger uses it: a page, and either process killed and restarted as it says."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -38,10 +41,45 @@ class Demo:
         assert match is not None
         return match[1].strip()
 
+    @property
+    def page(self) -> str:
+        match = re.search(r"^page +(\S+)$", self.program.text, re.M)
+        assert match is not None, self.program.text
+        return match[1]
+
+
+@dataclass
+class Screen:
+    """A person's screen, without one: a browser that only writes down what it is to open."""
+
+    env: Mapping[str, str]
+    opened: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        opened = folder / "opened"
+        browser = folder / "browser"
+        browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n', encoding="utf-8")
+        browser.chmod(0o755)
+        return cls({"BROWSER": str(browser), "DISPLAY": ":1", "WAYLAND_DISPLAY": ""}, opened)
+
+    def addresses(self) -> list[str]:
+        """What was opened so far."""
+        return self.opened.read_text(encoding="utf-8").split() if self.opened.exists() else []
+
+
+def fetched(address: str) -> tuple[int, str]:
+    """Status and text of what is at an address."""
+    with urllib.request.urlopen(address, timeout=10) as response:
+        return response.status, response.read().decode()
+
 
 @asynccontextmanager
-async def demo(tmp_path: Path, *, terminal: bool = False) -> AsyncIterator[Demo]:
-    env = {**QUICK, "CAPSULE_HOME": str(tmp_path / "home"), "CAPSULE_GRPC": "127.0.0.1:0"}
+async def demo(
+    tmp_path: Path, env: Mapping[str, str] | None = None, *, terminal: bool = False
+) -> AsyncIterator[Demo]:
+    ports = {"CAPSULE_GRPC": "127.0.0.1:0", "CAPSULE_HTTP": "127.0.0.1:0"}
+    env = {**QUICK, "CAPSULE_HOME": str(tmp_path / "home"), **ports, **(env or {})}
     async with running(RUN_DEMO, env, terminal=terminal, parent=True) as program:
         await program.shows("app      process", timeout=40)
         await program.shows("Ctrl-")
@@ -101,32 +139,88 @@ async def test_it_ends_what_it_started(tmp_path: Path) -> None:
         assert not any(alive(pid) for pid in pids)
 
 
-async def test_on_a_terminal_it_opens_the_chat_and_tells_of_a_death_beside_it(
+async def test_it_prints_the_address_of_the_page_which_is_there_again_after_a_restart(
     tmp_path: Path,
 ) -> None:
-    async with demo(tmp_path, terminal=True) as run:
-        await run.program.shows("Hello! Type help")
-        await run.program.type("echo here I am\n")
-        await run.program.shows("demo  here I am")
+    async with demo(tmp_path) as run:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/apps/demo", run.page)
+        status, html = await asyncio.to_thread(fetched, run.page)
+        assert status == 200
+        assert "/assets/" in html
+        os.kill(run.pid("sidecar"), signal.SIGKILL)
+        await run.program.shows("was ended by SIGKILL")
+        async with running(run.restart("sidecar"), run.place.env, cwd=tmp_path) as again:
+            await again.shows("ready grpc=")
+            assert await asyncio.to_thread(fetched, run.page) == (status, html)
+
+
+async def test_on_a_terminal_with_a_screen_it_opens_the_page_and_tells_of_a_death(
+    tmp_path: Path,
+) -> None:
+    screen = Screen.at(tmp_path)
+    async with demo(tmp_path, screen.env, terminal=True) as run:
+        await eventually(lambda: screen.addresses() == [run.page])
         os.kill(run.pid("app"), signal.SIGKILL)
         said = await run.program.shows("was ended by SIGKILL. Restart it with")
-        await run.program.shows("demo is offline")
-        assert run.restart("app") in run.program.text[said:]  # in one piece, to be copied
-        logs = run.place.home / "logs"
-        await eventually(lambda: (logs / "sidecar.log").read_text(encoding="utf-8"))
+        await eventually(lambda: run.restart("app") in run.program.text[said:])  # in one piece
         sidecar = run.pid("sidecar")
-        await run.program.type("\x04")
+        run.program.signal(signal.SIGINT)
         assert await run.program.ends(timeout=60) == 0
         assert not alive(sidecar)
+    assert len(screen.addresses()) == 1
 
 
-async def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen(1)
-        port = other.getsockname()[1]
-        env = {"CAPSULE_HOME": str(tmp_path / "home"), "CAPSULE_GRPC": f"127.0.0.1:{port}"}
+@pytest.mark.parametrize("browser", ["nowhere", "'unbalanced", "stays"])
+async def test_a_browser_that_cannot_be_opened_or_stays_in_front_is_no_fault(
+    tmp_path: Path, browser: str
+) -> None:
+    screen = Screen.at(tmp_path)
+    stays = tmp_path / "stays"
+    stays.write_text(f"#!/bin/sh\necho $1 >> {screen.opened}\nsleep 1000\n", encoding="utf-8")
+    stays.chmod(0o755)
+    env = {**screen.env, "BROWSER": str(tmp_path / browser)}
+    async with demo(tmp_path, env, terminal=True) as run:
+        if browser == "stays":
+            await eventually(lambda: screen.addresses() == [run.page])
+        run.program.signal(signal.SIGINT)
+        assert await run.program.ends(timeout=60) == 0
+        assert "Traceback" not in run.program.text
+
+
+@pytest.mark.parametrize(("terminal", "display"), [(False, ":1"), (True, "")])
+async def test_it_opens_nothing_where_nobody_can_see_it(
+    tmp_path: Path, terminal: bool, display: str
+) -> None:
+    screen = Screen.at(tmp_path)
+    async with demo(tmp_path, {**screen.env, "DISPLAY": display}, terminal=terminal) as run:
+        assert run.page
+        run.program.signal(signal.SIGTERM)
+        assert await run.program.ends(timeout=60) == 0
+    assert screen.addresses() == []
+
+
+async def test_a_terminal_chat_is_reached_by_what_it_prints(tmp_path: Path) -> None:
+    async with demo(tmp_path, terminal=True) as run:
+        match = re.search(r"^chat +in a terminal: (.*)$", run.program.text, re.M)
+        assert match is not None
+        async with running(match[1].strip(), QUICK, cwd=tmp_path) as chat:
+            await chat.type("echo here I am\n")
+            await chat.shows("demo: here I am\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "other"), [("CAPSULE_GRPC", "127.0.0.1:7401"), ("CAPSULE_HTTP", "127.0.0.1:7481")]
+)
+async def test_a_port_that_is_taken_is_said_to_be(
+    tmp_path: Path, variable: str, other: str
+) -> None:
+    with socket.socket() as owner:
+        owner.bind(("127.0.0.1", 0))
+        owner.listen(1)
+        port = owner.getsockname()[1]
+        env = {"CAPSULE_GRPC": "127.0.0.1:0", "CAPSULE_HTTP": "127.0.0.1:0"}
+        env |= {"CAPSULE_HOME": str(tmp_path / "home"), variable: f"127.0.0.1:{port}"}
         async with running(RUN_DEMO, env) as program:
             assert await program.ends() == 1
             assert f"127.0.0.1:{port} is taken" in program.text
-            assert "CAPSULE_GRPC=127.0.0.1:7401 make run" in program.text
+            assert f"{variable}={other} make run" in program.text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capsule_sidecar.commands import processes
-from capsule_sidecar.commands.processes import Child
+from capsule_sidecar.commands.processes import Child, Ready
 from tests.support.eventually import eventually
 
 
@@ -80,11 +80,15 @@ async def test_the_first_of_several_ends_the_wait_and_a_future_stays() -> None:
     assert not future.done()
 
 
-def test_the_address_is_read_from_the_ready_line_alone() -> None:
-    assert processes.ready_address("ready grpc=127.0.0.1:7400") == "127.0.0.1:7400"
-    assert processes.ready_address("ready grpc=[::1]:1 http=http://[::1]:2") == "[::1]:1"
-    assert processes.ready_address("not ready grpc=127.0.0.1:7400") == ""
-    assert processes.ready_address("") == ""
+def test_the_addresses_are_read_from_the_ready_line_alone() -> None:
+    read = processes.ready_addresses
+    assert read("ready grpc=127.0.0.1:7400") == Ready("127.0.0.1:7400", "")
+    both = Ready("[::1]:1", "http://[::1]:2")
+    assert read("ready grpc=[::1]:1 http=http://[::1]:2") == both
+    assert read("ready http=http://[::1]:2 and more grpc=[::1]:1") == both
+    assert read("not ready grpc=127.0.0.1:7400") is None
+    assert read("ready http=http://127.0.0.1:7480") is None
+    assert read("") is None
 
 
 def test_a_command_is_quoted_as_one_types_it() -> None:
