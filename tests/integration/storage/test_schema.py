@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from capsule_sidecar.model.errors import StorageUnavailable
 from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.database import Database, PostgreSQL, SQLite, open_database
-from capsule_sidecar.storage.migrate import migrate
+from capsule_sidecar.storage.migrate import migrate, upgrade
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -62,14 +62,36 @@ def _where(index: Any) -> str:
 
 
 def test_migrated_and_fresh_schema_are_the_same(empty: Database) -> None:
-    migrate(empty)
     with empty.engine.connect() as connection:
+        upgrade(empty, connection)
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+        version = MigrationContext.configure(connection).get_current_revision()
         migrated = _shape(connection)
         schema.metadata.drop_all(connection)
-        schema.metadata.create_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+        migrate(empty)
         assert _shape(connection) == migrated
+        assert MigrationContext.configure(connection).get_current_revision() == version
     assert len(migrated) >= len(schema.metadata.tables)
+
+
+def test_a_database_of_an_older_version_is_migrated(empty: Database) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from capsule_sidecar.storage import migrate as module
+
+    migrate(empty)
+    config = Config()
+    config.set_main_option("script_location", str(module._SCRIPTS))
+    with empty.engine.connect() as connection:
+        fresh = _shape(connection)
+        config.attributes.update(connection=connection, database=empty)
+        command.downgrade(config, "0001")
+        assert _shape(connection) != fresh
+    migrate(empty)
+    with empty.engine.connect() as connection:
+        assert _shape(connection) == fresh
 
 
 def test_migrating_again_changes_nothing(empty: Database) -> None:
