@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from tests.integration.test_terminal_chat import QUICK, counted, spoken
 from tests.support.eventually import eventually
 from tests.support.programs import ROOT, Place, Program, running
+from tests.support.screen import Screen
 
 RUN_DEMO = [sys.executable, str(ROOT / "scripts" / "run_demo.py")]
 
@@ -48,26 +48,6 @@ class Demo:
         return match[1]
 
 
-@dataclass
-class Screen:
-    """A person's screen, without one: a browser that only writes down what it is to open."""
-
-    env: Mapping[str, str]
-    opened: Path
-
-    @classmethod
-    def at(cls, folder: Path) -> Self:
-        opened = folder / "opened"
-        browser = folder / "browser"
-        browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n', encoding="utf-8")
-        browser.chmod(0o755)
-        return cls({"BROWSER": str(browser), "DISPLAY": ":1", "WAYLAND_DISPLAY": ""}, opened)
-
-    def addresses(self) -> list[str]:
-        """What was opened so far."""
-        return self.opened.read_text(encoding="utf-8").split() if self.opened.exists() else []
-
-
 def fetched(address: str) -> tuple[int, str]:
     """Status and text of what is at an address."""
     with urllib.request.urlopen(address, timeout=10) as response:
@@ -78,8 +58,8 @@ def fetched(address: str) -> tuple[int, str]:
 async def demo(
     tmp_path: Path, env: Mapping[str, str] | None = None, *, terminal: bool = False
 ) -> AsyncIterator[Demo]:
-    ports = {"CAPSULE_GRPC": "127.0.0.1:0", "CAPSULE_HTTP": "127.0.0.1:0"}
-    env = {**QUICK, "CAPSULE_HOME": str(tmp_path / "home"), **ports, **(env or {})}
+    places = {"CAPSULE_HOME": str(tmp_path / "home"), "CAPSULE_GRPC": "127.0.0.1:0"}
+    env = {**QUICK, **places, **(env or {})}
     async with running(RUN_DEMO, env, terminal=terminal, parent=True) as program:
         await program.shows("app      process", timeout=40)
         await program.shows("Ctrl-")
@@ -170,17 +150,14 @@ async def test_on_a_terminal_with_a_screen_it_opens_the_page_and_tells_of_a_deat
     assert len(screen.addresses()) == 1
 
 
-@pytest.mark.parametrize("browser", ["nowhere", "'unbalanced", "stays"])
+@pytest.mark.parametrize("browser", ["browser", "nowhere", "'unbalanced"])
 async def test_a_browser_that_cannot_be_opened_or_stays_in_front_is_no_fault(
     tmp_path: Path, browser: str
 ) -> None:
-    screen = Screen.at(tmp_path)
-    stays = tmp_path / "stays"
-    stays.write_text(f"#!/bin/sh\necho $1 >> {screen.opened}\nsleep 1000\n", encoding="utf-8")
-    stays.chmod(0o755)
+    screen = Screen.at(tmp_path, stays=True)
     env = {**screen.env, "BROWSER": str(tmp_path / browser)}
     async with demo(tmp_path, env, terminal=True) as run:
-        if browser == "stays":
+        if browser == "browser":
             await eventually(lambda: screen.addresses() == [run.page])
         run.program.signal(signal.SIGINT)
         assert await run.program.ends(timeout=60) == 0

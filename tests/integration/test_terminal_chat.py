@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.programs import SIDECAR, Place, Program, running
+from tests.support.programs import SIDECAR, Place, Program
 
 # Work of a killed process is delivered again after the lease: a short one here.
 QUICK = {
@@ -419,46 +419,3 @@ async def test_on_a_terminal_it_survives_a_restart_of_the_sidecar(tmp_path: Path
         shown = " ".join(chat.text[said:].split())
         assert f"assistant: {counted(60)}" in shown
         assert "withdrawn" not in chat.text
-
-
-async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path: Path) -> None:
-    handler = tmp_path / "app.py"
-
-    def write(answer: str) -> None:
-        handler.write_text(
-            "import capsule_client as capsule\n"
-            "app = capsule.App('demo')\n"
-            "@app.message()\n"
-            f"async def message(session, msg): await session.reply({answer!r})\n",
-            encoding="utf-8",
-        )
-
-    write("old")
-    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-    async with running(command, QUICK, cwd=tmp_path, parent=True) as dev:
-        ready = await dev.shows("ready grpc=")
-        place = Place(tmp_path / ".capsule", QUICK, dev.text[ready:].split()[0])
-        async with place.chat() as chat:
-            await chat.type("hi\n")
-            await chat.shows("demo: old\n")
-            write("new")
-
-            async def answered_anew() -> bool:
-                before = len(chat.text)
-                await chat.type("hi\n")
-                await chat.shows("\ndemo: ", after=before)
-                return "demo: new" in chat.text[before:]
-
-            await eventually(answered_anew, timeout=20, interval=0.2)
-        dev.signal(signal.SIGINT)
-        assert await dev.ends(timeout=40) == 0
-
-
-async def test_dev_on_a_terminal_says_how_to_talk_to_the_app(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("import capsule_client\napp = capsule_client.App('hints')\n")
-    command = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-    env = {"PATH": "/nowhere"}
-    async with running(command, env, cwd=tmp_path, terminal=True, parent=True) as dev:
-        await dev.shows(f"{SIDECAR} chat hints")
-        dev.signal(signal.SIGINT)
-        assert await dev.ends(timeout=40) == 0

@@ -105,7 +105,10 @@ async def running(
     A `parent` is asked to end first: what it started is in process groups of its own.
     """
     variables = {key: value for key, value in os.environ.items() if key[:8] != "CAPSULE_"}
-    variables |= {"TERM": "xterm", "COLUMNS": "100", "LINES": "40", **(env or {})}
+    variables |= {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    # Any port for HTTP: several sidecars run at once, and nobody here opens a browser.
+    variables |= {"CAPSULE_HTTP": "127.0.0.1:0", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    variables |= env or {}
     arguments = ["/bin/sh", "-c", command] if isinstance(command, str) else command
     ours, theirs = _terminal() if terminal else (None, PIPE)
     process = await asyncio.create_subprocess_exec(
