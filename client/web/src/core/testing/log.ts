@@ -1,0 +1,325 @@
+/** A sidecar's log of sessions, for tests: it writes events and folds them by itself. */
+
+import type {
+  Event,
+  FollowFrame,
+  GetTimelineResponse,
+  InvocationKind,
+  InvocationStatus,
+  OpenStreamState,
+  Session,
+  StatusLine,
+  TimelineItem,
+} from "../../wire.ts";
+
+/** A turn that runs, or anything else that was queued. */
+export interface Work {
+  readonly id: string;
+  readonly kind: InvocationKind;
+  readonly place: number;
+}
+
+interface Item {
+  place: number;
+  offset: number;
+  invocation: string;
+  what: Partial<TimelineItem>;
+}
+
+/** One session. */
+export class FakeSession {
+  readonly events: Event[] = [];
+  readonly items: Item[] = [];
+  readonly work = new Map<string, Work>();
+  readonly streams = new Map<string, OpenStreamState>();
+  readonly lines = new Map<string, StatusLine>();
+  title = "";
+  activity = 0;
+  readonly id: string;
+  readonly user: string;
+  readonly #log: FakeLog;
+
+  constructor(log: FakeLog, id: string, user: string) {
+    this.#log = log;
+    this.id = id;
+    this.user = user;
+  }
+
+  get head(): number {
+    return this.events.length;
+  }
+
+  session(): Session {
+    return {
+      session_id: this.id,
+      title: this.title,
+      state: "SESSION_STATE_OPEN",
+      create_time: "2026-01-02T03:04:05Z",
+      head_offset: String(this.head),
+      activity_position: String(this.activity),
+    };
+  }
+
+  append(event: Event, place = 0, item = 0): Event {
+    const offset = this.head + 1;
+    const whole: Event = {
+      session_id: this.id,
+      offset: String(offset),
+      position: String(this.#log.nextPosition()),
+      ...(item || place ? { place: String(place), item_offset: String(item) } : {}),
+      ...event,
+    };
+    this.events.push(whole);
+    this.#log.publish(this, { event: whole });
+    return whole;
+  }
+
+  open(): void {
+    const id = this.#log.id("inv");
+    this.activity = this.#log.position + 1;
+    this.append({ invocation_id: id, session_opened: { session: this.session() } });
+    this.work.set(id, { id, kind: "INVOCATION_KIND_ENTER", place: 1 });
+  }
+
+  rename(title: string): void {
+    this.title = title;
+    this.append({ session_updated: { title } });
+  }
+
+  /** A user's message; queues its turn. */
+  say(text: string): { offset: number; work: Work; messageId: string } {
+    const offset = this.head + 1;
+    const work: Work = { id: this.#log.id("inv"), kind: "INVOCATION_KIND_MESSAGE", place: offset };
+    const messageId = this.#log.id("msg");
+    const message = { message_id: messageId, sender: "SENDER_USER" as const, text };
+    this.items.push({ place: offset, offset, invocation: work.id, what: { message } });
+    this.work.set(work.id, work);
+    this.activity = this.#log.position + 1;
+    this.append({ invocation_id: work.id, message_added: { message } }, offset, offset);
+    return { offset, work, messageId };
+  }
+
+  reply(work: Work, text: string): void {
+    const offset = this.head + 1;
+    const message = { message_id: this.#log.id("msg"), sender: "SENDER_APP" as const, text };
+    this.items.push({ place: work.place, offset, invocation: work.id, what: { message } });
+    this.lines.delete(work.id);
+    this.append({ invocation_id: work.id, message_added: { message } }, work.place, offset);
+  }
+
+  openStream(work: Work): string {
+    const offset = this.head + 1;
+    const streamId = this.#log.id("stream");
+    const messageId = this.#log.id("msg");
+    const stream = { stream_id: streamId, message_id: messageId };
+    this.items.push({ place: work.place, offset, invocation: work.id, what: { stream } });
+    this.lines.delete(work.id);
+    this.streams.set(streamId, {
+      session_id: this.id,
+      ...stream,
+      invocation_id: work.id,
+      offset: String(offset),
+      place: String(work.place),
+      revision: "0",
+      text: "",
+    });
+    this.append({ invocation_id: work.id, stream_opened: stream }, work.place, offset);
+    return streamId;
+  }
+
+  /** More text, or other text from a position (in code points) on. */
+  delta(streamId: string, text: string, replaceFrom?: number): void {
+    const stream = this.streams.get(streamId);
+    if (stream === undefined) {
+      return;
+    }
+    const points = [...(stream.text ?? "")];
+    const position = Math.min(replaceFrom ?? points.length, points.length);
+    const revision = Number(stream.revision) + (replaceFrom === undefined ? 0 : 1);
+    const whole = points.slice(0, position).join("") + text;
+    this.streams.set(streamId, { ...stream, revision: String(revision), text: whole });
+    const delta = { stream_id: streamId, position: String(position), text };
+    this.#log.publish(this, {
+      transient: {
+        session_id: this.id,
+        after_offset: String(this.head),
+        text_delta: revision ? { ...delta, revision: String(revision) } : delta,
+      },
+    });
+  }
+
+  closeStream(streamId: string, interrupted = false): void {
+    const stream = this.streams.get(streamId);
+    const item = this.items.find((each) => each.what.stream?.stream_id === streamId);
+    if (stream === undefined || item === undefined) {
+      return;
+    }
+    this.streams.delete(streamId);
+    const { message_id: messageId = "", text = "", invocation_id: invocation = "" } = stream;
+    const message = {
+      message_id: messageId,
+      sender: "SENDER_APP" as const,
+      text,
+      ...(interrupted ? { interrupted } : {}),
+    };
+    item.what = { message };
+    const added = { message, stream_id: streamId };
+    this.append({ invocation_id: invocation, message_added: added }, item.place, item.offset);
+  }
+
+  withdraw(streamId: string): void {
+    const at = this.items.findIndex((each) => each.what.stream?.stream_id === streamId);
+    const item = this.items[at];
+    if (item === undefined) {
+      return;
+    }
+    this.items.splice(at, 1);
+    this.streams.delete(streamId);
+    const withdrawn = { stream_withdrawn: { stream_id: streamId } };
+    this.append({ invocation_id: item.invocation, ...withdrawn }, item.place, item.offset);
+  }
+
+  block(work: Work, blockId: string, payload: unknown): void {
+    const block = { block_id: blockId, type: "note", payload };
+    let item = this.items.find((each) => each.what.block?.block_id === blockId);
+    if (item === undefined) {
+      item = { place: work.place, offset: this.head + 1, invocation: work.id, what: {} };
+      this.items.push(item);
+    }
+    item.what = { block };
+    this.append({ invocation_id: work.id, block_shown: { block } }, item.place, item.offset);
+  }
+
+  status(work: Work, text: string): void {
+    const line = { invocation_id: work.id, text };
+    this.lines.set(work.id, line);
+    this.#log.publish(this, {
+      transient: { session_id: this.id, after_offset: String(this.head), status_line: line },
+    });
+  }
+
+  end(work: Work, status: InvocationStatus = "INVOCATION_STATUS_COMPLETED", reason = ""): void {
+    for (const [streamId, stream] of [...this.streams]) {
+      if (stream.invocation_id === work.id) {
+        this.closeStream(streamId, true);
+      }
+    }
+    this.work.delete(work.id);
+    this.lines.delete(work.id);
+    const ended = { kind: work.kind, status, reason };
+    const event = { invocation_id: work.id, invocation_ended: ended };
+    if (status === "INVOCATION_STATUS_COMPLETED") {
+      this.append(event);
+      return;
+    }
+    const offset = this.head + 1;
+    this.items.push({ place: work.place, offset, invocation: work.id, what: { ended } });
+    this.append(event, work.place, offset);
+  }
+
+  page(size: number, token: string): GetTimelineResponse {
+    const sorted = this.items.toSorted((a, b) => a.place - b.place || a.offset - b.offset);
+    const [place = 0, offset = 0] = token.split(".").map(Number);
+    const before = token
+      ? sorted.filter((i) => i.place < place || (i.place === place && i.offset < offset))
+      : sorted;
+    const items = before.slice(-size);
+    const first = items[0];
+    const more = before.length > items.length && first !== undefined;
+    return {
+      items: items.map((each) => ({
+        place: String(each.place),
+        offset: String(each.offset),
+        invocation_id: each.invocation,
+        ...each.what,
+      })),
+      ...(more ? { next_page_token: `${first.place}.${first.offset}` } : {}),
+      session: this.session(),
+      offset: String(this.head),
+      position: String(this.#log.position),
+      ...(token ? {} : { pending: this.pending() }),
+    };
+  }
+
+  pending() {
+    return [...this.work.values()].map((work) => ({ invocation_id: work.id, kind: work.kind }));
+  }
+}
+
+/** All sessions of all people. */
+export class FakeLog {
+  readonly sessions = new Map<string, FakeSession>();
+  position = 0;
+  online = true;
+  /** Told of every frame. */
+  onFrame: (user: string, frame: FollowFrame) => void = () => undefined;
+  readonly #history: { user: string; event: Event }[] = [];
+  #ids = 0;
+
+  id(kind: string): string {
+    this.#ids += 1;
+    return `${kind}_${this.#ids}`;
+  }
+
+  nextPosition(): number {
+    this.position += 1 + (this.position % 3); // With holes.
+    return this.position;
+  }
+
+  open(user: string): FakeSession {
+    const session = new FakeSession(this, this.id("ses"), user);
+    this.sessions.set(session.id, session);
+    session.open();
+    return session;
+  }
+
+  remove(session: FakeSession): void {
+    this.sessions.delete(session.id);
+    const position = String(this.nextPosition());
+    this.publish(session, {
+      event: { session_id: session.id, position, session_deleted: {} },
+    });
+  }
+
+  publish(session: FakeSession, frame: FollowFrame): void {
+    if (frame.event) {
+      this.#history.push({ user: session.user, event: frame.event });
+    }
+    this.onFrame(session.user, frame);
+  }
+
+  /** The sessions of a person, the most recently active first. */
+  of(user: string): FakeSession[] {
+    const found = [...this.sessions.values()].filter((each) => each.user === user);
+    return found.sort((a, b) => b.activity - a.activity);
+  }
+
+  /** What a follower reads from a position on, up to its snapshot, which is in two parts. */
+  replay(user: string, after: number): FollowFrame[] {
+    const events = this.#history.filter(
+      (each) =>
+        each.user === user &&
+        Number(each.event.position) > after &&
+        (each.event.session_deleted || this.sessions.has(each.event.session_id ?? "")),
+    );
+    const streams = this.of(user).flatMap((each) => [...each.streams.values()]);
+    const lines = this.of(user).flatMap((each) =>
+      [...each.lines.values()].map((line) => ({ session_id: each.id, status_line: line })),
+    );
+    const half = streams.length >> 1;
+    const position = String(this.position);
+    return [
+      ...events.map(({ event }) => ({ event })),
+      { snapshot: { position, streams: streams.slice(0, half), first: true } },
+      {
+        snapshot: {
+          position,
+          streams: streams.slice(half),
+          status_lines: lines,
+          presence: this.online ? { online: true } : {},
+          last: true,
+        },
+      },
+    ];
+  }
+}

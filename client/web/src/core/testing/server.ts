@@ -1,0 +1,336 @@
+/** The HTTP routes over the log, for tests, with faults to order. */
+
+import type { FollowFrame, TimelineItem } from "../../wire.ts";
+import type { Tab } from "./browser.ts";
+import { FakeLog, type FakeSession } from "./log.ts";
+
+interface Follower {
+  readonly tab: Tab;
+  readonly user: string;
+  readonly controller: ReadableStreamDefaultController<Uint8Array>;
+  open: boolean;
+}
+
+/** A request that came. */
+export interface Seen {
+  readonly method: string;
+  readonly path: string;
+  readonly body: Record<string, unknown>;
+}
+
+/** What is done to a request instead of answering it. */
+export type Fault =
+  /** It does not arrive. */
+  | "refused"
+  /** It is done, its answer is lost. */
+  | "answer lost"
+  /** It is done, its answer comes when `release` is called. */
+  | "answer late"
+  | { status: number; reason?: string; detail?: string; retryAfter?: number };
+
+/** The server. */
+export class FakeServer {
+  readonly log = new FakeLog();
+  readonly followers = new Set<Follower>();
+  readonly seen: Seen[] = [];
+  /** Asked for every request; undefined: none. */
+  fault: (seen: Seen) => Fault | undefined = () => undefined;
+  /** How the bytes of a frame are cut. */
+  cut: (bytes: Uint8Array) => Uint8Array[] = (bytes) => [bytes];
+  down = false;
+  signIn = ["guest"];
+  nextTab = 100;
+  /** The most streams that were open at once, per tab. */
+  mostStreams = 0;
+  readonly #users = new Map<string, string>();
+  readonly #done = new Map<string, { status: number; body: unknown }>();
+  readonly #late: (() => void)[] = [];
+  #streamId = 0;
+
+  constructor() {
+    this.log.onFrame = (user, frame) => {
+      for (const each of this.followers) {
+        if (each.user === user) {
+          this.#write(each, frame);
+        }
+      }
+    };
+  }
+
+  /** The person of a tab's browser. */
+  userOf(tab: Tab): string {
+    return this.#users.get(tab.browser.cookie) ?? "";
+  }
+
+  async fetch(tab: Tab, address: string, init: RequestInit): Promise<Response> {
+    const url = new URL(address, "http://localhost");
+    const path = url.pathname.replace(/^\/apps\/demo/, "");
+    const body = init.body ? (JSON.parse(String(init.body)) as Record<string, unknown>) : {};
+    const seen: Seen = { method: init.method ?? "GET", path, body };
+    this.seen.push(seen);
+    const { signal } = init;
+    await Promise.resolve();
+    signal?.throwIfAborted();
+    const fault = this.down || !tab.browser.online ? "refused" : this.fault(seen);
+    if (fault === "refused") {
+      throw new TypeError("Failed to fetch");
+    }
+    if (typeof fault === "object") {
+      return refuse(fault.status, fault.reason ?? "", fault.detail, fault.retryAfter);
+    }
+    const response =
+      path === "/v1/events"
+        ? this.#follow(tab, Number(url.searchParams.get("after")), signal ?? undefined)
+        : this.#answer(tab, seen, url.searchParams);
+    if (fault === "answer lost") {
+      throw new TypeError("Failed to fetch");
+    }
+    if (fault === "answer late") {
+      await new Promise<void>((resolve) => this.#late.push(resolve));
+    }
+    signal?.throwIfAborted();
+    if (tab.dead) {
+      return new Promise(() => undefined);
+    }
+    return response;
+  }
+
+  /** Lets the answers go that were late. */
+  release(): void {
+    for (const resolve of this.#late.splice(0)) {
+      resolve();
+    }
+  }
+
+  /** Cuts all streams, as a proxy does. */
+  cutAll(): void {
+    for (const each of [...this.followers]) {
+      this.#drop(each, new TypeError("network error"));
+    }
+  }
+
+  hangUp(tab: Tab): void {
+    for (const each of [...this.followers]) {
+      if (each.tab === tab) {
+        this.#drop(each, new TypeError("gone"));
+      }
+    }
+  }
+
+  /** Ends all streams with an error that is told. */
+  endAll(status: number, reason: string): void {
+    for (const each of [...this.followers]) {
+      const problem = JSON.stringify({ status, reason, detail: "The end." });
+      this.#bytes(each, `event: error\ndata: ${problem}\n\n`);
+      each.open = false;
+      this.followers.delete(each);
+      each.controller.close();
+    }
+  }
+
+  beat(): void {
+    for (const each of this.followers) {
+      this.#bytes(each, ": beat\n\n");
+    }
+  }
+
+  /** Sends bytes as they are. */
+  raw(text: string): void {
+    for (const each of this.followers) {
+      this.#bytes(each, text);
+    }
+  }
+
+  #drop(follower: Follower, error: Error): void {
+    if (follower.open) {
+      follower.open = false;
+      this.followers.delete(follower);
+      follower.controller.error(error);
+    }
+  }
+
+  #write(follower: Follower, frame: FollowFrame): void {
+    const id = frame.event ? `id: ${frame.event.position}\n` : "";
+    this.#bytes(follower, `${id}data: ${JSON.stringify(frame)}\n\n`);
+  }
+
+  #bytes(follower: Follower, text: string): void {
+    for (const part of this.cut(new TextEncoder().encode(text))) {
+      if (follower.open) {
+        follower.controller.enqueue(part);
+      }
+    }
+  }
+
+  #follow(tab: Tab, after: number, signal: AbortSignal | undefined): Response {
+    const user = this.userOf(tab);
+    if (user === "") {
+      return refuse(401, "UNAUTHENTICATED");
+    }
+    if (after > this.log.position) {
+      return refuse(416, "PLACE_UNAVAILABLE");
+    }
+    let follower: Follower | undefined;
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#streamId += 1;
+        follower = { tab, user, controller, open: true };
+        this.followers.add(follower);
+        const here = [...this.followers].filter((each) => each.tab === tab);
+        this.mostStreams = Math.max(this.mostStreams, here.length);
+        this.#bytes(follower, ": hello\n\n");
+        for (const frame of this.log.replay(user, after)) {
+          this.#write(follower, frame);
+        }
+      },
+      cancel: () => {
+        if (follower) {
+          follower.open = false;
+          this.followers.delete(follower);
+        }
+      },
+    });
+    signal?.addEventListener("abort", () => {
+      if (follower) {
+        this.#drop(follower, new DOMException("aborted", "AbortError"));
+      }
+    });
+    return new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+  }
+
+  #answer(tab: Tab, seen: Seen, query: URLSearchParams): Response {
+    const { method, path, body } = seen;
+    if (path === "/v1/config") {
+      return answer(200, { app: "demo", sign_in: this.signIn, limits: { text_bytes: 4096 } });
+    }
+    if (path === "/auth/guest") {
+      const there = this.userOf(tab) !== "";
+      if (!there) {
+        tab.browser.cookie = this.log.id("cookie");
+        this.#users.set(tab.browser.cookie, this.log.id("user"));
+      }
+      return answer(there ? 200 : 201, { user: { user_id: this.userOf(tab) }, method: "guest" });
+    }
+    const user = this.userOf(tab);
+    if (user === "") {
+      return refuse(401, "UNAUTHENTICATED");
+    }
+    if (path === "/auth/user") {
+      return answer(200, { user: { user_id: user }, method: "guest" });
+    }
+    const requestId = String(body.request_id ?? query.get("request_id") ?? "");
+    const key = `${user} ${method} ${path.split("/").at(-1)} ${requestId}`;
+    const done = requestId ? this.#done.get(key) : undefined;
+    if (done) {
+      return answer(done.status, done.body);
+    }
+    const made = this.#do(user, seen, query);
+    if (requestId && made.status < 300) {
+      this.#done.set(key, made);
+    }
+    return made.status < 300
+      ? answer(made.status, made.body)
+      : refuse(made.status, String(made.body));
+  }
+
+  #do(user: string, seen: Seen, query: URLSearchParams): { status: number; body: unknown } {
+    const { method, body } = seen;
+    const [, , collection, id = "", what = ""] = seen.path.split("/");
+    if (collection === "sessions" && id === "") {
+      return method === "POST"
+        ? { status: 201, body: { session: this.log.open(user).session() } }
+        : { status: 200, body: this.#list(user, query) };
+    }
+    const session = this.log.sessions.get(id);
+    if (session === undefined || session.user !== user) {
+      return { status: 404, body: "NOT_FOUND" };
+    }
+    return this.#inSession(session, `${method} ${what}`, body, query);
+  }
+
+  #inSession(
+    session: FakeSession,
+    what: string,
+    body: Record<string, unknown>,
+    query: URLSearchParams,
+  ): { status: number; body: unknown } {
+    if (what === "GET ") {
+      const size = Number(query.get("page_size") ?? 50);
+      return { status: 200, body: session.page(size, query.get("page_token") ?? "") };
+    }
+    if (what === "PATCH ") {
+      session.rename(String(body.title));
+      return { status: 200, body: { session: session.session() } };
+    }
+    if (what === "DELETE ") {
+      this.log.remove(session);
+      return { status: 204, body: null };
+    }
+    if (what === "POST messages") {
+      const { offset, work, messageId } = session.say(String(body.text));
+      const message = { message_id: messageId, sender: "SENDER_USER", text: body.text };
+      return {
+        status: 202,
+        body: { message, offset: String(offset), invocation_id: work.id },
+      };
+    }
+    if (what === "POST stop") {
+      const work = session.work.get(String(body.invocation_id));
+      if (work) {
+        session.end(work, "INVOCATION_STATUS_STOPPED", "STOPPED");
+      }
+      return { status: 200, body: { status: "INVOCATION_STATUS_STOPPED" } };
+    }
+    return { status: 404, body: "NOT_FOUND" };
+  }
+
+  #list(user: string, query: URLSearchParams) {
+    const size = Number(query.get("page_size") ?? 50);
+    const wanted = (query.get("query") ?? "").toLowerCase();
+    const after = Number(query.get("page_token") ?? Number.POSITIVE_INFINITY);
+    const found = this.log
+      .of(user)
+      .filter((each) => each.title.toLowerCase().includes(wanted) && each.activity < after);
+    const page = found.slice(0, size);
+    const last = page.at(-1);
+    return {
+      sessions: page.map((each) => each.session()),
+      ...(found.length > size && last ? { next_page_token: String(last.activity) } : {}),
+      position: String(this.log.position),
+    };
+  }
+}
+
+/** What a timeline should show: the log's own fold, with the text of open streams. */
+export function expected(session: FakeSession): unknown[] {
+  return (session.page(1_000_000, "").items ?? []).map((item: TimelineItem) => {
+    if (item.message) {
+      const { sender, text, interrupted } = item.message;
+      return [sender === "SENDER_USER" ? "user" : "app", text, interrupted === true, false];
+    }
+    if (item.stream) {
+      return ["app", session.streams.get(item.stream.stream_id ?? "")?.text, false, true];
+    }
+    if (item.block) {
+      return ["block", item.block.block_id, item.block.payload];
+    }
+    return ["ended", item.ended?.reason];
+  });
+}
+
+function answer(status: number, body: unknown): Response {
+  return new Response(status === 204 ? null : JSON.stringify(body), {
+    status,
+    headers: { "Content-Type": "application/json" },
+  });
+}
+
+function refuse(status: number, reason: string, detail = "No.", retryAfter = 0): Response {
+  return new Response(JSON.stringify({ status, reason, detail }), {
+    status,
+    headers: {
+      "Content-Type": "application/problem+json",
+      ...(retryAfter ? { "Retry-After": String(retryAfter) } : {}),
+    },
+  });
+}
