@@ -38,9 +38,21 @@ function compressed(): Plugin {
   };
 }
 
+/** Puts the icon under a name without a digest too: for those who ask for /favicon.ico. */
+function plainIcon(): Plugin {
+  return {
+    name: "capsule-icon",
+    apply: "build",
+    async generateBundle() {
+      const source = await readFile(join(import.meta.dirname, "src", "favicon.svg"));
+      this.emitFile({ type: "asset", fileName: "favicon.svg", source });
+    },
+  };
+}
+
 export default defineConfig({
   base: "/",
-  plugins: [compressed()],
+  plugins: [plainIcon(), compressed()],
   build: {
     outDir: OUT,
     emptyOutDir: true,
