@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import CLIENT, ROOT, running
+from tests.support.programs import CLIENT, DEMO, ROOT, running
 from tests.support.sidecar import Person, running_sidecar
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_SNIPPET = re.compile(r"<!-- test: (\w+) -->\n```python\n(.*?)```", re.DOTALL)
-_PYTHON = re.compile(r"```python\n")
+_SNIPPET = re.compile(r"<!-- test: (\w+) -->\n```(?:python|sh)\n(.*?)```", re.DOTALL)
+_PROGRAM = re.compile(r"```(?:python|sh)\n")
 _LINK = re.compile(r"\]\(([^)#]+)\)")
 
 
@@ -28,7 +28,7 @@ def test_every_link_leads_somewhere_and_every_snippet_is_tested(page: Path) -> N
     for target in _LINK.findall(text):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-    assert len(_PYTHON.findall(text)) == len(_SNIPPET.findall(text)), "a snippet has no test"
+    assert len(_PROGRAM.findall(text)) == len(_SNIPPET.findall(text)), "a snippet has no test"
 
 
 async def test_the_handler_of_the_readme_answers(tmp_path: Path) -> None:
@@ -80,3 +80,27 @@ async def test_the_channel_of_the_protocol_page_talks_to_the_readmes_handler(
         ):
             await program.shows("Message 1 from you: hi")
             assert await program.ends() == 0
+
+
+async def test_the_curl_lines_of_the_http_page_hold_a_conversation(tmp_path: Path) -> None:
+    (tmp_path / "talk.sh").write_text(
+        snippet("docs/http.md", "conversation") + snippet("docs/http.md", "rest")
+    )
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", str(DEMO)], environment, cwd=tmp_path) as app:
+            await app.shows("attached to")
+            environment["CAPSULE_HTTP_URL"] = sidecar.http
+            async with running(["bash", "-eu", "talk.sh"], environment, cwd=tmp_path) as talk:
+                assert await talk.ends(timeout=30) == 0
+    for said in (
+        '"method":"guest"',
+        '"text":"count 20"',
+        '"text_delta":',
+        '"text":"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 done"',
+        '"title":"Counting to twenty"',
+        '"status":"INVOCATION_STATUS_RUNNING"',
+        "\n204",
+    ):
+        assert said in talk.text, f"{said} is missing in:\n{talk.text}"
