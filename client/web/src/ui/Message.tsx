@@ -1,0 +1,133 @@
+import { useSignal } from "@preact/signals";
+import type { MessageItem, OpenSession } from "../core/model.ts";
+import { CopyButton } from "./CopyButton.tsx";
+import { RetryIcon } from "./icons.tsx";
+import { Prose } from "./Prose.tsx";
+import { useUi } from "./state.ts";
+
+interface Props {
+  readonly item: MessageItem;
+  readonly session: OpenSession;
+}
+
+/** A longer text of a person is shown folded, in UTF-16 units and in lines. */
+const LONG = 1600;
+const LONG_LINES = 20;
+
+export function UserMessage({ item, session }: Props) {
+  const delivery = item.delivery.value;
+  return (
+    <article class="entry user" data-delivery={delivery}>
+      <h2 class="sr-only">You said</h2>
+      <UserText text={item.text.value} />
+      {delivery === "sending" && (
+        <p class="delivery late" role="status">
+          Sending…
+        </p>
+      )}
+      {delivery === "failed" && <NotSent item={item} session={session} />}
+      {delivery !== "failed" && (
+        <div class="tools">
+          <CopyButton label="Copy your message" text={() => item.text.peek()} />
+          <Time of={item.createTime} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+function UserText({ text }: { readonly text: string }) {
+  const open = useSignal(false);
+  const long = text.length > LONG || lines(text) > LONG_LINES;
+  return (
+    <div class="bubble" data-folded={(long && !open.value) || undefined}>
+      <div class="bubble-text" dir="auto">
+        {text}
+      </div>
+      {long && (
+        <button
+          type="button"
+          class="fold"
+          aria-expanded={open.value}
+          onClick={() => {
+            open.value = !open.value;
+          }}
+        >
+          {open.value ? "Show less" : "Show all"}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function lines(text: string): number {
+  let count = 1;
+  for (
+    let at = text.indexOf("\n");
+    at >= 0 && count <= LONG_LINES;
+    at = text.indexOf("\n", at + 1)
+  ) {
+    count++;
+  }
+  return count;
+}
+
+function NotSent({ item, session }: Props) {
+  const { chat, focusComposer } = useUi();
+  const edit = () => {
+    const text = session.discard(item.key);
+    const draft = chat.draft.peek();
+    chat.setDraft(draft.trim() ? `${text}\n\n${draft}` : text);
+    focusComposer();
+  };
+  return (
+    <div class="not-sent" role="alert">
+      <p>Not sent: {item.problem.value || "the reason is not known."}</p>
+      <div>
+        <button type="button" class="link-button" onClick={() => session.resend(item.key)}>
+          <RetryIcon size={15} />
+          Retry
+        </button>
+        <button type="button" class="link-button" onClick={edit}>
+          Edit
+        </button>
+      </div>
+    </div>
+  );
+}
+
+export function AppMessage({ item }: Props) {
+  const { chat } = useUi();
+  const streaming = item.streaming.value;
+  return (
+    <article class="entry app" data-streaming={streaming || undefined} aria-busy={streaming}>
+      <h2 class="sr-only">{chat.app} said</h2>
+      <AppText item={item} />
+      {item.interrupted.value && (
+        <p class="interrupted">
+          <span>Interrupted</span>
+        </p>
+      )}
+      {!streaming && (
+        <div class="tools">
+          <CopyButton label="Copy the answer" text={() => item.text.peek()} />
+          <Time of={item.createTime} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+/** The only component that a delta renders. */
+function AppText({ item }: { readonly item: MessageItem }) {
+  return <Prose text={item.text.value} streaming={item.streaming.value} />;
+}
+
+function Time({ of }: { readonly of: Date | null }) {
+  if (!of || Number.isNaN(of.getTime())) return null;
+  return (
+    <time dateTime={of.toISOString()} title={of.toLocaleString()}>
+      {of.toLocaleTimeString(undefined, { hour: "numeric", minute: "2-digit" })}
+    </time>
+  );
+}

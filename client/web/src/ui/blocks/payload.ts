@@ -1,0 +1,152 @@
+/**
+ * Checks of what blocks carry. A payload comes from an app, and may come from a model or from a web
+ * page that it read: no field is what it should be until it was looked at.
+ */
+
+export type Payload = Readonly<Record<string, unknown>>;
+
+const LABEL_CHARS = 200;
+const MOST_CHIPS = 12;
+const MOST_BUTTONS = 12;
+const WIDEST = 4096;
+
+export interface Chip {
+  readonly label: string;
+  readonly text: string;
+}
+
+export interface Button {
+  readonly label: string;
+  readonly action: string;
+  readonly payload: unknown;
+  readonly style: "primary" | "danger" | "plain";
+}
+
+export interface Picture {
+  /** Of this origin, or data. Empty: the image is elsewhere, see `elsewhere`. */
+  readonly source: string;
+  /** An http or https address of another origin: to be linked, not loaded. */
+  readonly elsewhere: string;
+  readonly alt: string;
+  /** CSS pixels; null: as it is. */
+  readonly width: number | null;
+  readonly height: number | null;
+}
+
+export interface Step {
+  readonly label: string;
+  readonly status: "pending" | "running" | "completed" | "failed";
+  readonly detail: string;
+}
+
+/** Returns an own field; never what objects inherit. */
+export function field(payload: Payload, name: string): unknown {
+  return Object.hasOwn(payload, name) ? payload[name] : undefined;
+}
+
+export function isRecord(value: unknown): value is Payload {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Returns a text on one line, cut where it is too long; empty where it is no text. */
+export function line(value: unknown, most = LABEL_CHARS): string {
+  if (typeof value !== "string") return "";
+  const text = value
+    .slice(0, most * 4)
+    .replace(/\s+/g, " ")
+    .trim();
+  return text.length > most ? `${text.slice(0, most - 1).trimEnd()}…` : text;
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+/** Returns the suggestions; null where there is none. */
+export function chipsOf(payload: Payload): readonly Chip[] | null {
+  const items = field(payload, "items");
+  if (!Array.isArray(items)) return null;
+  const chips: Chip[] = [];
+  for (const item of items.slice(0, MOST_CHIPS)) {
+    const label = line(isRecord(item) ? field(item, "label") : item);
+    const sent = isRecord(item) ? text(field(item, "text")).trim() : text(item).trim();
+    if (label) chips.push({ label, text: sent || label });
+  }
+  return chips.length > 0 ? chips : null;
+}
+
+export function buttonsOf(payload: Payload): readonly Button[] {
+  const buttons = field(payload, "buttons");
+  if (!Array.isArray(buttons)) return [];
+  const out: Button[] = [];
+  for (const button of buttons.slice(0, MOST_BUTTONS)) {
+    if (!isRecord(button)) continue;
+    const action = text(field(button, "action"));
+    if (!action) continue;
+    const style = field(button, "style");
+    out.push({
+      label: line(field(button, "label")) || line(action),
+      action,
+      payload: field(button, "payload") ?? {},
+      style: style === "primary" || style === "danger" ? style : "plain",
+    });
+  }
+  return out;
+}
+
+const STATUSES = ["pending", "running", "completed", "failed"] as const;
+
+/** Returns the step; null where it has neither a label nor a status that is known. */
+export function stepOf(payload: Payload): Step | null {
+  const label = line(field(payload, "label"), 400);
+  const given = field(payload, "status");
+  const status = STATUSES.find((known) => known === given);
+  if (!label || (given !== undefined && !status)) return null;
+  return { label, status: status ?? "running", detail: text(field(payload, "detail")).trim() };
+}
+
+/** Returns the picture; null where there is no address that may be shown or linked. */
+export function pictureOf(payload: Payload, base: string): Picture | null {
+  const address = text(field(payload, "url")) || text(field(payload, "src"));
+  const place = placeOf(address, base);
+  if (!place) return null;
+  return {
+    ...place,
+    alt: line(field(payload, "alt"), 1000),
+    width: pixels(field(payload, "width")),
+    height: pixels(field(payload, "height")),
+  };
+}
+
+function placeOf(address: string, base: string): Pick<Picture, "source" | "elsewhere"> | null {
+  if (!address) return null;
+  if (/^data:image\/[a-z0-9.+-]+[;,]/i.test(address)) return { source: address, elsewhere: "" };
+  let url: URL;
+  try {
+    url = new URL(address, base);
+  } catch {
+    return null;
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:") return null;
+  if (url.origin === new URL(base).origin) return { source: url.href, elsewhere: "" };
+  return { source: "", elsewhere: url.href };
+}
+
+function pixels(value: unknown): number | null {
+  if (typeof value !== "number" || !Number.isFinite(value) || value < 1) return null;
+  return Math.min(Math.round(value), WIDEST);
+}
+
+/** Returns the name of a type or field as a person reads it: "order_status" is "Order status". */
+export function humanised(name: string): string {
+  const words = name
+    .slice(0, LABEL_CHARS)
+    .replace(/([\p{Ll}\d])(\p{Lu})/gu, "$1 $2")
+    .replace(/[_.\-\s]+/g, " ")
+    .trim();
+  if (!words) return name;
+  const first = words.charAt(0).toUpperCase();
+  // A name in capitals is an abbreviation, or shouts; either way it is what the app says.
+  const rest = words.slice(1);
+  return first + (rest === rest.toUpperCase() ? rest : rest.toLowerCase());
+}

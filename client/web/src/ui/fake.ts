@@ -1,0 +1,380 @@
+/**
+ * A made-up chat in any state, to look at the page without a sidecar; not part of the build.
+ *
+ * States: see `STATES`; `chat` answers what one sends.
+ */
+import { computed, type Signal, signal } from "@preact/signals";
+import type {
+  BlockItem,
+  Chat,
+  Connection,
+  EndedItem,
+  MessageItem,
+  Notice,
+  OpenSession,
+  SessionEntry,
+  StatusLine,
+  TimelineEntry,
+} from "../core/model.ts";
+import { ANSWER, PICTURE, SHORT, TITLES } from "./fakeData.ts";
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+type Message = Mutable<MessageItem> & {
+  text: Signal<string>;
+  streaming: Signal<boolean>;
+  interrupted: Signal<boolean>;
+  delivery: Signal<"sending" | "failed" | "sent">;
+  problem: Signal<string>;
+};
+
+let made = 0;
+
+function message(sender: "user" | "app", text: string, more: { ago?: number } = {}): Message {
+  made += 1;
+  return {
+    kind: "message",
+    key: `m${made}`,
+    sender,
+    text: signal(text),
+    streaming: signal(false),
+    interrupted: signal(false),
+    delivery: signal("sent"),
+    problem: signal(""),
+    createTime: new Date(Date.now() - (more.ago ?? 0)),
+  };
+}
+
+function block(type: string, payload: Record<string, unknown>): BlockItem {
+  made += 1;
+  return { kind: "block", key: `b${made}`, blockId: `b${made}`, type, payload: signal(payload) };
+}
+
+function ended(how: EndedItem["how"], reason = "", referenceId = ""): EndedItem {
+  made += 1;
+  return { kind: "ended", key: `e${made}`, how, reason, referenceId };
+}
+
+class FakeSession implements OpenSession {
+  readonly items = signal<readonly TimelineEntry[]>([]);
+  readonly loading = signal(false);
+  readonly hasOlder = signal(false);
+  readonly loadingOlder = signal(false);
+  readonly statusLines = signal<readonly StatusLine[]>([]);
+  readonly busy = signal(false);
+  readonly stopping = signal(false);
+  private pages = 0;
+
+  readonly key: string;
+
+  constructor(
+    readonly id: string,
+    readonly entry: Signal<SessionEntry>,
+  ) {
+    this.key = id;
+  }
+
+  add<T extends TimelineEntry>(item: T): T {
+    this.items.value = [...this.items.value, item];
+    return item;
+  }
+
+  async loadOlder(): Promise<void> {
+    this.loadingOlder.value = true;
+    await new Promise((done) => setTimeout(done, 300));
+    this.pages += 1;
+    const older = conversation(50, 86_400_000 * this.pages);
+    this.items.value = [...older, ...this.items.value];
+    this.hasOlder.value = this.pages < 10;
+    this.loadingOlder.value = false;
+  }
+
+  resend(key: string): void {
+    const item = this.items.value.find((one) => one.key === key) as Message | undefined;
+    if (!item) return;
+    item.delivery.value = "sending";
+    setTimeout(() => {
+      item.delivery.value = "sent";
+    }, 1500);
+  }
+
+  discard(key: string): string {
+    const item = this.items.value.find((one) => one.key === key) as Message | undefined;
+    this.items.value = this.items.value.filter((one) => one.key !== key);
+    return item?.text.value ?? "";
+  }
+
+  async stop(): Promise<void> {
+    this.stopping.value = true;
+    await new Promise((done) => setTimeout(done, 700));
+    this.stopping.value = false;
+    this.busy.value = false;
+  }
+
+  async act(): Promise<void> {
+    await new Promise((done) => setTimeout(done, 600));
+  }
+
+  /** Streams an answer, about 200 deltas a second. */
+  answer(text: string): void {
+    this.busy.value = true;
+    setTimeout(() => {
+      const item = message("app", "");
+      item.streaming.value = true;
+      this.add(item);
+      let at = 0;
+      const timer = setInterval(() => {
+        at += 3;
+        item.text.value = text.slice(0, at);
+        if (at < text.length && this.busy.value) return;
+        clearInterval(timer);
+        item.streaming.value = false;
+        item.interrupted.value = at < text.length;
+        this.busy.value = false;
+      }, 5);
+    }, 1200);
+  }
+}
+
+function conversation(count: number, ago = 0): TimelineEntry[] {
+  const out: TimelineEntry[] = [];
+  for (let i = 0; i < count; i++) {
+    const mine = i % 2 === 0;
+    const text = mine ? `Question ${i / 2 + 1}: what is a lease?` : i % 4 === 1 ? ANSWER : SHORT;
+    out.push(message(mine ? "user" : "app", text, { ago }));
+  }
+  return out;
+}
+
+function blocks(): TimelineEntry[] {
+  return [
+    message("user", "Show me what you can do"),
+    block("step", { label: "Read the question", status: "completed" }),
+    block("step", { label: "Search the archive", status: "completed", detail: "12 documents" }),
+    block("step", {
+      label: "Ask the weather service",
+      status: "failed",
+      detail: "It did not answer.",
+    }),
+    block("step", { label: "Draw a picture", status: "running", detail: "line 1\nline 2\nline 3" }),
+    block("step", { label: "Sum it up", status: "pending" }),
+    block("image", { url: PICTURE, alt: "A green hill under a yellow sun", width: 420 }),
+    block("image", { url: "https://example.com/a.png", alt: "A picture from elsewhere" }),
+    block("order.status", {
+      title: "Order 4711",
+      text: "It left the warehouse this morning.",
+      carrier: "Northern Parcel",
+      paid: true,
+      items: ["Lamp", "Cable", "Shade"],
+      delivery: { street: "Harbour Road 5", city: "Aarhus", window: { from: "9:00", to: "12:00" } },
+      note: null,
+      buttons: [
+        { label: "Track it", action: "track", style: "primary" },
+        { label: "Change the address", action: "address" },
+        { label: "Cancel the order", action: "cancel", style: "danger" },
+      ],
+    }),
+    block("counter", { value: 3, buttons: [{ label: "More", action: "more" }] }),
+    block("step", { label: 5, status: { evil: true } }),
+    block("suggestions", {
+      items: ["Tell me more", { label: "Another one", text: "Show me another one" }, "No, thanks"],
+    }),
+  ];
+}
+
+const FILL: Record<string, (session: FakeSession, set: Setters) => void> = {
+  chat: (s) => {
+    s.items.value = [message("user", "What is a lease, in short?"), message("app", ANSWER)];
+  },
+  long: (s) => {
+    s.items.value = conversation(60);
+    s.hasOlder.value = true;
+  },
+  huge: (s) => {
+    s.items.value = conversation(3000);
+  },
+  days: (s) => {
+    s.items.value = [
+      ...conversation(2, 86_400_000 * 3),
+      ...conversation(2, 86_400_000),
+      ...conversation(2),
+    ];
+  },
+  streaming: (s) => {
+    s.items.value = [message("user", "What is a lease, in short?")];
+    const item = message("app", ANSWER.slice(0, 260));
+    item.streaming.value = true;
+    s.add(item);
+    s.busy.value = true;
+  },
+  awaiting: (s) => {
+    s.items.value = [message("user", "What is a lease, in short?")];
+    s.busy.value = true;
+  },
+  status: (s) => {
+    s.items.value = [message("user", "What is a lease, in short?")];
+    s.busy.value = true;
+    s.statusLines.value = [
+      { invocationId: "i1", text: "Searching the archive…", detail: "42 of 310 documents" },
+    ];
+  },
+  stopping: (s) => {
+    FILL.streaming?.(s, {} as Setters);
+    s.stopping.value = true;
+  },
+  sending: (s) => {
+    s.items.value = [...conversation(2), message("user", "And this one is on its way.")];
+    (s.items.value.at(-1) as Message).delivery.value = "sending";
+  },
+  failed: (s) => {
+    s.items.value = [...conversation(2), message("user", "This one did not make it.")];
+    const item = s.items.value.at(-1) as Message;
+    item.delivery.value = "failed";
+    item.problem.value = "too many messages wait already. Try again in a moment.";
+  },
+  ended: (s) => {
+    const cut = message("app", "The first lines of an answer that");
+    cut.interrupted.value = true;
+    s.items.value = [
+      message("user", "Tell me a story"),
+      cut,
+      ended("stopped"),
+      message("user", "fail"),
+      ended("failed", "HANDLER_ERROR", "ref_made_up_one"),
+      message("user", "slow 600"),
+      ended("failed", "DEADLINE", "ref_made_up_two"),
+      message("user", "???"),
+      ended("unhandled"),
+    ];
+  },
+  folded: (s) => {
+    s.items.value = [
+      message("user", "A pasted line of a log file\n".repeat(60)),
+      message("app", SHORT),
+    ];
+  },
+  blocks: (s) => {
+    s.items.value = blocks();
+  },
+  loading: (s) => {
+    s.loading.value = true;
+  },
+  closed: (s) => {
+    s.items.value = conversation(2);
+    s.entry.value = { ...s.entry.value, state: "closed" };
+  },
+  offline: (s, set) => {
+    s.items.value = conversation(2);
+    set.connection.value = "offline";
+  },
+  reconnecting: (s, set) => {
+    s.items.value = conversation(2);
+    set.connection.value = "reconnecting";
+  },
+  "app-offline": (s, set) => {
+    s.items.value = [...conversation(2), message("user", "Are you there?")];
+    s.busy.value = true;
+    set.appOnline.value = false;
+  },
+  near: (s, set) => {
+    s.items.value = conversation(2);
+    set.draft.value = "word ".repeat(190);
+  },
+  over: (s, set) => {
+    s.items.value = conversation(2);
+    set.draft.value = "word ".repeat(290);
+  },
+  notices: (s, set) => {
+    s.items.value = conversation(2);
+    set.notices.value = [
+      { id: 1, text: "The chat was deleted on another device.", bad: false },
+      { id: 2, text: "The title could not be changed: the storage is not available.", bad: true },
+    ];
+  },
+};
+
+interface Setters {
+  readonly connection: Signal<Connection>;
+  readonly appOnline: Signal<boolean | null>;
+  readonly draft: Signal<string>;
+  readonly notices: Signal<readonly Notice[]>;
+}
+
+export const STATES = [...Object.keys(FILL), "empty", "starting", "signed-out", "gone", "none"];
+
+export function fakeChat(state: string): Chat {
+  const set: Setters = {
+    connection: signal<Connection>("live"),
+    appOnline: signal<boolean | null>(true),
+    draft: signal(""),
+    notices: signal<readonly Notice[]>([]),
+  };
+  const small = state === "near" || state === "over";
+  const query = signal("");
+  const days = [0, 0, 1, 1, 3, 4, 5, 6, 20, 30, 40, 50];
+  const all = signal<readonly SessionEntry[]>(
+    state === "none" || state === "empty0"
+      ? []
+      : TITLES.map((title, i) => ({
+          id: `ses_${i}`,
+          title,
+          state: "open" as const,
+          createTime: new Date(Date.now() - (days[i] ?? 0) * 86_400_000),
+          activity: TITLES.length - i,
+        })),
+  );
+  const current = signal<FakeSession | null>(null);
+  const open = (id: string, fill: string) => {
+    const entry = all.value.find((one) => one.id === id);
+    if (!entry) return;
+    const session = new FakeSession(id, signal(entry));
+    FILL[fill]?.(session, set);
+    current.value = session;
+  };
+  if (Object.hasOwn(FILL, state)) open("ses_0", state);
+  const access = ["starting", "signed-out", "gone"].includes(state) ? state : "ready";
+  return {
+    app: "demo",
+    ...set,
+    access: signal(access as "ready"),
+    sessions: computed(() =>
+      all.value.filter((one) => one.title.toLowerCase().includes(query.value.toLowerCase())),
+    ),
+    hasMoreSessions: computed(() => !query.value && all.value.length === TITLES.length),
+    query,
+    current,
+    maxTextBytes: signal(small ? 1024 : 262_144),
+    start: async () => undefined,
+    search: (text) => {
+      query.value = text;
+    },
+    moreSessions: () => new Promise((done) => setTimeout(done, 800)),
+    open: (id) => open(id, "chat"),
+    newChat: () => {
+      current.value = null;
+    },
+    rename: async (id, title) => {
+      all.value = all.value.map((one) => (one.id === id ? { ...one, title } : one));
+    },
+    remove: async (id) => {
+      all.value = all.value.filter((one) => one.id !== id);
+      if (current.value?.id === id) current.value = null;
+    },
+    setDraft: (text) => {
+      set.draft.value = text;
+    },
+    send: (text) => {
+      if (!current.value) open("ses_3", "none");
+      const item = message("user", text);
+      item.delivery.value = "sending";
+      current.value?.add(item);
+      set.draft.value = "";
+      setTimeout(() => {
+        item.delivery.value = "sent";
+      }, 150);
+      current.value?.answer(ANSWER);
+    },
+    dismiss: (id) => {
+      set.notices.value = set.notices.value.filter((one) => one.id !== id);
+    },
+  };
+}

@@ -1,0 +1,55 @@
+/** The page's keyboard shortcuts. */
+import type { Ui } from "./state.ts";
+
+/** Begins to listen; the function that is returned ends it. */
+export function listenToKeys(ui: Ui): () => void {
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.defaultPrevented || event.isComposing || ui.dialog.peek() || ui.menu.peek()) return;
+    const action = actionOf(event, typing(event.target));
+    if (!action) return;
+    event.preventDefault();
+    switch (action) {
+      case "search":
+        ui.focusSearch();
+        break;
+      case "new":
+        ui.newChat();
+        break;
+      case "write":
+        ui.drawer.value = false;
+        ui.focusComposer();
+        break;
+      case "help":
+        ui.dialog.value = { kind: "help" };
+        break;
+    }
+  };
+  document.addEventListener("keydown", onKeyDown);
+  return () => document.removeEventListener("keydown", onKeyDown);
+}
+
+export type Action = "search" | "new" | "write" | "help";
+
+type Keys = Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "shiftKey" | "altKey">;
+
+/** Returns what a key means; null: nothing of ours. */
+export function actionOf(keys: Keys, inText: boolean): Action | null {
+  const key = keys.key.toLowerCase();
+  const mod = (keys.ctrlKey || keys.metaKey) && !keys.altKey;
+  if (mod) {
+    if (key === "k" && !keys.shiftKey) return "search";
+    return key === "o" && keys.shiftKey ? "new" : null;
+  }
+  // With AltGr some layouts write / and ? in a text; those come with ctrlKey or altKey.
+  if (inText || keys.ctrlKey || keys.metaKey || keys.altKey) return null;
+  if (key === "/") return "write";
+  return key === "?" ? "help" : null;
+}
+
+function typing(target: EventTarget | null): boolean {
+  if (!(target instanceof HTMLElement)) return false;
+  if (target.isContentEditable || target instanceof HTMLTextAreaElement) return true;
+  return (
+    target instanceof HTMLInputElement && target.type !== "radio" && target.type !== "checkbox"
+  );
+}
