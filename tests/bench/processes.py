@@ -19,6 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 30.0
 # A worker that answers later than this hangs: the longest single command fills a database.
 ANSWER_TIMEOUT = 900.0
+# Modules are compiled once and kept, as after any first start, whatever the shell asks for. In a
+# directory of their own, so that nothing is left beside the sources.
+COMPILED = {
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bench-pycache"),
+}
 
 
 class BenchError(Exception):

@@ -7,17 +7,11 @@ import subprocess
 import sys
 
 from tests.bench.harness import Line, Settings, alternate, at_most
-from tests.bench.processes import ROOT, Stage
+from tests.bench.processes import COMPILED, Stage
 from tests.bench.sides import start_sidecar
 
 TIMER = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 MIB = 1 << 20
-# Modules are compiled once and kept, as after any first start, whatever the shell asks for. In a
-# directory of their own, so that nothing is left beside the sources.
-COMPILED = {
-    "PYTHONDONTWRITEBYTECODE": "",
-    "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bench-pycache"),
-}
 
 
 def seconds_to_import(module: str) -> float:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from tests.bench.processes import ROOT, START_TIMEOUT, BenchError, Proc, Stage, Worker
@@ -68,7 +69,7 @@ class Chainlit(Side):
     name = "Chainlit"
     tokens = 30_000
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, env: Mapping[str, str] | None = None) -> None:
         python = _environment()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -80,6 +81,7 @@ class Chainlit(Side):
                 "CHAINLIT_PORT": str(port),
                 "OTEL_SDK_DISABLED": "true",
                 "TRACELOOP_TELEMETRY": "false",
+                **(env or {}),
             },
         )
         _until_listening(port)
@@ -94,8 +96,8 @@ class Starlette(Side):
     name = "bare Starlette"
     tokens = 150_000
 
-    def __init__(self, stage: Stage) -> None:
-        server = stage.worker("peers.starlette_server")
+    def __init__(self, stage: Stage, env: Mapping[str, str] | None = None) -> None:
+        server = stage.worker("peers.starlette_server", env=env)
         self.server = server
         self.browsers = stage.worker("browsers", "tokens", server.ready["target"], "")
 
@@ -106,8 +108,10 @@ class Capsule(Side):
     name = "sidecar"
     tokens = 600_000
 
-    def __init__(self, stage: Stage, kind: str = "frames") -> None:
-        self.sidecar = Sidecar(stage, env=OPEN_LIMITS)
+    def __init__(
+        self, stage: Stage, env: Mapping[str, str] | None = None, kind: str = "frames"
+    ) -> None:
+        self.sidecar = Sidecar(stage, env={**OPEN_LIMITS, **(env or {})})
         self.server = self.sidecar.server
         self.app = self.sidecar.app()
         self.browsers = stage.worker("browsers", kind, self.sidecar.http, f"/apps/{APP}")

@@ -40,7 +40,11 @@ class Browser:
         """Connects as the page does; returns when the server has greeted it."""
         auth = {"sessionId": str(uuid.uuid4()), "clientType": "webapp", "userEnv": "{}"}
         await self._socket.connect(
-            self._url, auth=auth, transports=["websocket"], socketio_path="/ws/socket.io"
+            self._url,
+            auth=auth,
+            transports=["websocket"],
+            socketio_path="/ws/socket.io",
+            wait_timeout=PATIENCE,
         )
         await self._socket.emit("connection_successful")
         await self._ready.wait()
