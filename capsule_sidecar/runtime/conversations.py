@@ -10,9 +10,9 @@ from functools import partial
 from sqlalchemy import Connection
 
 from capsule_sidecar.config import Limits
-from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, NotFound
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
-from capsule_sidecar.model.types import InvocationKind, InvocationStatus, Session
+from capsule_sidecar.model.types import InvocationStatus, Session
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage import encoding, log, reads, values
@@ -238,17 +238,12 @@ class Conversations:
         Raises:
             NotFound: Nothing that can be stopped runs or waits.
         """
+        request = Request(
+            Method.STOP_INVOCATION, parse_request_id(request_id), digest(session_id, "")
+        )
         person = await self.person(caller)
-
-        def find(connection: Connection) -> list[reads.Pending]:
-            found = reads.own_session(connection, person.app, session_id, person.identity)
-            return reads.pending(connection, found.number, _PENDING)
-
-        waiting = await self._journal.read(find)
-        for entry in waiting:
-            if entry.kind is not InvocationKind.EXIT:
-                return await self.stop(caller, request_id, session_id, entry.invocation_id)
-        raise NotFound("nothing runs in this session that could be stopped", session_id=session_id)
+        answer = await self._session_request(person, log.stop_current, request, session_id)
+        return InvocationStatus(answer.offset)
 
     def _take_message(self, person: Person, caller: Caller) -> None:
         if not caller.trusted:

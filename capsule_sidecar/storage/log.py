@@ -23,7 +23,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     UserInfo,
 )
-from capsule_sidecar.storage import encoding, schema, streams, values, work
+from capsule_sidecar.storage import encoding, reads, schema, streams, values, work
 from capsule_sidecar.storage.requests import (
     Answer,
     Method,
@@ -375,6 +375,28 @@ def stop_invocation(
     return Answer(
         int(InvocationStatus(unit.invocation(invocation_key, person.app).status)), answer.ids
     )
+
+
+_ALL = 1 << 31  # a session's lane is bounded by what may wait
+
+
+def stop_current(unit: Unit, person: Person, request: Request, session_key: str) -> Answer:
+    """Stop what runs in a session, or else what would run next. Answers its status, and its id."""
+    session = own_session(unit, person, session_key)
+
+    def work_() -> tuple[Answer, None]:
+        unit.flush_if_pending()
+        for entry in reads.pending(unit.connection, session.id, _ALL):
+            if entry.kind != InvocationKind.EXIT:
+                invocation = unit.invocation(entry.invocation_id, person.app)
+                status = work.request_stop(unit, invocation, session)
+                return Answer(int(status), (invocation.key,)), None
+        raise NotFound("nothing runs in this session that could be stopped", session_id=session_key)
+
+    answer = once(unit, user_scope(session.user, Method.STOP_INVOCATION), request, work_)
+    # As above: how far that one is now, though another may run by the time of a retry.
+    stopped = unit.invocation(answer.ids[0], person.app)
+    return Answer(int(InvocationStatus(stopped.status)), answer.ids)
 
 
 def close_session(unit: Unit, person: Person, request: Request, session_key: str) -> Answer:

@@ -191,12 +191,13 @@ class ChatApi:
 
     async def get_user(self, request: Request) -> Response:
         """Tell who is signed in."""
-        return JSON(_user(await self._visitors.visitor(request)))
+        visitor = await self._visitors.visitor(request)
+        return self._visitors.remember(JSON(_user(visitor)), visitor)
 
     async def sign_in_as_guest(self, request: Request) -> Response:
         """Sign in as a guest; whoever is signed in stays who they are."""
         visitor = await self._visitors.visitor(request, welcome=True)
-        response = JSON(_user(visitor), 201 if visitor.cookie else 200)
+        response = JSON(_user(visitor), 201 if visitor.new else 200)
         return self._visitors.remember(response, visitor)
 
     async def get_config(self, request: Request) -> Response:
@@ -357,7 +358,7 @@ class ChatApi:
             with self.readers.one((visitor.app, visitor.caller.identity)):
                 await follow(write)
 
-        return EventStream(counted, self._timing.write_timeout)
+        return EventStream(counted)
 
     async def _body(self, request: Request, body: Body, kind: type[_M]) -> _M:
         given = await read_json(request, self._limits, self._timing)

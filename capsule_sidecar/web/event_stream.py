@@ -112,18 +112,16 @@ class EventStream:
 
     Args:
         follow: Follows, writing encoded batches, until cancelled.
-        write_timeout: Seconds that a reader may read nothing while something waits for it.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, follow: Follow, write_timeout: float) -> None:
+    def __init__(self, follow: Follow) -> None:
         self._follow = follow
-        self._timeout = write_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond; an error before the first batch is the caller's to answer."""
-        writer = _Writer(send, self._timeout)
+        writer = _Writer(send)
         limit = asyncio.timeout(None)
         try:
             async with limit:
@@ -135,8 +133,7 @@ class EventStream:
                     await asyncio.gather(watcher, return_exceptions=True)
         except TimeoutError:
             if not limit.expired():
-                # It does not read: the connection is ended rather than completed.
-                raise _Stalled from None
+                raise
         except DomainError as error:
             if not writer.started:
                 raise
@@ -144,18 +141,13 @@ class EventStream:
             await send(_body(f"event: error\ndata: {problem}\n\n".encode(), more=False))
 
 
-class _Stalled(ConnectionError):
-    """A reader that does not read."""
-
-
 class _Writer:
     """Writes batches, the response's start before the first."""
 
-    __slots__ = ("_send", "_timeout", "started")
+    __slots__ = ("_send", "started")
 
-    def __init__(self, send: Send, timeout: float) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._timeout = timeout
         self.started = False
 
     async def write(self, batch: bytes) -> None:
@@ -164,8 +156,8 @@ class _Writer:
             start: Message = {"type": "http.response.start", "status": 200, "headers": [*HEADERS]}
             await self._send(start)
             batch = _FIRST + batch
-        async with asyncio.timeout(self._timeout):
-            await self._send(_body(batch, more=True))
+        # A reader that does not read holds this up until the server ends its connection.
+        await self._send(_body(batch, more=True))
 
 
 def _body(data: bytes, *, more: bool) -> Message:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -14,10 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.web import problems
-from capsule_sidecar.web.json_form import encode
+from capsule_sidecar.web.json_form import encode_bytes
 from capsule_sidecar.web.metrics import Metrics
 from capsule_sidecar.web.operations import Operation
 from capsule_sidecar.web.problems import Problem, Refusal
+from capsule_sidecar.web.requests import host_name
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -91,8 +91,7 @@ class Front:
             self._metrics.request(scope["method"], name, status, time.monotonic() - begun)
 
     def _check_host(self, headers: Headers) -> None:
-        host = headers.get("host", "")
-        if _name(host) not in self._hosts:
+        if host_name(headers.get("host", "")) not in self._hosts:
             raise Refusal(
                 421, "UNKNOWN_HOST",
                 "this sidecar does not serve that host; its names are set by web.public_url,"
@@ -123,18 +122,12 @@ class Front:
     def _own(self, origin: str, host: str) -> bool:
         if origin.lower() == self._origin:
             return True
-        return urlsplit(origin).netloc.lower() == host.lower() != ""
-
-
-def _name(host: str) -> str:
-    """Return a host's name without its port, in lower case."""
-    if host.startswith("["):
-        return host.partition("]")[0].removeprefix("[").lower()
-    return host.partition(":")[0].lower().rstrip(".")
+        scheme, _, rest = origin.lower().partition("://")
+        return scheme in ("http", "https") and rest == host.lower() != ""
 
 
 async def _respond(problem: Problem, scope: Scope, send: Send) -> None:
-    data = b"" if scope["method"] == "HEAD" else encode(problems.body(problem)).encode()
+    data = b"" if scope["method"] == "HEAD" else encode_bytes(problems.body(problem))
     headers = {
         **problem.headers,
         "content-type": problems.MEDIA_TYPE,

@@ -8,6 +8,7 @@ not hold them.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, cast
 
@@ -22,7 +23,58 @@ _INLINE = "_json"
 _M = TypeVar("_M", bound=Message)
 _Show = Callable[[Any], Any]
 
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_encode_text = json.JSONEncoder(ensure_ascii=False).encode
+# Stands for inline JSON while what it lies in is encoded. Nobody can know and send it.
+_MARK = f"inline {secrets.token_hex(16)}"
+
+
+class Inline:
+    """JSON that is shown as it was given: numbers of any length and depth stay what they are."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, data: bytes) -> None:
+        # Line breaks between its tokens would end a line of an event stream; within strings there
+        # are none.
+        text = data.decode().strip()
+        self.text = text.replace("\n", " ").replace("\r", " ") if text else "null"
+
+
+def encode(value: Any) -> str:
+    """Return the JSON text of a value, which may hold `Inline`, on one line.
+
+    Raises:
+        ValueError: It holds NaN or an infinity.
+    """
+    if type(value) is str:
+        return _encode_text(value)
+    return _encode(value, ensure_ascii=False)
+
+
+def encode_bytes(value: Any) -> bytes:
+    """Return the JSON text of a value in UTF-8; half a surrogate pair is escaped."""
+    try:
+        return encode(value).encode()
+    except UnicodeEncodeError:
+        return _encode(value, ensure_ascii=True).encode()
+
+
+def _encode(value: Any, *, ensure_ascii: bool) -> str:
+    inlined: list[str] = []
+
+    def mark(item: object) -> str:
+        if not isinstance(item, Inline):
+            raise TypeError(f"{type(item).__name__} is no JSON")
+        inlined.append(item.text)
+        return _MARK
+
+    text = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False, default=mark
+    ).encode(value)
+    if not inlined:
+        return text
+    first, *rest = text.split(f'"{_MARK}"')
+    return first + "".join([f"{item}{part}" for item, part in zip(inlined, rest, strict=True)])
 
 
 def shown_name(field: FieldDescriptor) -> str:
@@ -78,7 +130,7 @@ def _show(field: FieldDescriptor) -> _Show:
 
 def _show_one(field: FieldDescriptor, *, inline: bool) -> _Show:
     if inline:
-        return _inline
+        return Inline
     match field.type:
         case FieldDescriptor.TYPE_MESSAGE:
             if field.message_type is Timestamp.DESCRIPTOR:
@@ -94,10 +146,6 @@ def _show_one(field: FieldDescriptor, *, inline: bool) -> _Show:
             raise TypeError(f"{field.full_name} has no JSON form")
         case _:
             return lambda value: value
-
-
-def _inline(value: bytes) -> Any:
-    return json.loads(value) if value.strip() else None
 
 
 def from_json(

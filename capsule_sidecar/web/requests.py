@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.conversations import Caller
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage.logins import Login
-from capsule_sidecar.web.json_form import encode
+from capsule_sidecar.web.json_form import encode_bytes
 from capsule_sidecar.web.problems import Refusal
 
 _CLOSE = {"connection": "close"}
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{0,5})?")
 
 
 class JSON(Response):
@@ -32,7 +34,7 @@ class JSON(Response):
 
     def render(self, content: Any) -> bytes:
         """Return the bytes of a JSON value."""
-        return encode(content).encode()
+        return encode_bytes(content)
 
 
 async def read_json(request: Request, limits: Limits, timing: Timing) -> dict[str, Any]:
@@ -116,13 +118,15 @@ class Visitor:
         app: The app's number.
         caller: Who acts.
         login: How they signed in.
-        cookie: A cookie's new value, where they were signed in just now.
+        token: The value of their cookie.
+        new: They were signed in just now.
     """
 
     app: int
     caller: Caller
     login: Login
-    cookie: str = ""
+    token: str
+    new: bool = False
 
 
 class Visitors:
@@ -160,7 +164,7 @@ class Visitors:
 
     def host_app(self, request: Request) -> str:
         """Return the one app that the request's host serves; empty: all of them."""
-        return self._own_hosts.get((request.url.hostname or "").lower(), "")
+        return self._own_hosts.get(host_name(request.headers.get("host", "")), "")
 
     async def app(self, request: Request) -> tuple[int, str]:
         """Return the number and name of the app that a request is for.
@@ -196,17 +200,16 @@ class Visitors:
                 raise
             self._guests.take(request.client.host if request.client else "")
             token, login = await self._sign_ins.guest(app, name)
-            return Visitor(app, Caller(name, login.identity), login, token)
-        return Visitor(app, Caller(name, login.identity), login)
+            return Visitor(app, Caller(name, login.identity), login, token, new=True)
+        return Visitor(app, Caller(name, login.identity), login, token)
 
     def remember(self, response: Response, visitor: Visitor) -> Response:
-        """Give the response the cookie of who was signed in just now."""
-        if visitor.cookie:
-            name = visitor.caller.app
-            response.set_cookie(
-                cookie_name(name), visitor.cookie, max_age=self._sign_ins.ttl,
-                path=f"/apps/{name}", secure=self._secure, httponly=True, samesite="lax",
-            )  # fmt: skip
+        """Give the response the visitor's cookie, whose time begins anew."""
+        name = visitor.caller.app
+        response.set_cookie(
+            cookie_name(name), visitor.token, max_age=self._sign_ins.ttl, path=f"/apps/{name}",
+            secure=self._secure, httponly=True, samesite="lax",
+        )  # fmt: skip
         return response
 
     async def sign_out(self, request: Request) -> Response:
@@ -221,6 +224,12 @@ class Visitors:
             samesite="lax",
         )  # fmt: skip
         return response
+
+
+def host_name(host: str) -> str:
+    """Return the name that a `Host` header holds, in lower case; empty: none that can be read."""
+    match = _HOST.fullmatch(host.lower())
+    return match[1].strip("[]").removesuffix(".") if match else ""
 
 
 def cookie_name(app: str) -> str:

@@ -15,13 +15,16 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from capsule_sidecar.address import Address
 from capsule_sidecar.config import Settings
+from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.web import problems
-from capsule_sidecar.web.json_form import encode
+from capsule_sidecar.web.json_form import encode_bytes
 from capsule_sidecar.web.problems import Problem
 
 # Of a request's line and headers together: what nginx takes of four large ones.
 _MAX_HEAD = 32 * 1024
 _BACKLOG = 2048
+# What a reader must read within the time that it is given, where that much waits for it.
+_LEAST_READ = 16 * 1024
 
 
 class HttpServer:
@@ -48,14 +51,16 @@ class HttpServer:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            timeout_keep_alive=round(settings.timing.keep_alive),
+            timeout_keep_alive=settings.timing.keep_alive,  # type: ignore[arg-type]  # only call_later takes it
             timeout_graceful_shutdown=2,
             backlog=_BACKLOG,
             ssl_certfile=tls.cert_file,
             ssl_keyfile=tls.key_file,
         )
         # What it says of clients that send no HTTP, or go, is nothing an operator can act on.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        log = logging.getLogger("uvicorn.error")
+        log.setLevel(logging.ERROR)
+        log.addFilter(_is_of_ours)  # once, however often
         self._server = UvicornServer(self._config)
 
     @property
@@ -99,26 +104,35 @@ class HttpServer:
             await asyncio.wait(list(state.tasks), timeout=1.0)
 
 
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Whether a failure is one of the sidecar: what ends because its reader has gone is none."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
+
+
 def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with the bounds of these settings."""
 
     class Bounded(_BoundedProtocol):
         head_timeout = settings.timing.head_timeout
+        write_timeout = settings.timing.write_timeout
         max_connections = settings.limits.connections
 
     return Bounded
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Ends connections whose requests' heads do not arrive, or are too large.
+    """Ends connections whose requests' heads do not arrive, or are too large, and those not read.
 
-    uvicorn waits for the next request of a connection with a time limit, but for the first, and for
-    the rest of one that has begun, without any.
+    uvicorn waits for the next request of a connection with a time limit, but for the first, for
+    the rest of one that has begun, and for a reader to take what was written, without any.
     """
 
     head_timeout: float
+    write_timeout: float
     max_connections: int
     _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+    _unread = 0
     _head_size = 0
     _in_head = True
 
@@ -162,7 +176,29 @@ class _BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_head_timer()
+        self._stop_stall_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Let nothing more be written until the reader has read, for which it has its time."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Let more be written."""
+        self._stop_stall_timer()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that asks for nothing more, but let an answer be read."""
+        if self._stall_timer is not None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif self.transport.get_write_buffer_size():
+            self.transport.abort()  # closing would wait for a reader that may never read
+        else:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
@@ -175,6 +211,23 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _await_reader(self) -> None:
+        self._stop_stall_timer()
+        self._unread = self.transport.get_write_buffer_size()
+        self._stall_timer = self.loop.call_later(self.write_timeout, self._stalled)
+
+    def _stop_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _stalled(self) -> None:
+        self._stall_timer = None
+        if self._unread - self.transport.get_write_buffer_size() < _LEAST_READ:
+            self.transport.abort()
+        else:
+            self._await_reader()
 
     def _late(self) -> None:
         self._head_timer = None
@@ -192,12 +245,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         cycle: Any = self.cycle
         if cycle is None or cycle.response_complete:  # else it would stand within another answer
-            data = encode(problems.body(Problem(status, reason, detail))).encode()
+            request_id = new_id("req")
+            problem = Problem(status, reason, detail, request_id=request_id)
+            data = encode_bytes(problems.body(problem))
             self.transport.write(
                 STATUS_LINE[status]
-                + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: "
-                + str(len(data)).encode()
-                + b"\r\n\r\n"
+                + f"content-type: {problems.MEDIA_TYPE}\r\nconnection: close\r\n"
+                f"x-request-id: {request_id}\r\ncontent-length: {len(data)}\r\n\r\n".encode()
                 + data
             )
         self.transport.close()
