@@ -70,5 +70,7 @@ export default defineConfig({
   test: {
     environment: "happy-dom",
     include: ["src/**/*.test.{ts,tsx}"],
+    // Bounds what hangs; a busy machine is no failure.
+    testTimeout: 30_000,
   },
 });
