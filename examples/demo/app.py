@@ -1,8 +1,9 @@
 """A demo app that needs no model and no key: each call of a session behind a word to type.
 
-Run it beside a sidecar with `capsule-client run examples/demo/app.py:app`, and talk to it with
-`capsule-sidecar chat demo`. `count 200` is slow enough to press Stop, or to kill and restart either
-process in the middle of it: its words are numbered, so what is lost or doubled shows.
+Run it beside a sidecar with `capsule-client run examples/demo/app.py:app`, and talk to it on the
+sidecar's chat page, http://127.0.0.1:7480/apps/demo, or with `capsule-sidecar chat demo`.
+`count 200` is slow enough to press Stop, or to kill and restart either process in the middle of it:
+its words are numbered, so what is lost or doubled shows.
 """
 
 from __future__ import annotations
@@ -18,20 +19,52 @@ log = logging.getLogger("demo")
 app = capsule.App("demo")
 
 HELP = """\
-echo TEXT        answers with TEXT
-reply            two messages of their own
-notify           a status line, replaced twice, then an answer
-count N [MS]     streams N numbered words, one every MS milliseconds (50): try Ctrl-C, or kill -9
-write TEXT       streams TEXT letter by letter
-model            streams the chunks of a model's SDK (made up: no model is called)
-history          what a model would be sent: chat_messages
-remember TEXT    keeps TEXT in the session's data
-recall           says what was kept
-card             a block with a button: /action more, or /action more {"by": 5}
-title TEXT       sets the session's title
-slow [SECONDS]   works for a while (30) and says so: try Ctrl-C
-fail             raises an error
-who              session, user, channel, attempt"""
+- `echo TEXT` answers with TEXT
+- `reply` two messages of their own
+- `notify` a status line, replaced twice, then an answer
+- `count N [MS]` streams N numbered words, one every MS milliseconds (50): press Stop, or kill -9
+- `write TEXT` streams TEXT letter by letter
+- `markdown` streams an answer as a model would write it: headings, a table, code
+- `model` streams the chunks of a model's SDK (made up: no model is called)
+- `history` what a model would be sent: chat_messages
+- `remember TEXT` keeps TEXT in the session's data
+- `recall` says what was kept
+- `card` a block with a button; in the terminal: /action more, or /action more {"by": 5}
+- `steps` steps that change in place while they are done
+- `suggest` suggestions to click on
+- `title TEXT` sets the session's title
+- `slow [SECONDS]` works for a while (30) and says so: press Stop
+- `fail` raises an error
+- `who` session, user, channel, attempt"""
+
+MARKDOWN = """\
+### How a message travels
+
+A session is a **log**. What you write is appended to it, and *then* you are told so:
+
+| step | where | on disk |
+|:--|:--|:-:|
+| your message | sidecar | yes |
+| the turn it causes | sidecar | yes |
+| the answer, as it streams | handler, then sidecar | every 250 ms |
+
+1. The handler is given the turn, with a lease.
+2. It writes:
+
+```python
+@app.message()
+async def handle(session, msg):
+    async with session.stream_reply() as out:
+        for word in think_about(msg.text):
+            await out.write(word)  # seen at once, kept soon
+```
+
+> Kill either process while this is being written: nothing is lost, nothing is said twice.
+
+- [x] streamed
+- [x] durable
+- [ ] magic
+"""
 
 Command = Callable[[capsule.Session, capsule.Message, str], Awaitable[None]]
 COMMANDS: dict[str, Command] = {}
@@ -133,6 +166,15 @@ async def write(session: capsule.Session, msg: capsule.Message, rest: str) -> No
 
 
 @command
+async def markdown(session: capsule.Session, msg: capsule.Message, rest: str) -> None:
+    """Streams an answer as a model would write it, a few characters at a time."""
+    async with session.stream_reply() as out:
+        for start in range(0, len(MARKDOWN), 6):
+            await out.write(MARKDOWN[start : start + 6])
+            await asyncio.sleep(0.02)
+
+
+@command
 async def model(session: capsule.Session, msg: capsule.Message, rest: str) -> None:
     """Pipes the chunks of a model's SDK, here made up in the form of chat completions."""
 
@@ -185,6 +227,33 @@ async def more(session: capsule.Session, action: capsule.Action) -> None:
     by = action.payload.get("by", 1) if isinstance(action.payload, dict) else 1
     session.data["count"] = session.data.get("count", 0) + by
     await session.show(counter(session.data["count"]))
+
+
+@command
+async def steps(session: capsule.Session, msg: capsule.Message, rest: str) -> None:
+    """Shows steps: each block has an id, so showing it again changes it in place."""
+    labels = ["Read the question", "Look things up", "Write it down"]
+
+    async def show(number: int, status: str, detail: str = "") -> None:
+        payload = {"label": labels[number], "status": status, "detail": detail}
+        block = capsule.Block("step", payload, id=f"step-{msg.id}-{number}")
+        await session.show(block)
+
+    for number in range(len(labels)):
+        await show(number, "pending")
+    for number in range(len(labels)):
+        await show(number, "running")
+        await asyncio.sleep(0.7)
+        await show(number, "completed", f"took {number + 1} x 0.7 s")
+    await session.reply("All three are done.")
+
+
+@command
+async def suggest(session: capsule.Session, msg: capsule.Message, rest: str) -> None:
+    """Shows suggestions: a click sends one as if it had been typed."""
+    await session.reply("What would you like to see?")
+    items = ["markdown", "steps", {"label": "Count to a hundred", "text": "count 100 30"}]
+    await session.show(capsule.Block("suggestions", {"items": items}))
 
 
 @command
