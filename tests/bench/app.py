@@ -49,8 +49,9 @@ async def deltas(
 ) -> dict[str, float]:
     """`count` deltas, as fast as they go or every `interval` s, as messages that are not too long.
 
-    `begin` is the time of the first, on the clock that all processes share.
+    `begin` is the time of the first, on the clock that all processes share; 0 is now.
     """
+    begin = begin or time.perf_counter()
     await asyncio.sleep(max(0.0, begin - time.perf_counter()))
     start = time.perf_counter()
     for first in range(0, count, MESSAGE_DELTAS):

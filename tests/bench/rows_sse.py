@@ -14,8 +14,9 @@ from tests.bench.sides_sse import Capsule, Chainlit, Side, Starlette
 
 MIB = 1 << 20
 CHAINLIT, STARLETTE = Chainlit.name, Starlette.name
-# Tokens of an answer whose first one is waited for.
+# Tokens of an answer whose first one is waited for: all at once, or at a model's pace.
 ANSWER = 20
+PACED, PACE = 5, 0.02
 FOLLOWERS = 1_000
 IN_FLIGHT = 64
 
@@ -173,15 +174,25 @@ def sse_shared(settings: Settings) -> list[Line]:
 
 def sse_first(settings: Settings) -> list[Line]:
     """One browser, one message after the other: from sending to the first token."""
-    count = settings.count(50)
-    compared = Comparison("first token, p50", "ms", first, chainlit=at_most(1))
+    lines = []
     with Stage() as stage:
         sides = Sides(stage, settings)
         sides.open(1)
-        sides.alternate(
-            settings.rounds, lambda side: {"first": side.first(count, ANSWER)}, compared.add
-        )
-    return compared.lines
+        for what, tokens, interval in (
+            (f"first of {ANSWER} tokens at once", ANSWER, 0.0),
+            (f"first of {1 / PACE:.0f} tokens a second", PACED, PACE),
+        ):
+            compared = Comparison(f"{what}, p50", "ms", first, chainlit=at_most(1))
+            count = settings.count(50 if not interval else 30)
+
+            def run(
+                side: Side, count: int = count, tokens: int = tokens, interval: float = interval
+            ) -> Seen:
+                return {"first": side.first(count, tokens, interval)}
+
+            sides.alternate(settings.rounds, run, compared.add)
+            lines += compared.lines
+    return lines
 
 
 def sse_idle(settings: Settings) -> list[Line]:

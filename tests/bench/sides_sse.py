@@ -33,9 +33,9 @@ class Side:
     server: Proc
     browsers: Worker
 
-    def job(self, tokens: int) -> str:
-        """Returns the message that asks for `tokens`."""
-        return json.dumps({"count": tokens})
+    def job(self, tokens: int, interval: float = 0.0) -> str:
+        """Returns the message that asks for `tokens`, one every `interval` s."""
+        return json.dumps({"count": tokens, "interval": interval})
 
     def used(self) -> float:
         """Returns the CPU seconds spent so far on the serving side."""
@@ -49,11 +49,10 @@ class Side:
         result["cpu"] = (self.used() - before) / result["tokens"]
         return result
 
-    def first(self, count: int, tokens: int) -> float:
+    def first(self, count: int, tokens: int, interval: float) -> float:
         """Returns the median time to a first token, in seconds, one message at a time."""
-        result = self.browsers.ask(
-            "first_tokens", text=self.job(tokens), tokens=tokens, count=count
-        )
+        text = self.job(tokens, interval)
+        result = self.browsers.ask("first_tokens", text=text, tokens=tokens, count=count)
         return float(result["p50"])
 
     def memory_of(self, count: int) -> float:
@@ -116,9 +115,9 @@ class Capsule(Side):
         self.app = self.sidecar.app()
         self.browsers = stage.worker("browsers", kind, self.sidecar.http, f"/apps/{APP}")
 
-    def job(self, tokens: int) -> str:
-        job = {"job": "deltas", "count": tokens, "interval": 0, "begin": 0, "stamped": False}
-        return json.dumps(job)
+    def job(self, tokens: int, interval: float = 0.0) -> str:
+        job = {"job": "deltas", "count": tokens, "interval": interval}
+        return json.dumps({**job, "begin": 0, "stamped": False})
 
     def used(self) -> float:
         # A peer's app runs inside its server.
@@ -132,8 +131,8 @@ class Capsule(Side):
             self.app.answer()
         return result
 
-    def first(self, count: int, tokens: int) -> float:
-        taken = super().first(count, tokens)
+    def first(self, count: int, tokens: int, interval: float) -> float:
+        taken = super().first(count, tokens, interval)
         for _ in range(count):
             self.app.answer()
         return taken

@@ -41,8 +41,10 @@ class Chats:
     async def send(self, request: Request) -> Response:
         """Takes a message and begins to answer."""
         asked = await request.json()
-        count = int(json.loads(asked["text"])["count"])
-        writer = asyncio.create_task(self._answer(request.path_params["chat"], count))
+        job = json.loads(asked["text"])
+        writer = asyncio.create_task(
+            self._answer(request.path_params["chat"], int(job["count"]), float(job["interval"]))
+        )
         self._writers.add(writer)
         writer.add_done_callback(self._writers.discard)
         return JSONResponse({}, 202)
@@ -55,11 +57,11 @@ class Chats:
             headers={"Cache-Control": "no-store"},
         )
 
-    async def _answer(self, chat: str, count: int) -> None:
+    async def _answer(self, chat: str, count: int, interval: float) -> None:
         readers = self._readers[chat]
         for place in range(count):
-            # The loop turns once a token, as it does for a model's.
-            await asyncio.sleep(0)
+            # The loop turns once a token in any case, as it does for a model's.
+            await asyncio.sleep(interval if place else 0)
             text = token(place)
             for queue in readers:
                 await queue.put(text)
