@@ -9,7 +9,7 @@ import { listenToKeys } from "./keys.ts";
 import { Menu } from "./Menu.tsx";
 import { Gone, Greeting, SignedOut, Starting } from "./Screens.tsx";
 import { Sidebar } from "./Sidebar.tsx";
-import { COMPOSER_ID, createUi, titleOf, UiProvider, useUi } from "./state.ts";
+import { COMPOSER_ID, createUi, DRAWER_BUTTON_ID, titleOf, UiProvider, useUi } from "./state.ts";
 import { Timeline } from "./Timeline.tsx";
 import { Toasts } from "./Toasts.tsx";
 
@@ -47,14 +47,17 @@ function Shell() {
   const covered = ui.narrow.value && ui.drawer.value;
   return (
     <div class="shell">
+      {/* biome-ignore lint/a11y/useValidAnchor: it leads within the page; the address is the session's */}
       <a
         class="skip"
-        href={`#${COMPOSER_ID}`}
+        href="#main"
         onClick={(event) => {
           // The address after # is the session's.
           event.preventDefault();
           ui.drawer.value = false;
-          ui.focusComposer();
+          // A chat that is closed has no composer.
+          if (document.getElementById(COMPOSER_ID)) ui.focusComposer();
+          else document.querySelector<HTMLElement>("#main .scroller")?.focus();
         }}
       >
         Skip to the message
@@ -83,6 +86,7 @@ function Header() {
       {ui.narrow.value && (
         <button
           type="button"
+          id={DRAWER_BUTTON_ID}
           class="icon-button"
           aria-label="Show the chats"
           aria-expanded={ui.drawer.value}

@@ -38,7 +38,7 @@ const REASONS: Readonly<Record<string, string>> = {
 
 function Ended({ item }: { readonly item: EndedItem }) {
   if (item.how !== "failed") {
-    return <p class="entry ended quiet">{ENDED_TEXT[item.how]}</p>;
+    return <p class={`entry ended quiet ${item.how}`}>{ENDED_TEXT[item.how]}</p>;
   }
   const reason = Object.hasOwn(REASONS, item.reason) ? ` ${REASONS[item.reason]}` : "";
   return (

@@ -5,6 +5,7 @@ import { useUi } from "./state.ts";
 export function Starting() {
   return (
     <main class="screen" id="main">
+      <h1 class="sr-only">{useUi().chat.app}</h1>
       <p class="late" role="status">
         <span class="spinner" />
         <span class="sr-only">Starting</span>

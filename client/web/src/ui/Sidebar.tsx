@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { grouped } from "./grouping.ts";
 import { CloseIcon, PenIcon, SearchIcon } from "./icons.tsx";
 import { SessionRow } from "./SessionRow.tsx";
-import { SEARCH_ID, useUi } from "./state.ts";
+import { DRAWER_BUTTON_ID, SEARCH_ID, useUi } from "./state.ts";
 import { ThemeSwitch } from "./ThemeSwitch.tsx";
 
 const SEARCH_DELAY_MS = 150;
@@ -17,11 +17,15 @@ export function Sidebar() {
 
   useEffect(() => {
     if (!drawer || !open) return;
-    const before = document.activeElement;
-    const first = ref.current?.querySelector<HTMLElement>("button, input, a");
-    if (!ref.current?.contains(before)) first?.focus();
+    const aside = ref.current;
+    if (!aside?.contains(document.activeElement)) {
+      aside?.querySelector<HTMLElement>("button, input, a")?.focus();
+    }
     return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      const active = document.activeElement;
+      if (active === document.body || aside?.contains(active)) {
+        document.getElementById(DRAWER_BUTTON_ID)?.focus();
+      }
     };
   }, [drawer, open]);
 
@@ -137,9 +141,9 @@ function SessionList() {
   return (
     <nav class="session-list" aria-label={query ? "Chats that match" : "Your chats"}>
       {grouped(sessions, new Date()).map((group) => (
-        <section key={group.label} aria-label={group.label}>
+        <section key={group.label}>
           <h2>{group.label}</h2>
-          <ul>
+          <ul class="plain-list">
             {group.entries.map((entry) => (
               <SessionRow key={entry.id} entry={entry} active={entry.id === current} />
             ))}

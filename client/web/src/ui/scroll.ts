@@ -1,14 +1,15 @@
 /** Keeps a scrolling conversation where the person is: at its end while it grows, else in place. */
 import { type ReadonlySignal, signal } from "@preact/signals";
-import { distance, type Place, sticks } from "./stick.ts";
+import { type Place, sticks } from "./stick.ts";
 
 /** Pixels above the view at which older items are asked for. */
 const EARLY = 900;
 
 interface Anchor {
   readonly element: HTMLElement;
-  /** Pixels from the view's top edge. */
+  /** Pixels from the view's top edge, where the view was `top` pixels down. */
   readonly offset: number;
+  readonly top: number;
 }
 
 export class ScrollKeeper {
@@ -57,10 +58,12 @@ export class ScrollKeeper {
   }
 
   private readonly onScroll = () => {
+    // Reading the layout may itself have laid out what has come near the view, and moved the rest.
+    this.restore();
     const now = this.place();
     this.stuckSignal.value = sticks(this.stuckSignal.value, this.before, now);
     this.before = now;
-    this.anchor = this.stuckSignal.value ? null : this.findAnchor();
+    this.anchor = this.stuckSignal.value ? null : this.nextAnchor();
     this.check();
   };
 
@@ -68,12 +71,23 @@ export class ScrollKeeper {
   private onResize(): void {
     if (this.stuckSignal.value) {
       this.scroller.scrollTop = this.scroller.scrollHeight;
-    } else if (this.anchor?.element.isConnected) {
-      const moved = this.offsetOf(this.anchor.element) - this.anchor.offset;
-      if (Math.abs(moved) >= 1) this.scroller.scrollTop += moved;
+    } else {
+      this.restore();
     }
     this.before = this.place();
     this.check();
+  }
+
+  /** Puts the anchor back where the person left it: whatever moved it but their scrolling. */
+  private restore(): void {
+    const { anchor, scroller } = this;
+    if (this.stuckSignal.peek() || !anchor?.element.isConnected) return;
+    const scrolled = scroller.scrollTop - anchor.top;
+    const moved = this.offsetOf(anchor.element) - (anchor.offset - scrolled);
+    if (Math.abs(moved) >= 1) {
+      scroller.scrollTop += moved;
+      this.anchor = this.anchorAt(anchor.element);
+    }
   }
 
   private place(): Place {
@@ -85,23 +99,38 @@ export class ScrollKeeper {
     return element.getBoundingClientRect().top - this.scroller.getBoundingClientRect().top;
   }
 
-  /** Finds the first entry that is in view, by halving: there may be thousands. */
+  /**
+   * Keeps the anchor while it is in view. What comes into view above it has had no size of its own
+   * until now, and would push the rest away if it were the anchor.
+   */
+  private nextAnchor(): Anchor | null {
+    const { anchor } = this;
+    if (anchor?.element.isConnected) {
+      const offset = this.offsetOf(anchor.element);
+      if (offset >= 0 && offset < this.scroller.clientHeight) return this.anchorAt(anchor.element);
+    }
+    return this.findAnchor();
+  }
+
+  /** Finds the first entry that begins in view, by halving: there may be thousands. */
   private findAnchor(): Anchor | null {
     const { children } = this.content;
     let low = 0;
     let high = children.length - 1;
     while (low < high) {
       const middle = (low + high) >> 1;
-      const element = children[middle] as HTMLElement;
-      if (this.offsetOf(element) + element.offsetHeight > 0) high = middle;
+      if (this.offsetOf(children[middle] as HTMLElement) >= 0) high = middle;
       else low = middle + 1;
     }
-    const element = children[low];
-    return element instanceof HTMLElement ? { element, offset: this.offsetOf(element) } : null;
+    const first = children[low];
+    if (!(first instanceof HTMLElement)) return null;
+    // An entry taller than the view: it is all there is to hold on to.
+    const before = first.previousElementSibling;
+    const outside = this.offsetOf(first) >= this.scroller.clientHeight;
+    return this.anchorAt(outside && before instanceof HTMLElement ? before : first);
   }
 
-  /** Pixels below the view. */
-  get rest(): number {
-    return distance(this.place());
+  private anchorAt(element: HTMLElement): Anchor {
+    return { element, offset: this.offsetOf(element), top: this.scroller.scrollTop };
   }
 }

@@ -34,6 +34,7 @@ export interface Ui {
 }
 
 export const COMPOSER_ID = "composer-text";
+export const DRAWER_BUTTON_ID = "drawer-button";
 export const SEARCH_ID = "session-search";
 
 export function createUi(chat: Chat): Ui {

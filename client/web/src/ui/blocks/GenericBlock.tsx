@@ -22,13 +22,13 @@ export function GenericBlock({ type, payload, children }: Props) {
       name !== "buttons" && !(TAKEN.has(name) && typeof value === "string") && value !== undefined,
   );
   return (
-    <section class="card generic" aria-label={title || humanised(type)}>
+    <article class="card generic" aria-label={title || humanised(type)}>
       <p class={title ? "card-type" : "card-title"}>{humanised(type)}</p>
       {title && <p class="card-title">{title}</p>}
       {typeof text === "string" && text && <p class="card-text">{text}</p>}
       {rows.length > 0 && <Rows rows={rows} depth={0} />}
       {children}
-    </section>
+    </article>
   );
 }
 

@@ -16,7 +16,7 @@ export function Suggestions({ chips, session }: Props) {
     ui.focusComposer();
   };
   return (
-    <ul class="chips" aria-label="Suggestions">
+    <ul class="plain-list chips" aria-label="Suggestions">
       {chips.map((chip, index) => (
         // By place: two suggestions may be the same.
         <li key={index}>
