@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import capsule_client as capsule
 from playwright.async_api import Browser, BrowserContext, async_playwright, expect
 
+import capsule_client as capsule
 from tests.browser.tab import Tab
 from tests.support.eventually import eventually
 from tests.support.proxy import FaultProxy
@@ -58,9 +58,7 @@ def make_app(
     running: Running, handler: Handler | None = None, actions: Actions | None = None, **given: Any
 ) -> capsule.App:
     """Returns an app of which `handler` answers messages; without one it echoes them."""
-    app = capsule.App(
-        APP, address=running.address, token=running.token, drain_timeout=0.5, **given
-    )
+    app = capsule.App(APP, address=running.address, token=running.token, drain_timeout=0.5, **given)
 
     async def echo(session: capsule.Session, msg: capsule.Message) -> None:
         await session.reply(f"You said: {msg.text}")
