@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import mimetypes
+import re
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -31,7 +32,8 @@ _LIST_HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
     "cache-control": "no-store",
 }
-# A year: a file's name holds the digest of what is in it.
+# A year, where a file's name holds the digest of what is in it; else it is asked for each time.
+_DIGEST = re.compile(r"-[A-Za-z0-9_-]{8}\.\w+")
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -97,7 +99,9 @@ class Pages:
 
     async def asset(self, request: Request) -> Response:
         """Return a file of the page, compressed where that is accepted."""
-        return self._file(request, f"assets/{request.path_params['name']}", _FOREVER)
+        name = str(request.path_params["name"])
+        cache = _FOREVER if _DIGEST.search(name) else "no-cache"
+        return self._file(request, f"assets/{name}", cache)
 
     async def icon(self, request: Request) -> Response:
         """Return the icon."""

@@ -35,6 +35,7 @@ _BY_REASON: Mapping[str, type[CapsuleError]] = {
     "STREAM_GAP": CapsuleError,
     "PLACE_UNAVAILABLE": NotFound,
     "LIMIT_EXCEEDED": LimitExceeded,
+    "RATE_LIMITED": LimitExceeded,
     "DIGEST_MISMATCH": CapsuleError,
     "STORAGE_UNAVAILABLE": Unavailable,
     "SHUTTING_DOWN": Unavailable,

@@ -101,6 +101,7 @@ def test_every_reason_of_the_contract_means_an_error() -> None:
         "STREAM_GAP": capsule.CapsuleError,
         "PLACE_UNAVAILABLE": capsule.NotFound,
         "LIMIT_EXCEEDED": capsule.LimitExceeded,
+        "RATE_LIMITED": capsule.LimitExceeded,
         "DIGEST_MISMATCH": capsule.CapsuleError,
         "STORAGE_UNAVAILABLE": capsule.Unavailable,
         "SHUTTING_DOWN": capsule.Unavailable,
