@@ -214,7 +214,7 @@ class ChatLink:
             except TimeoutError:
                 pass
             except aio.AioRpcError as error:
-                if error.code() not in _PASSING:
+                if not _passes(error):
                     raise self._refused(error) from error
             finally:
                 call.cancel()
@@ -229,7 +229,7 @@ class ChatLink:
             try:
                 answer = await method(request, metadata=self._metadata, timeout=CALL_TIMEOUT)
             except aio.AioRpcError as error:
-                if error.code() not in _PASSING:
+                if not _passes(error):
                     raise self._refused(error) from error
                 if not self._answered and loop.time() - start > FIRST_ANSWER:
                     raise ChatError(
@@ -268,6 +268,15 @@ class ChatLink:
                 info.reason,
             )
         return ChatError(detail or error.code().name, info.reason or error.code().name)
+
+
+def _passes(error: aio.AioRpcError) -> bool:
+    """Tells whether the same call may do better later."""
+    if error.code() is grpc.StatusCode.INTERNAL:
+        # A sidecar's own carries its reason; without one a proxy has reset the call, as nginx does
+        # where nothing was said for long.
+        return not _error_info(error).reason
+    return error.code() in _PASSING
 
 
 def _pauses() -> Iterator[float]:
