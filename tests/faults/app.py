@@ -2,7 +2,7 @@
 
 Run as `python -m tests.faults.app`. The notes go to the file FAULTS_NOTES, a line of JSON each,
 written at once: what is in it survives a kill. FAULTS_PACE is the seconds between two pieces of a
-stream; `hold:NAME` waits for a file of that name in FAULTS_GATES.
+stream; `hold:NAME` and `stream:NAME` wait for a file of that name in FAULTS_GATES.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ async def _do(session: capsule.Session, name: str, step: int, wish: str) -> None
             text = script.tagged_text(name, step, session.attempt)
             await session.reply(text)
             _note("message", session, text)
-        case ("stream", _, _):
+        case ("stream", _, gate):
             async with session.stream_reply() as out:
-                for piece in script.pieces(name, step):
+                for number, piece in enumerate(script.pieces(name, step)):
+                    if gate and number == 1:
+                        await _hold(session, gate)
                     await out.write(piece)
                     await asyncio.sleep(_PACE)
             _note("stream", session, out.text)
@@ -78,11 +80,15 @@ async def _do(session: capsule.Session, name: str, step: int, wish: str) -> None
         case ("pause", _, _):
             await asyncio.sleep(5 * _PACE)
         case ("hold", _, gate):
-            _note("held", session, gate)
-            while not (_GATES / gate).exists():  # noqa: ASYNC110 - another process opens it
-                await asyncio.sleep(0.01)
+            await _hold(session, gate)
         case ("raise", _, _):
             raise Asked(name)
+
+
+async def _hold(session: capsule.Session, gate: str) -> None:
+    _note("held", session, gate)
+    while not (_GATES / gate).exists():  # noqa: ASYNC110 - another process opens it
+        await asyncio.sleep(0.01)
 
 
 if __name__ == "__main__":

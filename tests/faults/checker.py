@@ -11,7 +11,7 @@ from typing import Any
 
 from capsule_protocol.v1 import channel_service_pb2, events_pb2, types_pb2
 from tests.faults import script
-from tests.faults.people import Talk
+from tests.faults.people import Conversation
 
 _CAUSES = ("session_opened", "action_sent", "session_closing")
 _COUNT = re.compile(r" counted (\d+)$")
@@ -40,7 +40,7 @@ class Figures:
         )
 
 
-async def check(talks: Iterable[Talk], notes: list[dict[str, Any]]) -> Figures:
+async def check(talks: Iterable[Conversation], notes: list[dict[str, Any]]) -> Figures:
     """Checks everything that was said and acknowledged against the logs.
 
     Args:
@@ -73,7 +73,7 @@ async def check(talks: Iterable[Talk], notes: list[dict[str, Any]]) -> Figures:
 
 
 class _SessionCheck:
-    def __init__(self, talk: Talk, log: list[events_pb2.Event]) -> None:
+    def __init__(self, talk: Conversation, log: list[events_pb2.Event]) -> None:
         self.talk = talk
         self.log = log
         self.said = [

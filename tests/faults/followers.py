@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
 from capsule_protocol.v1 import channel_service_pb2, events_pb2
-from tests.faults.people import Patient
+from tests.faults.people import Patient, was_reset
 from tests.support.eventually import eventually
 from tests.support.fold import Fold, OpenText
 from tests.support.sidecar import Running
 
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+
+_FIRST_PAUSE = 0.05  # seconds
+_LONGEST_PAUSE = 0.4
 
 
 class WholeFold(Fold):
@@ -71,24 +75,28 @@ class ChannelFold:
             fold.live = True
 
 
-class Follower:
+class Following(ABC):
     """Follows until it is left; a line that ends is opened again from the last place.
 
     Args:
-        running: The sidecar.
-        identity: Whose session it is; the channel's follower names anybody of the channel.
-        session_id: The session. Empty: the whole channel.
+        session_id: The session. Empty: all that can be followed at once.
+        patience: Seconds without a frame or a beat after which a line is given up; None: never.
+
+    Attributes:
+        fold: What was seen of the session.
+        channel: What was seen of all sessions.
+        lines: How many were opened.
     """
 
-    def __init__(self, running: Running, identity: str, session_id: str = "") -> None:
-        self._person = Patient(running, identity)
-        self._session_id = session_id
+    def __init__(self, session_id: str = "", patience: float | None = None) -> None:
+        self.session_id = session_id
+        self.patience = patience
         self.fold = WholeFold()
         self.channel = ChannelFold()
         self.lines = 0
-        self._failure: BaseException | None = None
+        self._heard = False
 
-    async def __aenter__(self) -> Follower:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow())
         return self
 
@@ -100,7 +108,24 @@ class Follower:
     ) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._person.__aexit__()
+        await self._leave()
+
+    @property
+    def place(self) -> int:
+        """The offset, or of all sessions the position, as far as it has read."""
+        return self.fold.offset if self.session_id else self.channel.position
+
+    def of(self, session_id: str) -> WholeFold:
+        """Returns what was seen of one session.
+
+        Raises:
+            BaseException: What following has failed with, if it has.
+        """
+        if self._task.done():
+            self._task.result()
+        if self.session_id:
+            return self.fold
+        return self.channel.sessions.get(session_id, WholeFold())
 
     async def reaches(self, place: int) -> None:
         """Waits until it has read as far as an offset, or a position of the channel."""
@@ -108,39 +133,93 @@ class Follower:
         def there() -> bool:
             if self._task.done():
                 self._task.result()
-            return (self.fold.offset if self._session_id else self.channel.position) >= place
+            return self.place >= place
 
         await eventually(there, timeout=60, interval=0.05, message=f"a follower reaches {place}")
 
+    def read(self, frames: Iterable[events_pb2.FollowFrame]) -> None:
+        """Reads frames in their order."""
+        self._heard = True
+        if self.session_id:
+            self.fold.read(frames)
+        else:
+            self.channel.read(frames)
+
     async def _follow(self) -> None:
+        pause = _FIRST_PAUSE
         while True:
             self.lines += 1
+            self._heard = False
             self.fold.live = False
             for fold in self.channel.sessions.values():
                 fold.live = False
-            try:
-                call = self._call()
-                while (batch := await call.read()) is not grpc.aio.EOF:
-                    (self.fold if self._session_id else self.channel).read(batch.frames)
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in _AWAY:
-                    raise
-            await asyncio.sleep(0.05)  # a client's pause before it tries again
+            await self._line()
+            pause = _FIRST_PAUSE if self._heard else min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(pause)  # as a client waits before it tries again
+
+    @abstractmethod
+    async def _line(self) -> None:
+        """Reads one line from `place` on, until it ends in a way that is passing."""
+
+    @abstractmethod
+    async def _leave(self) -> None:
+        """Lets go of what it holds."""
+
+
+class Follower(Following):
+    """Follows by gRPC.
+
+    Args:
+        running: The sidecar.
+        identity: Whose session it is; the channel's follower names anybody of the channel.
+        session_id: The session. Empty: the whole channel of the identity.
+        patience: As of all followers.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        identity: str,
+        session_id: str = "",
+        patience: float | None = None,
+    ) -> None:
+        super().__init__(session_id, patience)
+        self._person = Patient(running, identity)
+
+    async def _line(self) -> None:
+        call = self._call()
+        try:
+            while True:
+                async with asyncio.timeout(self.patience):
+                    batch = await call.read()
+                if batch is grpc.aio.EOF:
+                    return
+                self.read(batch.frames)
+        except TimeoutError:
+            pass
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _AWAY and not was_reset(error):
+                raise
+        finally:
+            call.cancel()
 
     def _call(self) -> Any:
         person = self._person
-        if self._session_id:
+        if self.session_id:
             return person.stub.FollowSession(
                 channel_service_pb2.FollowSessionRequest(
                     identity=person.identity,
-                    session_id=self._session_id,
-                    after_offset=self.fold.offset,
+                    session_id=self.session_id,
+                    after_offset=self.place,
                 ),
                 metadata=person.metadata,
             )
         return person.stub.FollowChannel(
             channel_service_pb2.FollowChannelRequest(
-                channel="terminal", after_position=self.channel.position
+                channel=person.identity.partition(":")[0], after_position=self.place
             ),
             metadata=person.metadata,
         )
+
+    async def _leave(self) -> None:
+        await self._person.__aexit__()

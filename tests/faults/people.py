@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Protocol, Self
 
 import grpc
 
@@ -21,6 +23,11 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
 )
+
+
+def was_reset(error: grpc.aio.AioRpcError) -> bool:
+    """Tells whether a proxy has given a call up, which gRPC knows no other name for."""
+    return error.code() == grpc.StatusCode.INTERNAL and not refusal_of(error).reason
 
 
 class Patient(Person):
@@ -62,7 +69,7 @@ class Patient(Person):
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                 )
-                if error.code() not in again:
+                if error.code() not in again and not was_reset(error):
                     raise AssertionError(f"{method} was refused: {refusal_of(error)}") from error
                 full = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
                 self.retries += not full
@@ -88,11 +95,24 @@ class Patient(Person):
                 return found
 
 
+class Looker(Protocol):
+    """Someone who reads sessions, from whichever side."""
+
+    async def log(self, session_id: str) -> list[events_pb2.Event]:
+        """Returns a session's whole log."""
+        ...
+
+    async def items(self, session_id: str) -> list[channel_service_pb2.TimelineItem]:
+        """Returns the whole timeline."""
+        ...
+
+
 @dataclass
-class Talk:
+class Conversation(ABC):
     """One person's conversation: sends scripts one after another while it is entered.
 
     Attributes:
+        person: Who reads it.
         acknowledged: By offset, what was acknowledged: the message's id and its text.
         asked: Every text that was ever sent.
     """
@@ -106,14 +126,13 @@ class Talk:
     acknowledged: dict[int, tuple[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     repeated: int = 0
-    person: Patient = field(init=False)
+    person: Looker = field(init=False)
     _stopping: bool = False
 
     def __post_init__(self) -> None:
-        self.person = Patient(self.running, f"terminal:{self.name}")
         self._choice = random.Random(f"{self.seed}/{self.name}")
 
-    async def __aenter__(self) -> Talk:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._talk())
         return self
 
@@ -127,36 +146,78 @@ class Talk:
             self._task.cancel()
         self._stopping = True
         await asyncio.gather(self._task, return_exceptions=True)
-        await self.person.__aexit__()
+        await self._leave()
 
     async def finish(self) -> None:
         """Sends no more; returns when what was sent is acknowledged and every turn has ended."""
         self._stopping = True
         await asyncio.wait_for(self._task, 60)
 
-        async def idle() -> bool:
-            page = await self.person.surely("GetTimeline", session_id=self.session_id, page_size=1)
-            assert isinstance(page, channel_service_pb2.GetTimelineResponse)
-            return not page.pending
+        await eventually(
+            self._idle, timeout=60, interval=0.1, message=f"the turns of {self.name} end"
+        )
 
-        await eventually(idle, timeout=60, interval=0.1, message=f"the turns of {self.name} end")
-
-    async def _talk(self) -> None:
-        opened = await self.person.surely("OpenSession", title=self.name)
-        assert isinstance(opened, channel_service_pb2.OpenSessionResponse)
-        self.session_id = opened.session.session_id
-        while not self._stopping:
-            name = f"{self.name}-{len(self.asked):05}"
-            await self._say(script.make(name, self._choice, self.wishes))
-            await asyncio.sleep(self._choice.uniform(0, 2 * self.pause))  # a person's rhythm
-
-    async def _say(self, text: str) -> None:
+    async def ask(self, text: str) -> None:
+        """Sends a script; returns when it is acknowledged."""
         self.asked.append(text)
-        fields = {"session_id": self.session_id, "text": text, "request_id": request_id()}
-        sent = await self.person.surely("SendMessage", **fields)
-        assert isinstance(sent, channel_service_pb2.SendMessageResponse)
+        request = request_id()
+        sent = await self._send(text, request)
         self.acknowledged[sent.offset] = (sent.message.message_id, text)
         if self._choice.random() < 0.2:  # as a client does that missed the answer
             self.repeated += 1
-            again = await self.person.surely("SendMessage", **fields)
+            again = await self._send(text, request)
             assert again == sent, f"the same request was answered {sent} first and then {again}"
+
+    async def _talk(self) -> None:
+        self.session_id = await self._open()
+        while not self._stopping:
+            name = f"{self.name}-{len(self.asked):05}"
+            await self.ask(script.make(name, self._choice, self.wishes))
+            await asyncio.sleep(self._choice.uniform(0, 2 * self.pause))  # a person's rhythm
+
+    @abstractmethod
+    async def _open(self) -> str:
+        """Opens the session and returns its id."""
+
+    @abstractmethod
+    async def _send(self, text: str, request: str) -> channel_service_pb2.SendMessageResponse:
+        """Sends until it is answered, always with the same request id."""
+
+    @abstractmethod
+    async def _idle(self) -> bool:
+        """Tells whether every turn has ended."""
+
+    @abstractmethod
+    async def _leave(self) -> None:
+        """Lets go of what it holds."""
+
+
+@dataclass
+class Talk(Conversation):
+    """A conversation over gRPC."""
+
+    person: Patient = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.person = Patient(self.running, f"terminal:{self.name}")
+
+    async def _open(self) -> str:
+        opened = await self.person.surely("OpenSession", title=self.name)
+        assert isinstance(opened, channel_service_pb2.OpenSessionResponse)
+        return opened.session.session_id
+
+    async def _send(self, text: str, request: str) -> channel_service_pb2.SendMessageResponse:
+        sent = await self.person.surely(
+            "SendMessage", session_id=self.session_id, text=text, request_id=request
+        )
+        assert isinstance(sent, channel_service_pb2.SendMessageResponse)
+        return sent
+
+    async def _idle(self) -> bool:
+        page = await self.person.surely("GetTimeline", session_id=self.session_id, page_size=1)
+        assert isinstance(page, channel_service_pb2.GetTimelineResponse)
+        return not page.pending
+
+    async def _leave(self) -> None:
+        await self.person.__aexit__()

@@ -10,7 +10,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# What a person may ask for in passing. `hold:NAME` waits until there is a file of that name.
+# What a person may ask for in passing. `hold:NAME` waits until there is a file of that name, and
+# `stream:NAME` does so behind its first piece.
 WISHES = ("reply", "reply", "stream", "stream", "tagged", "block", "notify", "count", "pause")
 
 
@@ -71,7 +72,7 @@ def expected(script: str) -> list[Written]:
     name, wishes = parse(script)
     written = []
     for step, wish in enumerate(wishes):
-        match wish:
+        match wish.partition(":")[0]:
             case "reply":
                 written.append(Written("message", reply_text(name, step)))
             case "stream":

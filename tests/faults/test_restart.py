@@ -45,7 +45,7 @@ async def test_followers_and_open_streams_go_on_over_restarts_without_gap_or_rep
     began = time.monotonic()
     open_streams = 0
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", steady_port(), _TIMING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), _TIMING)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         handlers = await stack.enter_async_context(Handlers(running, tmp_path, pace=0.03))
@@ -116,7 +116,7 @@ async def test_a_call_that_meets_a_shutdown_is_answered_or_unavailable(
     rounds = 4
     codes: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", steady_port(), _TIMING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), _TIMING)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         people = [

@@ -41,7 +41,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_when_the_sidecar_is_kille
     began = time.monotonic()
     kills = starting = 0
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", steady_port(), _TIMING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), _TIMING)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         handlers = await stack.enter_async_context(Handlers(running, tmp_path))

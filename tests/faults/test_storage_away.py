@@ -212,7 +212,7 @@ async def _refusal(call: Awaitable[Any]) -> Refusal | None:
 
 @asynccontextmanager
 async def _scene(home: Path) -> AsyncIterator[Scene]:
-    async with SidecarProcess(home, steady_port(), _TIMING) as sidecar:
+    async with SidecarProcess(home, steady_port(), steady_port(), _TIMING) as sidecar:
         running = await sidecar.start()
         async with Person(running) as ada:
             scene = Scene(sidecar, running, ada, await ada.open())
