@@ -146,6 +146,27 @@ class BlockView extends Component<{ block: Block }> {
   }
 }
 
+/** Blocks that the browser lays out, and that are compared, together. */
+const GROUP = 32;
+
+/** Some blocks in a row: a long text is not compared or laid out block by block for each delta. */
+class Group extends Component<{ blocks: readonly Block[] }> {
+  override shouldComponentUpdate({ blocks }: { blocks: readonly Block[] }): boolean {
+    const old = this.props.blocks;
+    return blocks.length !== old.length || blocks.some((one, index) => one !== old[index]);
+  }
+
+  override render({ blocks }: { blocks: readonly Block[] }): JSX.Element {
+    return (
+      <div class="md-group">
+        {blocks.map((one) => (
+          <BlockView key={one.key} block={one} />
+        ))}
+      </div>
+    );
+  }
+}
+
 export interface MarkdownProps {
   readonly text: string;
   /** More of the text is to come. */
@@ -157,11 +178,9 @@ export function Markdown({ text, streaming }: MarkdownProps): JSX.Element {
   const stream = useRef<BlockStream | null>(null);
   stream.current ??= new BlockStream();
   const blocks = stream.current.update(text, streaming);
-  return (
-    <div class="md">
-      {blocks.map((one) => (
-        <BlockView key={one.key} block={one} />
-      ))}
-    </div>
-  );
+  const groups: JSX.Element[] = [];
+  for (let from = 0; from < blocks.length; from += GROUP) {
+    groups.push(<Group key={from} blocks={blocks.slice(from, from + GROUP)} />);
+  }
+  return <div class="md">{groups}</div>;
 }

@@ -151,7 +151,7 @@ export class BlockStream {
     const token: Token =
       segment.kind === "html"
         ? { type: "html", raw: text, text, block: true, pre: false }
-        : lexRunning(text);
+        : lexRunning(text, this.#cache);
     return [{ key: segment.start, token, done }];
   }
 

@@ -13,6 +13,9 @@ const DEEPEST_INLINE = 16;
 export const INLINE_PIECE = 4096;
 /** Characters in a piece that may open something; with more it is not prose. */
 const MOST_OPENERS = 1200;
+/** In a longer word, unless it is an address, every letter may begin what is not found. */
+const LONGEST_WORD = 1000;
+const LONGEST_SPACE = 500;
 /** Times that each character may be looked at, on account of nesting. */
 const WORK_PER_CHARACTER = 64;
 
@@ -54,26 +57,29 @@ function pieceEnd(text: string, from: number): number {
   return /[\ud800-\udbff]/.test(text.charAt(limit - 1)) ? limit - 1 : limit;
 }
 
+const OPENERS = new Set([..."*_[<`~@\\"].map((char) => char.charCodeAt(0)));
+
 /** Whether it is worth, and safe, to look for inline constructs in the text. */
 function isProse(text: string): boolean {
   let openers = 0;
+  let wordFrom = 0;
+  let spaceFrom = 0;
+  let longestWord = 0;
+  let longestSpace = 0;
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
-    // ! & * < @ [ \ _ ` ~
-    if (
-      code === 42 ||
-      code === 95 ||
-      code === 91 ||
-      code === 60 ||
-      code === 96 ||
-      code === 126 ||
-      code === 64 ||
-      code === 92
-    ) {
-      openers += 1;
+    if (OPENERS.has(code)) openers += 1;
+    if (code <= 32) {
+      longestWord = Math.max(longestWord, at - wordFrom);
+      wordFrom = at + 1;
+    } else {
+      longestSpace = Math.max(longestSpace, at - spaceFrom);
+      spaceFrom = at + 1;
     }
   }
-  return openers <= MOST_OPENERS && !/[ \t]{500}|[^\s]{1500}@/.test(text);
+  longestWord = Math.max(longestWord, text.length - wordFrom);
+  if (openers > MOST_OPENERS || longestSpace > LONGEST_SPACE) return false;
+  return longestWord <= LONGEST_WORD || text.includes("://");
 }
 
 /** Inline tokens by their text; kept while a block grows, so that its finished parts cost nothing. */
@@ -205,11 +211,14 @@ export function lex(
   }
 }
 
-/** Lexes running text by itself, as a paragraph. */
-export function lexRunning(text: string): Tokens.Paragraph {
-  const lexer = new BoundedLexer(WORK_PER_CHARACTER * text.length + 4096, null, new Map());
+/** Lexes running text by itself, as a paragraph; `cache` as of `lex`. */
+export function lexRunning(text: string, cache: { tokens: InlineCache }): Tokens.Paragraph {
+  const used: InlineCache = new Map();
+  const lexer = new BoundedLexer(WORK_PER_CHARACTER * text.length + 4096, cache.tokens, used);
   try {
-    return { type: "paragraph", raw: text, text, tokens: lexer.inlineTokens(text) };
+    const tokens = lexer.inlineTokens(text);
+    cache.tokens = used;
+    return { type: "paragraph", raw: text, text, tokens };
   } catch (error) {
     if (!(error instanceof TooMuchWork)) throw error;
     return plainParagraph(text);

@@ -15,6 +15,7 @@ function seen(node: Node): string {
   if (name === "figcaption") return "";
   if (name === "img") return node.getAttribute("alt") ?? "";
   const inner = [...node.childNodes].map(seen).join("");
+  if (node.classList.contains("md-group")) return inner;
   // Cells that a row does not have yet.
   if (name === "td" && inner === "") return "";
   if (node.classList.contains("md-pending") || name === "a") return inner;
