@@ -107,8 +107,9 @@ export class Access {
     const { signal } = this.#closed;
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
+        const before = this.#userId;
         await this.#signIn(signal);
-        if (this.#state.peek() === "ready") {
+        if (this.#state.peek() === "ready" && this.#userId !== before) {
           this.#changed();
         }
         return;

@@ -73,7 +73,8 @@ export class Link {
       env.on("resume", look),
       env.on("pageshow", (event) => {
         if ((event as PageTransitionEvent).persisted) {
-          this.#back();
+          this.#attempt = 0;
+          this.restart(); // It was frozen; its stream is dead, whatever it looks like.
         }
       }),
     );

@@ -15,10 +15,12 @@ import type { OutboxEntry } from "./outboxstore.ts";
 import { Passing } from "./passing.ts";
 import { SessionList } from "./sessionlist.ts";
 import { Views } from "./views.ts";
-import { delay } from "./waiting.ts";
+import { delay, Waiting } from "./waiting.ts";
 
 /** The draft of a chat that is not opened yet. */
 const NEW = "new";
+/** Beginning anew so soon after the last time waits. */
+const HURRY_MS = 15_000;
 
 /** The chat of one app. */
 export class ChatStore implements Chat {
@@ -43,9 +45,12 @@ export class ChatStore implements Chat {
   readonly #views: Views;
   readonly #off: (() => void)[] = [];
   readonly #closed = new AbortController();
+  readonly #pause: Waiting;
   readonly #notices = new Notices();
   #starting: Promise<void> | null = null;
   #startAgain = false;
+  #begun = Number.NEGATIVE_INFINITY;
+  #hurry = 0;
 
   constructor(
     readonly app: string,
@@ -53,6 +58,7 @@ export class ChatStore implements Chat {
   ) {
     this.#env = env;
     this.#api = new Api(env, app);
+    this.#pause = new Waiting(env);
     this.#access = new Access(env, app, this.#api, () => this.#startOver());
     this.#passing = new Passing(env);
     this.#drafts = new Drafts(env, app);
@@ -68,7 +74,7 @@ export class ChatStore implements Chat {
       frames: (frames) => this.#frames(frames),
       live: () => this.#wake(),
       lost: () => this.#startOver(),
-      signedOut: () => void this.#access.renew(),
+      signedOut: () => void this.#signInAndFollow(),
     });
     this.#outbox = new Outbox(env, app, this.#api, {
       adopted: (entries) => this.#adopted(entries),
@@ -239,9 +245,23 @@ export class ChatStore implements Chat {
     return this.#starting;
   }
 
+  /** The line was refused: follows again when somebody is signed in. */
+  async #signInAndFollow(): Promise<void> {
+    await this.#access.renew();
+    if (this.access.peek() === "ready" && this.#starting === null) {
+      this.#startOver();
+    }
+  }
+
   /** Signs in, loads the list and follows from its position; goes on until it succeeds. */
   async #load(): Promise<void> {
     const { signal } = this.#closed;
+    // Whatever makes it begin anew again and again does not do so without a pause.
+    this.#hurry = this.#env.now() - this.#begun < HURRY_MS ? this.#hurry + 1 : 0;
+    if (this.#hurry > 1) {
+      await this.#pause.wait(delay(this.#hurry, this.#env.random()), signal);
+    }
+    this.#begun = this.#env.now();
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
         const [ready, position] = await Promise.all([
@@ -268,7 +288,10 @@ export class ChatStore implements Chat {
         this.#outbox.start();
         return;
       } catch (error) {
-        if (signal.aborted || !(error instanceof ApiError)) {
+        if (signal.aborted) {
+          return;
+        }
+        if (!(error instanceof ApiError)) {
           throw error;
         }
         this.#link.unanswered();

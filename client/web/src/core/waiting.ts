@@ -15,7 +15,7 @@ const MOST_MS = 10_000;
  */
 export function delay(attempt: number, random: number, atLeast = 0): number {
   const most = Math.min(MOST_MS, 2 * LEAST_MS * 2 ** Math.min(attempt, 10));
-  return Math.max(LEAST_MS + random * (most - LEAST_MS), atLeast);
+  return Math.max((most / 2) * (1 + random), atLeast);
 }
 
 /** A place to wait in that can be left early: the line is back, so go at once. */

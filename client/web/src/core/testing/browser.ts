@@ -8,9 +8,11 @@ type Run = (event: globalThis.Event) => void;
 class MapStore implements KeyStore {
   readonly values: Map<string, string>;
   full = false;
+  readonly #tell: (key: string, newValue: string) => void;
 
-  constructor(values = new Map<string, string>()) {
+  constructor(values: Map<string, string>, tell: (key: string, newValue: string) => void) {
     this.values = values;
+    this.#tell = tell;
   }
 
   get(key: string): string | null {
@@ -18,8 +20,9 @@ class MapStore implements KeyStore {
   }
 
   set(key: string, value: string): boolean {
-    if (!this.full) {
+    if (!this.full && this.values.get(key) !== value) {
       this.values.set(key, value);
+      this.#tell(key, value);
     }
     return !this.full;
   }
@@ -141,8 +144,14 @@ export class Tab implements Env {
   ) {
     this.browser = browser;
     this.#server = server;
-    this.shared = new MapStore(browser.shared);
-    this.tab = new MapStore(tabStorage);
+    this.shared = new MapStore(browser.shared, (key, newValue) => {
+      for (const other of browser.tabs) {
+        if (other !== this) {
+          other.fire("storage", { key, newValue });
+        }
+      }
+    });
+    this.tab = new MapStore(tabStorage, () => undefined);
     this.locks = browser.locks?.of(this) ?? null;
     this.history = [hash];
     this.#name = server.nextTab++;
