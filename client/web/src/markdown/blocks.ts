@@ -91,7 +91,8 @@ export class BlockStream {
    */
   update(text: string, streaming: boolean): readonly Block[] {
     if (text === this.#source && streaming === this.#streaming) return this.#all;
-    if (!text.startsWith(this.#source)) this.#reset();
+    // Equality compares many characters at once; startsWith does not.
+    if (text.slice(0, this.#source.length) !== this.#source) this.#reset();
     this.#segmenter.feed(text.slice(this.#source.length));
     this.#source = text;
     this.#streaming = streaming;
