@@ -18,6 +18,17 @@ test("plain keys are text to whoever writes", () => {
   expect(actionOf({ ...NONE, key: "?", shiftKey: true }, false)).toBe("help");
 });
 
+test("a letter typed at nothing is meant for the message", () => {
+  for (const key of ["a", "Ü", "7", "ж"]) {
+    expect(actionOf({ ...NONE, key }, false)).toBe("type");
+    expect(actionOf({ ...NONE, key }, true)).toBeNull();
+    expect(actionOf({ ...NONE, key, ctrlKey: true }, false)).toBeNull();
+  }
+  for (const key of [" ", "Enter", "Tab", "ArrowUp", "F5"]) {
+    expect(actionOf({ ...NONE, key }, false)).toBeNull();
+  }
+});
+
 test("the browser keeps its own", () => {
   expect(actionOf({ ...NONE, key: "o", ctrlKey: true }, false)).toBeNull();
   expect(actionOf({ ...NONE, key: "k", ctrlKey: true, altKey: true }, false)).toBeNull();

@@ -1,5 +1,5 @@
 /** The page's keyboard shortcuts. */
-import type { Ui } from "./state.ts";
+import { COMPOSER_ID, type Ui } from "./state.ts";
 
 /** Begins to listen; the function that is returned ends it. */
 export function listenToKeys(ui: Ui): () => void {
@@ -7,6 +7,11 @@ export function listenToKeys(ui: Ui): () => void {
     if (event.defaultPrevented || event.isComposing || ui.dialog.peek() || ui.menu.peek()) return;
     const action = actionOf(event, typing(event.target));
     if (!action) return;
+    if (action === "type") {
+      // At once, and not prevented: the letter goes to where the focus is when the key is done.
+      if (!ui.drawer.peek()) document.getElementById(COMPOSER_ID)?.focus();
+      return;
+    }
     event.preventDefault();
     switch (action) {
       case "search":
@@ -28,7 +33,8 @@ export function listenToKeys(ui: Ui): () => void {
   return () => document.removeEventListener("keydown", onKeyDown);
 }
 
-export type Action = "search" | "new" | "write" | "help";
+/** `type`: a letter with the focus on nothing that takes text; it is meant for the message. */
+export type Action = "search" | "new" | "write" | "help" | "type";
 
 type Keys = Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "shiftKey" | "altKey">;
 
@@ -43,7 +49,8 @@ export function actionOf(keys: Keys, inText: boolean): Action | null {
   // With AltGr some layouts write / and ? in a text; those come with ctrlKey or altKey.
   if (inText || keys.ctrlKey || keys.metaKey || keys.altKey) return null;
   if (key === "/") return "write";
-  return key === "?" ? "help" : null;
+  if (key === "?") return "help";
+  return /^[\p{L}\p{N}]$/u.test(key) ? "type" : null;
 }
 
 function typing(target: EventTarget | null): boolean {
