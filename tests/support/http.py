@@ -9,10 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import httpx
 
+from capsule_sidecar.config import Limits, Timing
+from capsule_sidecar.web.chat_api import ChatApi
+from capsule_sidecar.web.operations import Operation
+from capsule_sidecar.web.pages import Pages
+from capsule_sidecar.web.status import StatusApi
 from tests.support.eventually import eventually
 from tests.support.sidecar import BareHandler, Running, running_sidecar
 
@@ -369,3 +375,19 @@ class Line:
                 return await self._reader.read()
             except ConnectionError:
                 return b""
+
+
+def operations() -> list[Operation]:
+    """Returns the table of operations that the sidecar serves, pages too; none can be called."""
+    nobody: Any = Mock()
+    chat = ChatApi(nobody, nobody, nobody, Limits(), Timing())
+    return [
+        *chat.operations,
+        *StatusApi(nobody, nobody, nobody).operations,
+        *Pages(nobody).operations,
+    ]
+
+
+def path_of(operation: Operation, app: str = APP, session: str = "ses_x", name: str = "x") -> str:
+    """Returns the address of an operation with its parts filled in."""
+    return operation.path.format(app=app, session_id=session, name=name)
