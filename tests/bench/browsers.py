@@ -188,6 +188,8 @@ class Browsers:
                 await link.ask("POST", f"{self._base}/auth/guest")
             opened = await link.ask("POST", f"{self._base}/v1/sessions", {})
             await self._add(link, opened["session"]["session_id"])
+            # What only listens has one connection; the next message opens another.
+            link.close()
 
         await self._gather(one, count)
         return [browser.session for browser in self._all]
