@@ -19,10 +19,14 @@ document.addEventListener('securitypolicyviolation', (event) => {
 """
 # The texts of the conversation in their order, without names, buttons and times.
 _SHOWN = """
-(log) => [...log.querySelectorAll('article')].map((article) => ({
-  sender: article.querySelector('h2').textContent === 'You said' ? 'user' : 'app',
-  text: article.querySelector('.bubble-text, .prose').innerText.trim(),
-}))
+(log) => [...log.querySelectorAll('article')].flatMap((article) => {
+  const heading = article.querySelector('h2')?.textContent ?? '';
+  const text = article.querySelector('.bubble-text, .prose');
+  const sender = heading === 'You said' ? 'user' : 'app';
+  // What is far from the view is not laid out and has no inner text.
+  const said = (text?.innerText || text?.textContent || '').trim();
+  return heading.endsWith(' said') && text ? [{ sender, text: said }] : [];
+})
 """
 
 
@@ -77,7 +81,8 @@ class Tab:
     @property
     def messages(self) -> Locator:
         """The messages of both."""
-        return self.log.get_by_role("article")
+        said = self.page.get_by_role("heading", name="said", level=2)
+        return self.log.get_by_role("article").filter(has=said)
 
     @property
     def answers(self) -> Locator:

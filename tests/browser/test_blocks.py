@@ -1,0 +1,108 @@
+"""Blocks: suggestions, steps, images, buttons, and those of types that the page does not know."""
+
+from __future__ import annotations
+
+from playwright.async_api import expect
+
+import capsule_client as capsule
+from tests.browser.stage import Place, stage
+
+# One red pixel.
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8Dwn"
+    "wAFgAH+Qj0uNwAAAABJRU5ErkJggg=="
+)
+
+
+async def test_a_suggestion_is_sent_with_one_click(place: Place) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        if msg.text == "hello":
+            items = ["Tell me more", {"label": "Stop it", "text": "please stop"}]
+            await session.show(capsule.Block("suggestions", {"items": items}))
+        else:
+            await session.reply(f"got {msg.text}")
+
+    async with stage(place, answer) as scene:
+        tab = await scene.tab()
+        await tab.say("hello")
+        chips = tab.log.get_by_role("list", name="Suggestions").get_by_role("button")
+        await expect(chips).to_have_text(["Tell me more", "Stop it"])
+        await chips.nth(1).click()
+        await tab.hears("got please stop")
+        assert [text for sender, text in await tab.agrees()] == [
+            "hello", "please stop", "got please stop",
+        ]  # fmt: skip
+
+
+async def test_a_step_changes_in_place(place: Place) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show(capsule.Block("step", {"label": "Reading", "status": "running"}, id="a"))
+        if msg.text == "finish":
+            detail = "all 12 pages"
+            block = {"label": "Reading", "status": "completed", "detail": detail}
+            await session.show(capsule.Block("step", block, id="a"))
+
+    async with stage(place, answer) as scene:
+        tab = await scene.tab()
+        await tab.say("begin")
+        step = tab.log.get_by_text("Reading")
+        await expect(step).to_contain_text("In progress")
+        await tab.say("finish")
+        await expect(tab.log.get_by_text("all 12 pages")).to_be_visible()
+        await expect(step).to_have_count(1)
+        await expect(step).to_contain_text("Done")
+
+
+async def test_images_of_this_origin_are_shown_and_others_are_links(place: Place) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show(capsule.Block("image", {"url": PIXEL, "alt": "a red dot"}))
+        far = {"url": "https://pictures.example/cat.png", "alt": "a cat"}
+        await session.show(capsule.Block("image", far))
+        await session.reply("![a dog](https://pictures.example/dog.png)")
+
+    async with stage(place, answer) as scene:
+        tab = await scene.tab()
+        await tab.say("pictures")
+        image = tab.log.get_by_role("img", name="a red dot")
+        await expect(image).to_be_visible()
+        assert await image.evaluate("image => image.naturalWidth") == 1
+        for name, file in (("a cat", "cat"), ("a dog", "dog")):
+            link = tab.log.get_by_role("link", name=name)
+            await expect(link).to_have_attribute("href", f"https://pictures.example/{file}.png")
+        await expect(tab.log.get_by_role("img")).to_have_count(1)
+
+
+async def test_a_button_reaches_the_app_and_a_block_of_an_unknown_type_can_be_read(
+    place: Place,
+) -> None:
+    clicks: list[capsule.Action] = []
+
+    def order(state: str) -> capsule.Block:
+        buttons = [
+            {"label": "Ship it", "action": "ship", "payload": {"to": "Bonn", "n": [1, 2]}},
+            {"label": "Cancel the order", "action": "ship", "style": "danger"},
+        ]
+        payload = {"title": "Order 7", "state": state, "items": ["tea", "milk"], "buttons": buttons}
+        return capsule.Block("order_card", payload, id="order")
+
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show(order("open"))
+
+    async def ship(session: capsule.Session, action: capsule.Action) -> None:
+        clicks.append(action)
+        await session.show(order("shipped"))
+
+    async with stage(place, answer, actions={"ship": ship}) as scene:
+        tab = await scene.tab()
+        await tab.say("order")
+        card = tab.log.get_by_role("article", name="Order 7")
+        for text in ("Order card", "State", "open", "tea, milk"):
+            await expect(card.get_by_text(text, exact=True)).to_be_visible()
+        await card.get_by_role("button", name="Ship it").click()
+        await expect(card.get_by_text("shipped", exact=True)).to_be_visible()
+        await expect(card).to_have_count(1)
+        assert [(c.name, c.block_id, c.payload) for c in clicks] == [
+            ("ship", "order", {"to": "Bonn", "n": [1, 2]})
+        ]
+        await tab.reload()
+        await expect(card.get_by_text("shipped", exact=True)).to_be_visible()
