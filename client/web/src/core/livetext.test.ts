@@ -73,6 +73,6 @@ describe("the text of a stream", () => {
       text.add(0, i * 3, "a😀b");
     }
     expect(text.length).toBe(300_000);
-    expect(performance.now() - begin).toBeLessThan(1_000);
+    expect(performance.now() - begin).toBeLessThan(5_000);
   });
 });

@@ -60,6 +60,7 @@ export class SessionView implements OpenSession {
   #fetching = false;
   #again = false;
   #buffer: Event[] = [];
+  #said: readonly StatusLine[] = [];
 
   /** @param openId - Of a new chat: the request that opens it; `sessionId` is empty then. */
   constructor(surroundings: Surroundings, sessionId: string, openId = "") {
@@ -83,13 +84,7 @@ export class SessionView implements OpenSession {
     };
     this.entry = computed(() => (this.#id.value ? list.entry(this.#id.value).value : unopened));
     const { pending } = this.#timeline;
-    this.statusLines = computed(() =>
-      this.#id.value === ""
-        ? []
-        : passing
-            .linesOf(this.#id.value)
-            .value.filter((line) => pending.value.has(line.invocationId)),
-    );
+    this.statusLines = computed(() => this.#lines(passing));
     this.busy = computed(() => this.#stoppable(pending.value) !== "");
     this.stopping = computed(() => pending.value.has(this.#stopped.value));
     for (const entry of outbox.of(this.key)) {
@@ -294,6 +289,17 @@ export class SessionView implements OpenSession {
     this.#closed.abort();
     this.#timeline.close();
     this.#with.passing.release(this.#id.peek());
+  }
+
+  /** The status lines of what waits or runs; the same list as before where nothing has changed. */
+  #lines(passing: Passing): readonly StatusLine[] {
+    const id = this.#id.value;
+    const pending = this.#timeline.pending.value;
+    const all = id === "" ? [] : passing.linesOf(id).value;
+    const lines = all.filter((line) => pending.has(line.invocationId));
+    const same = lines.length === this.#said.length && lines.every((l, i) => l === this.#said[i]);
+    this.#said = same ? this.#said : lines;
+    return this.#said;
   }
 
   /** Fetches a page and applies what has come meanwhile; false: again. */

@@ -191,6 +191,9 @@ export class FakeSession {
   }
 
   status(work: Work, text: string): void {
+    if (!this.work.has(work.id)) {
+      return; // It has ended: it says nothing any more.
+    }
     const line = { invocation_id: work.id, text };
     this.lines.set(work.id, line);
     this.#log.publish(this, {
