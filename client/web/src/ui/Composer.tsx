@@ -116,7 +116,7 @@ function Size() {
 }
 
 function Buttons() {
-  const { chat } = useUi();
+  const { chat, announcer, focusComposer } = useUi();
   const session = chat.current.value;
   const busy = session?.busy.value ?? false;
   const stopping = session?.stopping.value ?? false;
@@ -135,7 +135,11 @@ function Buttons() {
           title={stopping ? "Stopping…" : "Stop"}
           aria-disabled={stopping}
           onClick={() => {
-            if (!stopping) void session?.stop();
+            if (stopping) return;
+            void session?.stop();
+            announcer.say("Stopping.");
+            // The button leaves, and would take the focus with it.
+            if (!touchOnly()) focusComposer();
           }}
         >
           {stopping ? <span class="spinner" /> : <StopIcon />}
