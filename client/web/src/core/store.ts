@@ -4,6 +4,7 @@ import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals
 import type { Event, FollowFrame, SendMessageResponse, Session } from "../wire.ts";
 import { Access } from "./access.ts";
 import { Api, ApiError } from "./api.ts";
+import { Beginning } from "./beginning.ts";
 import { Drafts } from "./drafts.ts";
 import { browserEnv, type Env } from "./env.ts";
 import { Link } from "./link.ts";
@@ -15,12 +16,9 @@ import type { OutboxEntry } from "./outboxstore.ts";
 import { Passing } from "./passing.ts";
 import { SessionList } from "./sessionlist.ts";
 import { Views } from "./views.ts";
-import { delay, Waiting } from "./waiting.ts";
 
 /** The draft of a chat that is not opened yet. */
 const NEW = "new";
-/** Beginning anew so soon after the last time waits. */
-const HURRY_MS = 15_000;
 
 /** The chat of one app. */
 export class ChatStore implements Chat {
@@ -41,16 +39,11 @@ export class ChatStore implements Chat {
   readonly #passing: Passing;
   readonly #outbox: Outbox;
   readonly #drafts: Drafts;
+  readonly #beginning: Beginning;
   readonly #current: Signal<SessionView | null> = signal(null);
   readonly #views: Views;
   readonly #off: (() => void)[] = [];
-  readonly #closed = new AbortController();
-  readonly #pause: Waiting;
   readonly #notices = new Notices();
-  #starting: Promise<void> | null = null;
-  #startAgain = false;
-  #begun = Number.NEGATIVE_INFINITY;
-  #hurry = 0;
 
   constructor(
     readonly app: string,
@@ -58,8 +51,7 @@ export class ChatStore implements Chat {
   ) {
     this.#env = env;
     this.#api = new Api(env, app);
-    this.#pause = new Waiting(env);
-    this.#access = new Access(env, app, this.#api, () => this.#startOver());
+    this.#access = new Access(env, app, this.#api, () => this.#beginning.anew());
     this.#passing = new Passing(env);
     this.#drafts = new Drafts(env, app);
     const failed = (error: unknown) => {
@@ -73,8 +65,8 @@ export class ChatStore implements Chat {
       begun: () => this.#passing.begin(),
       frames: (frames) => this.#frames(frames),
       live: () => this.#wake(),
-      lost: () => this.#startOver(),
-      signedOut: () => void this.#signInAndFollow(),
+      lost: () => this.#beginning.anew(),
+      signedOut: () => void this.#beginning.signInAndFollow(),
     });
     this.#outbox = new Outbox(env, app, this.#api, {
       adopted: (entries) => this.#adopted(entries),
@@ -94,6 +86,15 @@ export class ChatStore implements Chat {
       gone: (view) => this.#gone(view),
     });
     this.notices = this.#notices.all;
+    this.#beginning = new Beginning({
+      env,
+      api: this.#api,
+      access: this.#access,
+      list: this.#list,
+      link: this.#link,
+      loaded: () => this.#loaded(),
+      ready: () => this.#outbox.start(),
+    });
     this.access = this.#access.state;
     this.maxTextBytes = this.#access.maxTextBytes;
     this.sessions = this.#list.sessions;
@@ -119,12 +120,12 @@ export class ChatStore implements Chat {
     this.draft.value = this.#drafts.get(NEW);
     await this.#outbox.load();
     this.#route();
-    await this.#begin();
+    await this.#beginning.begin();
   }
 
   /** Ends everything: for tests, and for a page that shows another app. */
   close(): void {
-    this.#closed.abort();
+    this.#beginning.close();
     this.#drafts.flush();
     for (const off of this.#off) {
       off();
@@ -222,82 +223,15 @@ export class ChatStore implements Chat {
     this.#notices.dismiss(noticeId);
   }
 
-  // -- beginning -------------------------------------------------------------------------
+  // -- what the line brings ----------------------------------------------------------------
 
-  /** Another person, or another log: everything is loaded anew. */
-  #startOver(): void {
-    this.#link.stop();
-    if (this.#starting) {
-      this.#startAgain = true;
-      return;
-    }
-    void this.#begin();
-  }
-
-  #begin(): Promise<void> {
-    this.#starting ??= this.#load().finally(() => {
-      this.#starting = null;
-      if (this.#startAgain && !this.#closed.signal.aborted) {
-        this.#startAgain = false;
-        void this.#begin();
-      }
-    });
-    return this.#starting;
-  }
-
-  /** The line was refused: follows again when somebody is signed in. */
-  async #signInAndFollow(): Promise<void> {
-    await this.#access.renew();
-    if (this.access.peek() === "ready" && this.#starting === null) {
-      this.#startOver();
-    }
-  }
-
-  /** Signs in, loads the list and follows from its position; goes on until it succeeds. */
-  async #load(): Promise<void> {
-    const { signal } = this.#closed;
-    // Whatever makes it begin anew again and again does not do so without a pause.
-    this.#hurry = this.#env.now() - this.#begun < HURRY_MS ? this.#hurry + 1 : 0;
-    if (this.#hurry > 1) {
-      await this.#pause.wait(delay(this.#hurry, this.#env.random()), signal);
-    }
-    this.#begun = this.#env.now();
-    for (let attempt = 0; !signal.aborted; attempt++) {
-      try {
-        const [ready, position] = await Promise.all([
-          this.#access.begin(signal),
-          this.#list.load(signal).catch((error: unknown) => {
-            if (error instanceof ApiError && (error.status === 401 || error.status === 404)) {
-              return null; // Nobody is signed in, or there is no such app: that is found out beside.
-            }
-            throw error;
-          }),
-        ]);
-        if (!ready) {
-          return;
-        }
-        const from = position ?? (await this.#list.load(signal));
-        this.#passing.clear();
-        const current = this.#current.peek();
-        this.#views.dropOthers(current);
-        if (current?.id && !current.loading.peek()) {
-          void current.load();
-        }
-        this.#link.start(from);
-        this.#access.ready();
-        this.#outbox.start();
-        return;
-      } catch (error) {
-        if (signal.aborted) {
-          return;
-        }
-        if (!(error instanceof ApiError)) {
-          throw error;
-        }
-        this.#link.unanswered();
-        const ms = delay(attempt, this.#env.random(), error.retryAfterMs);
-        await this.#api.waiting.wait(ms, signal);
-      }
+  /** The list is there anew: what is on screen is fetched anew, the rest when it is looked at. */
+  #loaded(): void {
+    const current = this.#current.peek();
+    this.#passing.clear();
+    this.#views.dropOthers(current);
+    if (current?.id && !current.loading.peek()) {
+      void current.load();
     }
   }
 
@@ -305,8 +239,6 @@ export class ChatStore implements Chat {
     this.#outbox.wake();
     this.#api.waiting.wake();
   }
-
-  // -- what the line brings ----------------------------------------------------------------
 
   #frames(frames: readonly FollowFrame[]): void {
     let whole = true;
