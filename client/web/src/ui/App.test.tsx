@@ -47,7 +47,7 @@ test("a delta changes its own message and nothing else", async () => {
   observer.observe(page, { subtree: true, childList: true, characterData: true, attributes: true });
   const item = open(chat).items.value.at(-1) as MessageItem;
   await act(() => {
-    (item.text as { value: string }).value += "(30)\n```\n\nNew words.";
+    (item.text as { value: string }).value += ["(30)", "```", "", "New words."].join("\n");
   });
   await new Promise((done) => setTimeout(done));
   observer.disconnect();

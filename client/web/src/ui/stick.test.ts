@@ -18,6 +18,11 @@ test("growing text does not take hold of a person who reads above", () => {
 
 test("coming near the bottom takes hold again, passing by does not", () => {
   expect(sticks(false, { ...AT_BOTTOM, top: 400 }, { ...AT_BOTTOM, top: 480 })).toBe(true);
+  expect(sticks(false, { ...AT_BOTTOM, top: 400 }, AT_BOTTOM)).toBe(true);
+  // The end came to the person, as when what was below them went away.
+  expect(
+    sticks(false, { top: 300, height: 1000, view: 500 }, { top: 300, height: 800, view: 500 }),
+  ).toBe(true);
   expect(sticks(false, { ...AT_BOTTOM, top: 300 }, { ...AT_BOTTOM, top: 400 })).toBe(false);
 });
 
