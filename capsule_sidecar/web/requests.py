@@ -24,6 +24,9 @@ from capsule_sidecar.web.json_form import encode_bytes
 from capsule_sidecar.web.problems import Refusal
 
 _CLOSE = {"connection": "close"}
+# How many times what is taken of a body is read and dropped, so that who sends it reads the refusal:
+# a connection that is ended while something comes in is cut.
+_DROPPED = 8
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{0,5})?")
 
 
@@ -68,15 +71,20 @@ async def _body(request: Request, maximum: int, timeout: float) -> bytes:
     announced = request.headers.get("content-length", "0")
     parts: list[bytes] = []
     size = int(announced) if announced.isdecimal() and len(announced) < 16 else 0
+    # Whoever asks first is told before anything was sent.
+    most = maximum if "expect" in request.headers else maximum * _DROPPED
     try:
-        if size <= maximum:
+        if size <= most:
             size = 0
             async with asyncio.timeout(timeout):
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > maximum:
+                    if size > most:
                         break
-                    parts.append(chunk)
+                    if size <= maximum:
+                        parts.append(chunk)
+                    else:
+                        parts.clear()
     except TimeoutError:
         raise Refusal(
             408, "REQUEST_TIMEOUT", f"the body did not arrive within {timeout:g} s", _CLOSE

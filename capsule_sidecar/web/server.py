@@ -244,7 +244,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._in_head = False
         cycle: Any = self.cycle
-        if cycle is None or cycle.response_complete:  # else it would stand within another answer
+        answering = cycle is not None and not cycle.response_complete
+        if answering and not cycle.response_started and not self.pipeline:
+            # Its body cannot be read to its end: this is its answer, and no other follows.
+            cycle.disconnected, answering = True, False
+            cycle.message_event.set()
+        if not answering:  # else it would stand within another answer
             request_id = new_id("req")
             problem = Problem(status, reason, detail, request_id=request_id)
             data = encode_bytes(problems.body(problem))

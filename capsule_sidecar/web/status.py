@@ -20,7 +20,7 @@ _STATUS = {
     "properties": {"status": {"type": "string"}, "handlers": {"type": "integer"}},
     "required": ["status"],
 }
-_FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
+_FORWARDED = ("x-forwarded-", "forwarded", "x-real-ip", "via")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class StatusApi:
 
 def _on_this_machine(request: Request) -> bool:
     """Whether a request comes from this machine itself, and not through a proxy on it."""
-    if any(name in request.headers for name in _FORWARDED):
+    if any(name.startswith(_FORWARDED) for name in request.headers):
         return False
     try:
         return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.http import Browser, Events, problem, served
-from tests.support.sidecar import FAST, Running, SidecarProcess, BareHandler
+from tests.support.sidecar import FAST, BareHandler, Running, SidecarProcess
 from tests.support.turns import Desk, work_of
 
 
@@ -208,9 +208,10 @@ async def test_streams_are_told_that_the_sidecar_stops_and_go_on_after_it(
             assert (await sidecar.start()).http == running.http
             last = (one.last_id, every.last_id)
             await me.say(session, "after")  # with the same cookie
-            async with me.follow(session, last_id=last[0]) as one, me.follow(
-                last_id=last[1]
-            ) as every:
+            async with (
+                me.follow(session, last_id=last[0]) as one,
+                me.follow(last_id=last[1]) as every,
+            ):
                 for events in (one, every):
                     await events.live()
                     texts = [

@@ -15,7 +15,7 @@ from tests.support.http import read_texts
 Frame = events_pb2.FollowFrame
 STREAMS = ("s1", "s2")
 # What would end a line or an event, and what needs more than one UTF-16 unit.
-TEXT = st.text(st.sampled_from("ab\n\r\u2028\x00\"\\:é😀\ufeff"), min_size=1, max_size=4)
+TEXT = st.text(st.sampled_from('ab\n\r\u2028\x00"\\:é😀\ufeff'), min_size=1, max_size=4)
 
 
 def batch(*frames: Frame) -> bytes:
@@ -107,9 +107,7 @@ def test_deltas_of_a_batch_that_follow_on_each_other_are_one_message() -> None:
 
 def test_only_lasting_events_have_an_id_of_the_kind_that_is_followed_by() -> None:
     event = Frame(event=events_pb2.Event(session_id="ses", offset=7, position=70))
-    gone = Frame(
-        event=events_pb2.Event(position=71, session_deleted=events_pb2.SessionDeleted())
-    )
+    gone = Frame(event=events_pb2.Event(position=71, session_deleted=events_pb2.SessionDeleted()))
     line = events_pb2.StatusLine(invocation_id="i", text="t")
     passing = Frame(transient=events_pb2.Transient(session_id="ses", status_line=line))
     snapshot = Frame(snapshot=events_pb2.Snapshot(offset=7, first=True, last=True))

@@ -72,9 +72,7 @@ def test_empty_inline_json_is_null() -> None:
 )
 def test_what_is_not_taken_is_named(body: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        from_json(
-            channel_service_pb2.SendActionRequest, body, omit={"identity"}, required=["name"]
-        )
+        from_json(channel_service_pb2.SendActionRequest, body, omit={"identity"}, required=["name"])
     assert caught.value.field == field
 
 
