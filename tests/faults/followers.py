@@ -119,10 +119,9 @@ class Following(ABC):
         """Returns what was seen of one session.
 
         Raises:
-            BaseException: What following has failed with, if it has.
+            RuntimeError: Following has failed; its cause says with what.
         """
-        if self._task.done():
-            self._task.result()
+        self._check()
         if self.session_id:
             return self.fold
         return self.channel.sessions.get(session_id, WholeFold())
@@ -131,11 +130,15 @@ class Following(ABC):
         """Waits until it has read as far as an offset, or a position of the channel."""
 
         def there() -> bool:
-            if self._task.done():
-                self._task.result()
+            self._check()
             return self.place >= place
 
         await eventually(there, timeout=60, interval=0.05, message=f"a follower reaches {place}")
+
+    def _check(self) -> None:
+        # No AssertionError, for whoever waits takes one for "not yet".
+        if self._task.done():
+            raise RuntimeError("a follower has failed") from self._task.exception()
 
     def read(self, frames: Iterable[events_pb2.FollowFrame]) -> None:
         """Reads frames in their order."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,14 +22,22 @@ from tests.faults.audience import Audience
 from tests.faults.conftest import Report
 from tests.faults.followers import Following
 from tests.faults.processes import Handlers, steady_port
+from tests.faults.visitors import Visitor
 from tests.support.eventually import eventually
 from tests.support.nginx import nginx_before
 from tests.support.proxy import FaultProxy
-from tests.support.sidecar import Person, SidecarProcess, running_sidecar
+from tests.support.sidecar import (
+    BareHandler,
+    Person,
+    SidecarProcess,
+    request_id,
+    running_sidecar,
+)
 
 _RESTARTS = 4
 _IDLE = 5.0  # seconds: nginx's patience
 _ROUNDS = 3
+_LONG_MESSAGES = 24
 _IN_THE_MIDDLE = "in the middle of an event"
 _PATIENCE = 2.5  # seconds of a client, of which a beat comes each
 _TIMING = {
@@ -162,6 +171,54 @@ async def _idles_with_an_open_text(audience: Audience, handlers: Handlers) -> st
 
 def _shown(follower: Following, session_id: str) -> bool:
     return any(stream.text for stream in follower.of(session_id).streams.values())
+
+
+async def test_nginx_piles_nothing_up_for_a_reader_that_is_slow(
+    tmp_path: Path, report: Report
+) -> None:
+    """Else its disk would fill, and the sidecar would never know of the reader."""
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(running_sidecar(tmp_path / "home"))
+        nginx = await stack.enter_async_context(nginx_before(running.http, running.address))
+        handler = await stack.enter_async_context(BareHandler(running))
+        await handler.attach()
+        guest = await stack.enter_async_context(Visitor(nginx.http))
+        await guest.surely("POST", "/auth/guest")
+        opened = await guest.surely("POST", "/v1/sessions", {})
+        session = opened["session"]["session_id"]
+        for _ in range(_LONG_MESSAGES):
+            body = {"text": "x" * 250_000, "request_id": request_id()}
+            await guest.surely("POST", f"/v1/sessions/{session}/messages", body)
+        cookies = "; ".join(f"{name}={value}" for name, value in guest.client.cookies.items())
+        read = await _read_slowly(
+            nginx.http, f"/apps/support/v1/sessions/{session}/events", cookies, b'"snapshot"'
+        )
+        words = nginx.words()
+    report(f"{read / 1e6:.1f} MB read slowly through nginx, nothing of it piled up there")
+    assert read > _LONG_MESSAGES * 250_000
+    assert "upstream response is buffered to a temporary file" not in words
+
+
+async def _read_slowly(http: str, path: str, cookies: str, end: bytes) -> int:
+    """Reads a response until some words come; returns how many bytes that were."""
+    raw = socket.socket()
+    raw.setblocking(False)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    await asyncio.get_running_loop().sock_connect(raw, _place(http.removeprefix("http://")))
+    reader, writer = await asyncio.open_connection(sock=raw, limit=16_384)
+    count, last = 0, b""
+    try:
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookies}\r\n\r\n"
+        writer.write(head.encode())
+        while end not in last:
+            await asyncio.sleep(0.002)  # this is what slow means
+            data = await asyncio.wait_for(reader.read(16_384), 20)
+            assert data, f"the response ended after {count} bytes"
+            count += len(data)
+            last = last[-len(end) :] + data
+    finally:
+        writer.close()
+    return count
 
 
 async def test_the_terminal_chat_goes_on_behind_an_nginx_that_ends_idle_lines(

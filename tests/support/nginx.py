@@ -71,7 +71,11 @@ class Nginx:
 
     def timeouts(self) -> int:
         """Returns how many requests it has ended because their upstream said nothing."""
-        return self.log.read_text().count("upstream timed out")
+        return self.words().count("upstream timed out")
+
+    def words(self) -> str:
+        """Returns all that it has said so far."""
+        return self.log.read_text()
 
 
 @asynccontextmanager
