@@ -250,6 +250,28 @@ describe("the line", () => {
     expect(shown(page.chat).at(-1)).toEqual(["app", "early", false, true]);
   });
 
+  it("applies what has come while a page was fetched, though nothing follows", async () => {
+    const other = server.log.open(server.userOf(page.tab));
+    server.fault = (seen) => (seen.path.endsWith(other.id) ? "answer late" : undefined);
+    page.chat.open(other.id);
+    await settle();
+    other.say("meanwhile");
+    await settle();
+    expect(shown(page.chat)).toEqual([]);
+    server.fault = () => undefined;
+    server.release();
+    await settle();
+    expect(shown(page.chat)).toEqual(expected(other));
+  });
+
+  it("asks only for what it has not read", async () => {
+    session.say("read");
+    await settle();
+    server.cutAll();
+    await settle(1_000);
+    expect(server.after).toBe(server.log.position);
+  });
+
   it("catches up by itself when more has come than it keeps while a page is fetched", async () => {
     server.fault = (seen) => (seen.path.endsWith("/late") ? "answer late" : undefined);
     const other = server.log.open(server.userOf(page.tab));

@@ -38,6 +38,8 @@ export class FakeServer {
   /** How the bytes of a frame are cut. */
   cut: (bytes: Uint8Array) => Uint8Array[] = (bytes) => [bytes];
   down = false;
+  /** Where the last follower began. */
+  after = -1;
   signIn = ["guest"];
   nextTab = 100;
   /** The most streams that were open at once, per tab. */
@@ -163,6 +165,7 @@ export class FakeServer {
   }
 
   #follow(tab: Tab, after: number, signal: AbortSignal | undefined): Response {
+    this.after = after;
     const user = this.userOf(tab);
     if (user === "") {
       return refuse(401, "UNAUTHENTICATED");
