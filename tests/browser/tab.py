@@ -45,7 +45,6 @@ class Tab:
         self.api = api
         self.troubles: list[str] = []
         self.requests: list[str] = []
-        self.most_streams = 0
         self.streams_begun = 0
         self._streams: set[Request] = set()
 
@@ -104,6 +103,11 @@ class Tab:
     def button(self, name: str) -> Locator:
         """Returns the button of exactly this name."""
         return self.page.get_by_role("button", name=name, exact=True)
+
+    @property
+    def streams(self) -> int:
+        """How many event streams the page has open."""
+        return len(self._streams)
 
     async def say(self, text: str) -> None:
         """Writes a message and sends it with Enter."""
@@ -199,7 +203,6 @@ class Tab:
         if url.path.endswith("/v1/events"):
             self.streams_begun += 1
             self._streams.add(request)
-            self.most_streams = max(self.most_streams, len(self._streams))
 
 
 def _brief(messages: list[tuple[str, str]]) -> str:
