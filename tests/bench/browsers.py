@@ -131,10 +131,13 @@ class OffsetReader(Reader):
         super().__init__()
         self._rest = b""
         self.offset = 0
+        self.pieces = self.bytes = 0
 
     def take(self, data: bytes) -> None:
         self.current = True
         self.last = time.perf_counter()
+        self.pieces += 1
+        self.bytes += len(data)
         data = self._rest + data
         place = data.rfind(ID)
         end = data.find(b"\n", place + len(ID)) if place >= 0 else -1
@@ -268,11 +271,16 @@ class Browsers:
     async def until_offset(self, ahead: int, base: int) -> dict[str, float]:
         """Waits until every browser has read `ahead` events after offset `base`.
 
-        Returns the time of the last as `end`, and the CPU seconds of this process so far.
+        Returns the time of the last as `end`, and how much has come in how many pieces so far.
         """
         await self._until(lambda: all(offset >= base + ahead for offset in self._offsets()))
         end = max(browser.reader.last for browser in self._all)
-        return {"end": end, "cpu": time.process_time()}
+        readers = [one.reader for one in self._all if isinstance(one.reader, OffsetReader)]
+        return {
+            "end": end,
+            "pieces": sum(reader.pieces for reader in readers),
+            "bytes": sum(reader.bytes for reader in readers),
+        }
 
     def _offsets(self) -> list[int]:
         return [one.reader.offset for one in self._all if isinstance(one.reader, OffsetReader)]
@@ -290,6 +298,8 @@ class Browsers:
 
     async def _add(self, link: Link, session: str, after: int = 0) -> None:
         reader = READERS[self._kind]()
+        if isinstance(reader, OffsetReader):
+            reader.offset = after
         path = f"{self._base}/v1/sessions/{session}/events?after={after}"
         events = await read_events(link, path, reader.take)
         self._all.append(Browser(link, session, reader, events))

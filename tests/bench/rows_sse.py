@@ -236,6 +236,7 @@ class FanOut:
     def run(self, ahead: int) -> Seen:
         """Has replies given until all readers are `ahead` events further."""
         base = self._readers.ask("offset")
+        old = self._readers.ask("until_offset", base=base, ahead=0)
         before = self._server.cpu()
         sent = self._give()
         seen = self._readers.ask("until_offset", base=base, ahead=ahead)
@@ -243,6 +244,8 @@ class FanOut:
         return {
             "rate": total / (seen["end"] - sent["start"]),
             "cpu": (self._server.cpu() - before) / total,
+            "events": total / (seen["pieces"] - old["pieces"]),
+            "bytes": (seen["bytes"] - old["bytes"]) / total,
         }
 
 
@@ -287,6 +290,11 @@ def sse_fan_out(settings: Settings) -> list[Line]:
         def take(theirs: Seen, mine: Seen | None) -> None:
             line.add(rate(theirs), rate(mine) if mine else None)
             spent.add(cpu(theirs), cpu(mine) if mine else None)
+            line.note = "; ".join(
+                f"{whose}: {one['events']:.0f} events a piece, {one['bytes']:.0f} bytes an event"
+                for whose, one in (("floor", theirs), ("sidecar", mine))
+                if one
+            )
 
         alternate(settings.rounds, partial(bare.run, count), subject, take)
     return [line, spent, *([] if settings.floors_only else [memory])]
