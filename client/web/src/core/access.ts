@@ -43,6 +43,11 @@ export class Access {
     });
   }
 
+  /** Whether somebody was signed in here before, and may still be. */
+  get returning(): boolean {
+    return this.#env.shared.get(this.#userKey) !== null;
+  }
+
   get state(): ReadonlySignal<State> {
     return this.#state;
   }
@@ -58,13 +63,6 @@ export class Access {
    * @throws ApiError
    */
   async begin(signal: AbortSignal): Promise<boolean> {
-    const user = this.#api.user(signal).catch((error: unknown) => {
-      if (error instanceof ApiError && (error.status === 401 || error.status === 404)) {
-        return null;
-      }
-      throw error;
-    });
-    user.catch(() => undefined); // Looked at below, where the terms have not failed before.
     try {
       const config = await this.#api.config(signal);
       this.#maxTextBytes.value = config.limits?.text_bytes ?? MAX_TEXT_BYTES;
@@ -75,11 +73,6 @@ export class Access {
         return false;
       }
       throw error;
-    }
-    const here = await user;
-    if (here !== null) {
-      this.#take(here);
-      return true;
     }
     await this.#signIn(signal);
     return this.#state.peek() !== "signed-out";
@@ -134,19 +127,9 @@ export class Access {
   async #signInOnce(signal: AbortSignal): Promise<void> {
     const sign = async () => {
       try {
-        this.#take(await this.#api.user(signal));
-        return; // Another tab was quicker.
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 401) {
-          throw error;
-        }
-      }
-      if (!this.#guests) {
-        this.#state.value = "signed-out";
-        return;
-      }
-      try {
-        this.#take(await this.#api.signInAsGuest(signal));
+        // Whoever is signed in already stays who they are, where guests are let in.
+        const { user, signInAsGuest } = this.#api;
+        this.#take(await (this.#guests ? signInAsGuest : user).call(this.#api, signal));
       } catch (error) {
         if (error instanceof ApiError && (error.status === 401 || error.status === 403)) {
           this.#state.value = "signed-out";

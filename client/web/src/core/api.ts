@@ -127,10 +127,10 @@ export class Api {
   }
 
   /** Opens a session. Not repeated here: the outbox does that, under the id it has kept. */
-  async openSession(requestId: string, signal?: AbortSignal): Promise<Session> {
+  async openSession(requestId: string, title: string, signal?: AbortSignal): Promise<Session> {
     const answer = await this.#call<OpenSessionResponse>("/v1/sessions", {
       method: "POST",
-      body: { request_id: requestId },
+      body: { request_id: requestId, title },
       retries: 0,
       ...on(signal),
     });

@@ -101,9 +101,11 @@ export class Beginning {
 
   async #once(signal: AbortSignal): Promise<void> {
     const { access, list, link } = this.#with;
+    // Whoever was here before is most likely signed in still: all is asked for at once.
+    const early = access.returning ? list.load(signal) : Promise.resolve(null);
     const [allowed, position] = await Promise.all([
       access.begin(signal),
-      list.load(signal).catch((error: unknown) => {
+      early.catch((error: unknown) => {
         if (error instanceof ApiError && (error.status === 401 || error.status === 404)) {
           return null; // Nobody is signed in, or there is no such app: that is found out beside.
         }

@@ -7,6 +7,7 @@ import type { SendMessageResponse, Session } from "../wire.ts";
 import { type Api, ApiError } from "./api.ts";
 import type { Env } from "./env.ts";
 import { type OutboxEntry, OutboxStore } from "./outboxstore.ts";
+import { titleOf } from "./title.ts";
 import { delay, Waiting } from "./waiting.ts";
 
 /** Messages that may be on their way at once. */
@@ -233,7 +234,8 @@ export class Outbox {
 
   async #open(entry: OutboxEntry): Promise<void> {
     const { openId } = entry;
-    const session = await this.#api.openSession(openId, this.#stop.signal);
+    const title = titleOf(entry.text); // Made anew with each attempt, and each time the same.
+    const session = await this.#api.openSession(openId, title, this.#stop.signal);
     for (const each of this.of(openId)) {
       each.sessionId = session.session_id ?? "";
       this.#store.save(each);

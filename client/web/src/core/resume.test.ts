@@ -180,7 +180,7 @@ describe("the line", () => {
     for (const { chat } of [page, second]) {
       expect(chat.sessions.value.map((each) => each.id)).toEqual([own.id]);
     }
-    expect(server.seen.filter((each) => each.path === "/auth/guest")).toHaveLength(2);
+    expect(server.guests).toBe(2);
     second.chat.close();
   });
 

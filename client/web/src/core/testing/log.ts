@@ -155,6 +155,7 @@ export class FakeSession {
       return;
     }
     this.streams.delete(streamId);
+    this.lines.delete(stream.invocation_id ?? "");
     const { message_id: messageId = "", text = "", invocation_id: invocation = "" } = stream;
     const message = {
       message_id: messageId,

@@ -201,6 +201,11 @@ export class FakeServer {
     return new Response(body, { headers: { "Content-Type": "text/event-stream" } });
   }
 
+  /** How many guests were ever signed in. */
+  get guests(): number {
+    return this.#users.size;
+  }
+
   #answer(tab: Tab, seen: Seen, query: URLSearchParams): Response {
     const { method, path, body } = seen;
     if (path === "/v1/config") {
