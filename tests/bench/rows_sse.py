@@ -102,9 +102,11 @@ def sse(settings: Settings) -> list[Line]:
             tokens = Comparison(
                 f"{what}: tokens", "1/s", rate, chainlit=at_least(10), starlette=at_least(1)
             )
+            # Of one browser there is one a round, which says little: `sse-first` is held to it.
+            earlier = at_most(1) if browsers > 1 else None
             compared = (
                 tokens,
-                Comparison(f"{what}: first token", "ms", first, chainlit=at_most(1)),
+                Comparison(f"{what}: first token", "ms", first, chainlit=earlier),
                 Comparison(f"{what}: CPU a token", "us", cpu),
             )
             all_seen: list[Seen] = []
