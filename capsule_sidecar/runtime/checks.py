@@ -28,7 +28,7 @@ def check_title(title: str, maximum: int) -> None:
     """
     if len(title) > maximum:
         raise InvalidArgument("title", f"has at most {maximum} characters")
-    if any(ord(character) < 32 for character in title) or len(f"{title}.".splitlines()) > 1:
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029" for c in title):
         raise InvalidArgument("title", "must not have line breaks or control characters")
 
 

@@ -37,10 +37,15 @@ _APP = "/apps/{app}"
 _V1 = f"{_APP}/v1"
 _SESSION = f"{_V1}/sessions/{{session_id}}"
 
+# What str.strip takes for white space; each dialect of regular expressions has a \s of its own.
+_SPACES = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_HEX = "[0-9a-fA-F]"
 _UUID = {
     "type": "string",
-    "format": "uuid",
-    "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+    "description": "A UUID. Empty: none; sent again, it would be done twice.",
+    "pattern": (
+        rf"^((urn:uuid:)?\{{?({_HEX}{{32}}|{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}})\}}?)?$"
+    ),
 }
 _PAGES = (
     Query(
@@ -107,7 +112,7 @@ class ChatApi:
         }
         name = {"type": "string", "minLength": 1, "maxLength": limits.max_action_name_chars}
         block = {"type": "string", "maxLength": limits.max_block_id_chars}
-        text = {"type": "string", "minLength": 1, "pattern": r"[^\s\x00-\x20\x7f-\xa0]"}
+        text = {"type": "string", "minLength": 1, "pattern": f"[^{_SPACES}]"}
         ids = {"request_id": _UUID}
         self._open = Body(pb.OpenSessionRequest, rules={"title": title, **ids})
         self._update = Body(

@@ -24,8 +24,8 @@ from capsule_sidecar.web.json_form import encode_bytes
 from capsule_sidecar.web.problems import Refusal
 
 _CLOSE = {"connection": "close"}
-# How many times what is taken of a body is read and dropped, so that who sends it reads the refusal:
-# a connection that is ended while something comes in is cut.
+# How many times what is taken of a body is read and dropped, so that who sends it reads the
+# refusal: a connection that is ended while something comes in is cut.
 _DROPPED = 8
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{0,5})?")
 

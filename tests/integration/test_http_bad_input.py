@@ -26,6 +26,7 @@ VALID: dict[str, Any] = {
     "attachments": [],
     "request_id": "0b0e7a8c-0000-4000-8000-000000000001",
 }
+NO_UUID = "0b0e7a8c-0000-4000-8000-00000000000g"
 WRONG_STRINGS: list[Any] = [
     None, 1, 1.5, True, False, [], ["a"], {}, {"a": 1}, 10**30, "\ud800", "a\udfff",
 ]  # fmt: skip
@@ -34,7 +35,7 @@ TOO_LONG: dict[str, Any] = {
     "text": ["", " ", "\n\t \u3000"],
     "name": ["", "x" * 129],
     "block_id": ["x" * 129],
-    "request_id": ["7", "x" * 36, "0b0e7a8c", "{" * 36, "٣" * 36, "0b0e7a8c-0000-4000-8000-00000000000g"],
+    "request_id": ["7", "x" * 36, "0b0e7a8c", "{" * 36, "٣" * 36, NO_UUID],
     "attachments": [["fil_1"], {}, "a", 1, None, [[]]],
 }  # fmt: skip
 
@@ -158,9 +159,8 @@ async def test_what_is_large_but_allowed_is_taken_and_one_byte_more_is_not(
         assert shown["reason"] == "LIMIT_EXCEEDED"
         assert shown["metadata"] == {"limit": "text", "maximum": "262144"}
         payload = "x" * (64 * 1024 - 2)
-        taken = await me.post(
-            f"{path}/actions", name="n" * 128, block_id="b" * 128, payload=payload
-        )
+        longest = {"name": "n" * 128, "block_id": "b" * 128}
+        taken = await me.post(f"{path}/actions", payload=payload, **longest)
         assert taken.status_code == 202
         refused(await me.post(f"{path}/actions", name="n", payload=payload + "x"), 413)
         deep = "[" * 400 + "]" * 400
@@ -182,7 +182,7 @@ async def test_every_parameter_that_is_wrong_is_refused_and_named(tmp_path: Path
         "page_token": ("x", "é", "a" * 3000, "\0", "eyJ9", "AAAA", "{}", "=" * 8),
         "query": ("x" * 201,),
         "after": NUMBERS,
-        "request_id": ("x", "1", "\0", "0b0e7a8c-0000-4000-8000-00000000000g"),
+        "request_id": ("x", "1", "\0", NO_UUID),
     }
     async with served(tmp_path) as (running, _), Browser(running) as me:
         session = await me.open()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.http import Browser, Events, problem, served
-from tests.support.sidecar import FAST, BareHandler, Running, SidecarProcess
+from tests.support.http import Browser, Events, connections, followers, problem, served
+from tests.support.sidecar import FAST, BareHandler, SidecarProcess
 from tests.support.turns import Desk, work_of
 
 
@@ -68,6 +69,18 @@ async def test_only_lasting_events_carry_ids_that_are_offsets_or_positions(tmp_p
             assert lines[0] == "looking"
 
 
+def read_on(events: Events, writing: asyncio.Task[None]) -> bool:
+    return len(events.ids) > 15 or writing.done()
+
+
+def shows(events: Events, stream: str, text: str) -> bool:
+    return events.open_texts().get(stream) == text
+
+
+def beaten(events: Events) -> bool:
+    return len(events.comments) >= 3
+
+
 @pytest.mark.parametrize("whole", [False, True], ids=["a session", "all sessions"])
 @pytest.mark.parametrize("by", ["header", "query"])
 async def test_a_stream_resumes_where_it_was_cut_without_gap_or_double(
@@ -84,12 +97,12 @@ async def test_a_stream_resumes_where_it_was_cut_without_gap_or_double(
         seen: list[dict[str, Any]] = []
         last = ""
         while len(seen) < 123:  # opened, entered, hello, replies
-            resume = {"last_id": last} if by == "header" else {"after": int(last or 0)}
-            async with me.follow(where, **resume) as events:  # type: ignore[arg-type]  # both are optional
-                await eventually(lambda e=events: len(e.ids) > 9 or e.live, timeout=5)
+            header = last if by == "header" else None
+            async with me.follow(
+                where, int(last or 0) if header is None else None, header
+            ) as events:
                 await events.live()
-                if len(seen) + len(events.ids) < 120:
-                    await eventually(lambda e=events: len(e.ids) > 15 or writing.done())
+                await eventually(partial(read_on, events, writing))
             seen += events.events
             last = events.last_id or last
         await writing
@@ -125,10 +138,10 @@ async def test_a_place_that_is_none_is_refused_before_the_stream_begins(tmp_path
                 refused = await me.http.get(path, headers={"last-event-id": place})
                 shown = problem(refused, 400, "INVALID_ARGUMENT")
                 assert [e["field"] for e in shown["errors"]] == ["Last-Event-ID"]
-            for place in (10**6, 2**63 - 1):
-                refused = await me.http.get(path, params={"after": place})
+            for future in (10**6, 2**63 - 1):
+                refused = await me.http.get(path, params={"after": future})
                 shown = problem(refused, 416, "PLACE_UNAVAILABLE")
-                assert int(shown["metadata"]["highest"]) < place
+                assert int(shown["metadata"]["highest"]) < future
         problem(await me.http.get(f"{me.v1}/sessions/nope/events"), 404, "NOT_FOUND")
 
 
@@ -139,7 +152,7 @@ async def test_who_comes_in_the_midst_of_a_stream_gets_its_text_and_then_its_del
         stream = await desk.open()
         await desk.delta(stream, "Once 😀 ")
         async with me.follow(session) as early, me.follow() as every:
-            await eventually(lambda: early.open_texts().get(stream) == "Once 😀 ")
+            await eventually(partial(shows, early, stream, "Once 😀 "))
             await desk.delta(stream, "upon ")
             async with me.follow(session) as late:
                 snapshot = await late.live()
@@ -148,10 +161,7 @@ async def test_who_comes_in_the_midst_of_a_stream_gets_its_text_and_then_its_del
                     await desk.delta(stream, word)
                 await desk.delta(stream, "THE END", revision=1, position=5, replace=True)
                 for events in (early, every, late):
-                    await eventually(
-                        lambda e=events: e.open_texts().get(stream) == "Once THE END",
-                        message=f"{events.open_texts()}",
-                    )
+                    await eventually(partial(shows, events, stream, "Once THE END"))
                 await desk.close(stream, "Once THE END")
                 for events in (early, every, late):
                     added = await events.sees("message_added", 2)
@@ -163,7 +173,7 @@ async def test_an_idle_stream_beats_by_comments(tmp_path: Path) -> None:
     async with turn(tmp_path, timing=FAST | {"follow_beat": 0.2}) as (me, session, _):
         async with me.follow(session) as one, me.follow() as every:
             for events in (one, every):
-                await eventually(lambda e=events: len(e.comments) >= 3, timeout=5)
+                await eventually(partial(beaten, events), timeout=5)
                 assert set(events.comments) == {"beat"}
                 assert not events.ended
 
@@ -222,25 +232,15 @@ async def test_streams_are_told_that_the_sidecar_stops_and_go_on_after_it(
                     assert texts == ["after"]
 
 
-def gone(running: Running) -> bool:
-    assert running.sidecar is not None
-    return running.sidecar.hub.followers == 0
-
-
 async def test_a_reader_that_goes_is_forgotten(tmp_path: Path) -> None:
     async with turn(tmp_path) as (me, session, desk):
-        readers: list[Events] = []
         for _ in range(5):
             async with me.follow(session) as one, me.follow() as every:
                 await one.live()
                 await every.live()
-                assert not gone(desk.running)
-                readers += [one, every]
-        await eventually(lambda: gone(desk.running), timeout=5)
-        await eventually(
-            lambda: desk.running.sidecar._http.connections == 0,  # type: ignore[union-attr]
-            timeout=5,
-        )
+                assert followers(desk.running) == 2
+        await eventually(lambda: followers(desk.running) == 0, timeout=5)
+        await eventually(lambda: connections(desk.running) <= 1, timeout=5)
 
 
 async def test_one_person_has_only_so_many_streams_at_once(tmp_path: Path) -> None:

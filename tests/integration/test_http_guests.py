@@ -184,8 +184,7 @@ async def test_sign_ins_outlive_a_restart_and_the_database_holds_no_token(tmp_pa
             session = await me.open("kept")
             token = me.token
             await sidecar.kill()
-            for file in (p for p in tmp_path.rglob("*") if p.is_file()):
-                assert token.encode() not in file.read_bytes(), file
+            assert not files_with(tmp_path, token)
             assert token not in sidecar.log.decode()
             with sqlite3.connect(tmp_path / "capsule.db") as database:
                 assert database.execute("SELECT count(*) FROM logins").fetchone() == (1,)
@@ -201,6 +200,13 @@ async def test_sign_ins_outlive_a_restart_and_the_database_holds_no_token(tmp_pa
             assert expire - now > 89 * 86_400_000
             await _set_times(sidecar, tmp_path, now - 91 * 86_400_000, now - 1000)
             problem(await me.get("/sessions"), 401, "UNAUTHENTICATED")
+
+
+def files_with(folder: Path, text: str) -> list[Path]:
+    """Returns the files that hold a text."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [path for path in files if text.encode() in path.read_bytes()]
 
 
 async def _set_times(sidecar: Any, home: Path, seen: int, expire: int) -> None:

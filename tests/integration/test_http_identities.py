@@ -45,7 +45,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "sendAction": {"name": "theirs"},
     "stop": {},
 }
-APPS = {"support": {}, "other": {}}
+APPS: dict[str, dict[str, str]] = {"support": {}, "other": {}}
 NOT_THEIRS = [name for name, row in ROWS.items() if row in (SIGNED_IN, OWN_SESSION)]
 
 

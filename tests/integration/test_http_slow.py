@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.test_http_events import turn
 from tests.support.eventually import eventually
-from tests.support.http import Browser, Line
+from tests.support.http import Browser, Line, connections, followers
 from tests.support.sidecar import FAST
 from tests.support.work import passed
 
@@ -47,8 +47,6 @@ async def test_readers_of_events_that_do_not_read_are_bounded_and_ended(tmp_path
     timing = FAST | {"write_timeout": 2.0}
     limits = {"max_text_bytes": MIB, "batch_bytes": MIB}
     async with turn(tmp_path, timing=timing, limits=limits) as (me, session, desk):
-        sidecar = desk.running.sidecar
-        assert sidecar is not None
         async with AsyncExitStack() as stack:
             reader = await stack.enter_async_context(me.follow(session))
             await reader.live()
@@ -56,7 +54,7 @@ async def test_readers_of_events_that_do_not_read_are_bounded_and_ended(tmp_path
             for _ in range(20):
                 deaf = await stack.enter_async_context(Deaf(desk.running))
                 await deaf.ask(me, f"{me.v1}/sessions/{session}/events")
-            await eventually(lambda: sidecar.hub.followers == 21)
+            await eventually(lambda: followers(desk.running) == 21)
             for number in range(40):
                 text = f"{number:04}" + "x" * (256 * 1024)
                 await desk.command("reply", text=text)
@@ -64,8 +62,8 @@ async def test_readers_of_events_that_do_not_read_are_bounded_and_ended(tmp_path
             # 10 MiB for each of the 20; each may hold a batch and the kernel's buffers.
             grown = resident() - before
             assert grown < 140 * MIB, f"{grown / MIB:.0f} MiB more"
-            await eventually(lambda: sidecar.hub.followers == 1, timeout=15)
-            await eventually(lambda: sidecar._http.connections <= 2, timeout=5)
+            await eventually(lambda: followers(desk.running) == 1, timeout=15)
+            await eventually(lambda: connections(desk.running) <= 2, timeout=5)
             assert not reader.ended
             texts = [e["message_added"]["message"]["text"][:4] for e in reader.events[2:]]
             assert texts == ["hell", *[f"{number:04}" for number in range(40)]]
@@ -77,8 +75,6 @@ PAGES = 12  # of 1 MiB: more than the kernel's buffers hold
 async def test_a_reader_of_pages_that_does_not_read_is_ended(tmp_path: Path) -> None:
     timing = FAST | {"write_timeout": 0.5, "keep_alive": 30.0}
     async with turn(tmp_path, timing=timing) as (me, session, desk):
-        sidecar = desk.running.sidecar
-        assert sidecar is not None
         for _ in range(5):
             await desk.command("reply", text="x" * (200 * 1024))
         async with AsyncExitStack() as stack:
@@ -86,8 +82,8 @@ async def test_a_reader_of_pages_that_does_not_read_is_ended(tmp_path: Path) -> 
                 deaf = await stack.enter_async_context(Deaf(desk.running))
                 for _ in range(PAGES):
                     await deaf.ask(me, f"{me.v1}/sessions/{session}")
-            await eventually(lambda: sidecar._http.connections >= 5)
-            await eventually(lambda: sidecar._http.connections <= 1, timeout=15)
+            await eventually(lambda: connections(desk.running) >= 5)
+            await eventually(lambda: connections(desk.running) <= 1, timeout=15)
             assert (await me.timeline(session))["items"]
 
 

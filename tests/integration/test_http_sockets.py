@@ -6,15 +6,18 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.test_http_slow import resident
 from tests.support.eventually import eventually
-from tests.support.http import Browser, Line, served
-from tests.support.sidecar import FAST, Running
+from tests.support.http import Browser, Line, connections, served
+from tests.support.sidecar import FAST
 
-SLOW = {"timing": FAST | {"head_timeout": 0.4, "body_timeout": 0.4, "keep_alive": 0.5}}
+SLOW: dict[str, Any] = {
+    "timing": FAST | {"head_timeout": 0.4, "body_timeout": 0.4, "keep_alive": 0.5}
+}
 KIB = 1024
 GET = "GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n"
 POST = (
@@ -80,13 +83,12 @@ async def test_a_body_that_does_not_arrive_ends_its_connection(tmp_path: Path) -
 @pytest.mark.deadline(90)
 async def test_a_thousand_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
     async with served(tmp_path) as (running, _), AsyncExitStack() as stack:
-        assert running.sidecar is not None
         before = resident()
         for number in range(1000):
             line = await stack.enter_async_context(Line(running))
             if number % 2:
                 await line.send("POST /apps/support/v1/sess")  # and goes no further
-        await eventually(lambda: running.sidecar._http.connections == 1000, timeout=20)
+        await eventually(lambda: connections(running) == 1000, timeout=20)
         async with Browser(running) as me:
             session = await me.open()
             await me.say(session, "still here")
@@ -94,7 +96,6 @@ async def test_a_thousand_idle_connections_keep_nobody_out(tmp_path: Path) -> No
         # Both ends are in this process; on the sidecar's alone it is about half.
         each = (resident() - before) / 1000
         assert each < 64 * KIB, f"{each / KIB:.0f} KiB for each connection"
-    await eventually(lambda: running.sidecar._http.connections == 0)
 
 
 async def test_beyond_the_limit_a_connection_is_told_so(tmp_path: Path) -> None:
@@ -110,15 +111,10 @@ async def test_beyond_the_limit_a_connection_is_told_so(tmp_path: Path) -> None:
                 await fourth.closed()
             await lines[0].send(GET)
             assert (await lines[0].answer()).status == 200
-        await eventually(lambda: _connections(running) == 0)
+        await eventually(lambda: connections(running) == 0)
         async with Line(running) as line:
             await line.send(GET)
             assert (await line.answer()).status == 200
-
-
-def _connections(running: Running) -> int:
-    assert running.sidecar is not None
-    return running.sidecar._http.connections
 
 
 @pytest.mark.parametrize(
@@ -184,10 +180,10 @@ async def test_requests_that_are_sent_at_once_are_answered_in_their_order(
     async with served(tmp_path) as (running, _), Line(running) as line:
         ids = [f"r{number}" for number in range(60)]
         texts = [
-            GET.replace("\r\n\r\n", f"\r\nX-Request-Id: {id}\r\n\r\n")
+            GET.replace("\r\n\r\n", f"\r\nX-Request-Id: {given}\r\n\r\n")
             if number % 3
-            else POST.format(f"X-Request-Id: {id}\r\nContent-Length: 13\r\n") + '{"title": "t"'
-            for number, id in enumerate(ids)
+            else POST.format(f"X-Request-Id: {given}\r\nContent-Length: 13\r\n") + '{"title": "t"'
+            for number, given in enumerate(ids)
         ]
         await line.send("".join(texts))
         answers = [await line.answer() for _ in ids]
@@ -220,7 +216,7 @@ async def test_bodies_come_in_chunks_and_on_request(tmp_path: Path) -> None:
             await line.closed()
         async with Line(running) as line:
             await line.send(POST.format("Content-Length: 1000\r\n") + "{}")
-        await eventually(lambda: _connections(running) == 0)
+        await eventually(lambda: connections(running) == 0)
 
 
 async def test_who_asks_for_another_protocol_is_answered_in_this_one(tmp_path: Path) -> None:
@@ -252,6 +248,6 @@ async def test_clients_that_go_leave_no_word_in_the_log(
                     path = f"/apps/support/v1/sessions/{session}/events"
                     await line.send(f"GET {path} HTTP/1.1\r\nHost: HOST\r\n{cookie}\r\n")
                     line._writer.transport.abort()
-            await eventually(lambda: _connections(running) <= 1)
+            await eventually(lambda: connections(running) <= 1)
             await me.timeline(session)
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

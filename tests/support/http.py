@@ -1,4 +1,4 @@
-"""The HTTP side as its clients see it: a browser with a cookie, a reader of events, a bare socket."""
+"""The HTTP side as its clients see it: browsers with cookies, readers of events, bare sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest.mock import Mock
 from urllib.parse import urlsplit
 
@@ -317,6 +317,18 @@ class Answer:
         return str(json.loads(self.body)["reason"])
 
 
+def connections(running: Running) -> int:
+    """Returns how many connections the sidecar of this process has."""
+    assert running.sidecar is not None
+    return running.sidecar._http.connections
+
+
+def followers(running: Running) -> int:
+    """Returns how many follow anything in the sidecar of this process."""
+    assert running.sidecar is not None
+    return running.sidecar.hub.followers
+
+
 class Line:
     """A connection that the test drives byte by byte.
 
@@ -330,7 +342,7 @@ class Line:
         self._host, self._port = url.hostname, url.port
         self.host = url.netloc
 
-    async def __aenter__(self) -> Line:
+    async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
         return self
 
