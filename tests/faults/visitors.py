@@ -57,17 +57,25 @@ class Visitor:
                 answer = await self.client.request(method, path, json=body, params=query)
             except httpx.TransportError as error:
                 self.failures[type(error).__name__] += 1
-                await asyncio.sleep(0.1)  # a client's pause before it tries again
+                await asyncio.sleep(0.25)  # a client's pause before it tries again
                 continue
             if answer.status_code not in _PASSING:
                 assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
                 shown: dict[str, Any] = answer.json()
                 return shown
             self.failures[str(answer.status_code)] += answer.status_code != 429
-            await asyncio.sleep(0.2 if answer.status_code == 429 else 0.1)  # as above
+            await asyncio.sleep(0.25)  # as above
 
     async def log(self, session_id: str) -> list[events_pb2.Event]:
         """Returns a session's whole log."""
+        while True:
+            try:
+                return await self._log(session_id)
+            except httpx.TransportError as error:
+                self.failures[type(error).__name__] += 1
+                await asyncio.sleep(0.25)  # as above
+
+    async def _log(self, session_id: str) -> list[events_pb2.Event]:
         events: list[events_pb2.Event] = []
         path = f"/v1/sessions/{session_id}/events"
         async with (
