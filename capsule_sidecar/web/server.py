@@ -62,6 +62,7 @@ class HttpServer:
         log.setLevel(logging.ERROR)
         log.addFilter(_is_of_ours)  # once, however often
         self._server = UvicornServer(self._config)
+        self._listens = False
 
     @property
     def connections(self) -> int:
@@ -88,6 +89,7 @@ class HttpServer:
             # Its own loop and signals are not wanted: only what accepts and what closes.
             self._server.lifespan = self._config.lifespan_class(self._config)
             await self._server.startup(sockets=[sock])
+            self._listens = True
         except BaseException:
             sock.close()
             raise
@@ -95,6 +97,8 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Take no new connection, let what is being answered finish for 2 s, and end the rest."""
+        if not self._listens:
+            return  # its address could not be bound
         state = self._server.server_state
         await self._server.shutdown()
         for connection in list(state.connections):

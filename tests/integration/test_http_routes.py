@@ -115,7 +115,8 @@ async def test_a_click_carries_its_payload_to_the_handler_with_every_digit(tmp_p
         assert work.action.payload_json == f'{{"n":{BIG},"t":[null,"é"]}}'.encode()
         assert (work.action.name, work.action.block_id) == ("pick", "b")
         await handler.finish(work)
-        for payload in (None, False, [], "text", 0):
+        payloads: list[Any] = [None, False, [], "text", 0]
+        for payload in payloads:
             again = await me.post(f"/sessions/{session}/actions", name="pick", payload=payload)
             assert again.status_code == 202, again.text
         async with me.follow(session) as events:

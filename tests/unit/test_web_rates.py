@@ -14,7 +14,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(rates.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("capsule_sidecar.runtime.rates.time.monotonic", lambda: self.now)
 
 
 def test_a_minutes_worth_is_taken_at_once_and_then_one_by_one(
