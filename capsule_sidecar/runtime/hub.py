@@ -23,6 +23,11 @@ from capsule_sidecar.storage.unit import Appended
 Encode = Callable[[bytes], bytes]
 _Key = TypeVar("_Key")
 _TAIL_FRAMES = 2048
+# With so many followers of one topic, writing to all of them takes a while in which nothing else is
+# done. They are woken at most for about half of the time, so that what comes meanwhile goes out
+# together: 1.3 ms later for 64 of them, 20 ms for 1,000, at half of the cost for each.
+_MANY = 64
+_SECONDS_A_FOLLOWER = 20e-6
 _TAIL_BYTES = 2 << 20
 
 
@@ -65,7 +70,7 @@ class Follower:
 class Topic:
     """The tail of what happened, and who reads it."""
 
-    __slots__ = ("_bytes", "_cut", "_tail", "app", "followers", "start")
+    __slots__ = ("_bytes", "_cut", "_tail", "_waking", "app", "followers", "start")
 
     def __init__(self, app: int) -> None:
         self.app = app
@@ -74,6 +79,8 @@ class Topic:
         self.start = 0
         self._tail: deque[Entry] = deque()
         self._bytes = 0
+        # Many followers are to be woken soon.
+        self._waking = False
         # The last batch that was cut, for the followers that stand at the same place.
         self._cut: tuple[int, int, int, Encode, bytes] | None = None
 
@@ -89,6 +96,15 @@ class Topic:
         while len(self._tail) > _TAIL_FRAMES or (self._bytes > _TAIL_BYTES and len(self._tail) > 1):
             self._bytes -= len(self._tail.popleft().frame)
             self.start += 1
+        many = len(self.followers)
+        if many < _MANY:
+            self._wake()
+        elif not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_later(many * _SECONDS_A_FOLLOWER, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
         for follower in self.followers:
             follower.wake()
 
