@@ -48,6 +48,7 @@ export class Link {
   readonly #off: (() => void)[] = [];
   #position = 0;
   #running = false;
+  #paused = false;
   #controller: AbortController | null = null;
   #retry: Timer | undefined;
   #watch: Timer | undefined;
@@ -108,6 +109,21 @@ export class Link {
     this.#state();
   }
 
+  /** Follows no more until `resume`: others need the browser's connections. */
+  pause(): void {
+    this.#paused = true;
+    this.#end();
+  }
+
+  /** Goes on from the position reached. */
+  resume(): void {
+    if (this.#paused) {
+      this.#paused = false;
+      this.#attempt = 0;
+      this.restart();
+    }
+  }
+
   /** Begins the stream again, at once: something is missing, or the line may be dead. */
   restart(): void {
     if (this.#running) {
@@ -117,7 +133,7 @@ export class Link {
 
   /** Begins the stream again after a while: what came did not fit together. */
   retry(atLeast = 0): void {
-    if (!this.#running) {
+    if (!this.#running || this.#paused) {
       return;
     }
     this.#end();
@@ -151,6 +167,9 @@ export class Link {
 
   #connect(): void {
     this.#end();
+    if (this.#paused) {
+      return;
+    }
     const controller = new AbortController();
     this.#controller = controller;
     this.#lastBytes = this.#env.now();

@@ -15,6 +15,7 @@ import { laneOf, MAX_ENTRIES, Outbox } from "./outbox.ts";
 import type { OutboxEntry } from "./outboxstore.ts";
 import { Passing } from "./passing.ts";
 import { SessionList } from "./sessionlist.ts";
+import { Standby } from "./standby.ts";
 import { Views } from "./views.ts";
 
 /** The draft of a chat that is not opened yet. */
@@ -35,6 +36,7 @@ export class ChatStore implements Chat {
   readonly #api: Api;
   readonly #access: Access;
   readonly #link: Link;
+  readonly #standby: Standby;
   readonly #list: SessionList;
   readonly #passing: Passing;
   readonly #outbox: Outbox;
@@ -68,6 +70,7 @@ export class ChatStore implements Chat {
       lost: () => this.#beginning.anew(),
       signedOut: () => void this.#beginning.signInAndFollow(),
     });
+    this.#standby = new Standby(env, this.#link);
     this.#outbox = new Outbox(env, app, this.#api, {
       adopted: (entries) => this.#adopted(entries),
       opened: (openId, session) => this.#opened(openId, session),
@@ -130,6 +133,7 @@ export class ChatStore implements Chat {
     for (const off of this.#off) {
       off();
     }
+    this.#standby.close();
     this.#link.close();
     this.#outbox.close();
     this.#list.close();

@@ -202,6 +202,12 @@ export class Tab implements Env {
     return this.isHidden;
   }
 
+  /** Another tab comes before this one, or this one before the others. */
+  hide(hidden = true): void {
+    this.isHidden = hidden;
+    this.fire("visibilitychange");
+  }
+
   on(type: string, run: Run): () => void {
     const runs = this.#listeners.get(type) ?? new Set();
     this.#listeners.set(type, runs.add(run));
