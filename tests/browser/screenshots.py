@@ -39,16 +39,14 @@ Compare the **cheap** things first; most files are told apart by their size alon
 ```python
 def duplicates(root: Path) -> list[list[Path]]:
     groups = defaultdict(list)
-    for path in root.rglob("*"):
-        if path.is_file():
-            groups[path.stat().st_size].append(path)
+    for path in filter(Path.is_file, root.rglob("*")):
+        groups[path.stat().st_size].append(path)
     return [same for group in groups.values() for same in split(group, head)]
 ```
 
 | step | reads | leaves |
 |------|------:|-------:|
 | size | nothing | 4,210 files |
-| head | 16 MiB | 212 files |
 | full | 1.3 GiB | 96 pairs |
 """
 EARLIER = ["Names for a grey cat", "A weekend in Ghent", "Why is my build slow?", "Bread at 9 °C"]

@@ -138,7 +138,6 @@ async def test_stop_ends_the_answer_and_keeps_what_was_said(place: Place) -> Non
         await tab.button("Stop").click()
         await expect(tab.log).to_contain_text("Stopped")
         await expect(tab.button("Stop")).to_have_count(0)
-        await expect(tab.answers.last).to_contain_text("Interrupted")
         shown = await tab.agrees()
         assert shown[-1][1].split()[:11] == [f"w{number}" for number in range(11)]
         await tab.say("and again")  # the chat goes on

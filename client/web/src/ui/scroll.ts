@@ -4,6 +4,12 @@ import { type Place, sticks } from "./stick.ts";
 
 /** Pixels above the view at which older items are asked for. */
 const EARLY = 900;
+/** Milliseconds for which a scroll may come of content that has changed. */
+const UNREST = 500;
+/** Milliseconds for which a scroll may come of a wheel, a key or a finger. */
+const REACH = 1000;
+/** How a person moves a view. */
+const HANDS = ["wheel", "touchmove", "keydown", "pointerdown"] as const;
 
 interface Anchor {
   readonly element: HTMLElement;
@@ -17,6 +23,9 @@ export class ScrollKeeper {
   private before: Place;
   private anchor: Anchor | null = null;
   private readonly observer: ResizeObserver;
+  /** When the content changed last, and when a hand was at the view; Infinity while it is held. */
+  private changed = Number.NEGATIVE_INFINITY;
+  private hand = Number.NEGATIVE_INFINITY;
 
   /**
    * @param scroller The element that scrolls.
@@ -33,6 +42,9 @@ export class ScrollKeeper {
     this.observer.observe(content);
     this.observer.observe(scroller);
     scroller.addEventListener("scroll", this.onScroll, { passive: true });
+    for (const type of HANDS) scroller.addEventListener(type, this.onHand, { passive: true });
+    // A scroll bar does not tell in every browser that it was let go; the next movement does.
+    scroller.addEventListener("pointermove", this.onLetGo, { passive: true });
     this.toBottom();
   }
 
@@ -44,6 +56,8 @@ export class ScrollKeeper {
   dispose(): void {
     this.observer.disconnect();
     this.scroller.removeEventListener("scroll", this.onScroll);
+    for (const type of HANDS) this.scroller.removeEventListener(type, this.onHand);
+    this.scroller.removeEventListener("pointermove", this.onLetGo);
   }
 
   toBottom(): void {
@@ -60,6 +74,11 @@ export class ScrollKeeper {
   private readonly onScroll = () => {
     // Reading the layout may itself have laid out what has come near the view, and moved the rest.
     this.restore();
+    if (this.stuckSignal.peek() && this.byItself()) {
+      this.toBottom();
+      this.check();
+      return;
+    }
     const now = this.place();
     this.stuckSignal.value = sticks(this.stuckSignal.value, this.before, now);
     this.before = now;
@@ -67,8 +86,28 @@ export class ScrollKeeper {
     this.check();
   };
 
+  private readonly onHand = (event: Event) => {
+    this.hand = event.type === "pointerdown" ? Number.POSITIVE_INFINITY : performance.now();
+  };
+
+  private readonly onLetGo = (event: PointerEvent) => {
+    if (event.buttons === 0 && this.hand === Number.POSITIVE_INFINITY) {
+      this.hand = performance.now();
+    }
+  };
+
+  /**
+   * Whether it is the content that moved the view: what becomes shorter and then longer between two
+   * frames leaves it higher up, just as a person would.
+   */
+  private byItself(): boolean {
+    const now = performance.now();
+    return now - this.changed < UNREST && now - this.hand > REACH;
+  }
+
   /** Before the paint: text grew, older items came, or the keyboard of a phone came up. */
   private onResize(): void {
+    this.changed = performance.now();
     if (this.stuckSignal.value) {
       this.scroller.scrollTop = this.scroller.scrollHeight;
     } else {
