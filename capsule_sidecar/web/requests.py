@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import re
 import uuid
@@ -194,7 +195,7 @@ class Visitors:
 
         Raises:
             NotFound: There is no such app.
-            Unauthenticated: Nobody is signed in.
+            Unauthenticated: Nobody is signed in, or in a way that the app takes no more.
             RateLimited: Too many guests came from this address.
         """
         app, name = await self.app(request)
@@ -203,10 +204,12 @@ class Visitors:
             if not token:
                 raise Unauthenticated("nobody is signed in: POST to .../auth/guest, or to sign in")
             login = await self._sign_ins.who(app, token)
+            if login.method not in self.methods(name):
+                raise Unauthenticated("this app does not take the way you signed in any more")
         except Unauthenticated:
             if not welcome or name in self._closed:
                 raise
-            self._guests.take(request.client.host if request.client else "")
+            self._guests.take(network_of(request.client.host if request.client else ""))
             token, login = await self._sign_ins.guest(app, name)
             return Visitor(app, Caller(name, login.identity), login, token, new=True)
         return Visitor(app, Caller(name, login.identity), login, token)
@@ -238,6 +241,22 @@ def host_name(host: str) -> str:
     """Return the name that a `Host` header holds, in lower case; empty: none that can be read."""
     match = _HOST.fullmatch(host.lower())
     return match[1].strip("[]").removesuffix(".") if match else ""
+
+
+def network_of(address: str) -> str:
+    """Return what one visitor has of addresses: the address, of IPv6 the network of 64 bits.
+
+    Whoever has one address of such a network has all of them.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address  # a socket of this machine, or a proxy's word
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 def cookie_name(app: str) -> str:

@@ -119,6 +119,24 @@ async def test_an_app_that_lets_no_guests_in_has_none(tmp_path: Path) -> None:
                 assert "set-cookie" not in answer.headers
 
 
+async def test_an_app_that_lets_no_guests_in_any_more_ends_their_sign_ins(tmp_path: Path) -> None:
+    async with served(tmp_path, apps={APP: {}}) as (running, _), Browser(running) as me:
+        session = await me.open()
+        cookie = f"capsule_{APP}={me.token}"
+    closed = {APP: {"sign_in": []}}
+    async with served(tmp_path, apps=closed, attach=False) as (running, _), Browser(running) as me:
+        me.http.headers["cookie"] = cookie
+        for answer in (
+            await me.http.get(f"{me.root}/auth/user"),
+            await me.http.post(f"{me.root}/auth/guest"),
+            await me.get(f"/sessions/{session}"),
+            await me.get("/events"),
+            await me.post("/sessions"),
+            await me.post(f"/sessions/{session}/messages", text="still here"),
+        ):
+            problem(answer, 401, "UNAUTHENTICATED")
+
+
 async def test_a_host_of_its_own_serves_that_app_alone(tmp_path: Path) -> None:
     async with served(tmp_path, apps=TWO, attach=False) as (running, _):
         async with Browser(running, "alpha") as alpha, Browser(running, "beta") as beta:
@@ -160,6 +178,11 @@ async def test_one_address_becomes_only_so_many_guests_a_minute(tmp_path: Path) 
         assert 0 < int(refused.headers["retry-after"]) <= 30
         assert "set-cookie" not in refused.headers
         assert (await sign_in("192.0.2.2")).status_code == 201
+        # Of IPv6 one visitor has a whole network.
+        for host in ("1", "2"):
+            assert (await sign_in(f"2001:db8:0:1::{host}")).status_code == 201
+        problem(await sign_in("2001:db8:0:1:ffff::3"), 429, "RATE_LIMITED")
+        assert (await sign_in("2001:db8:0:2::1")).status_code == 201
         async with Browser(running, headers={"x-forwarded-for": "192.0.2.1"}) as me:
             problem(await me.post("/sessions"), 429, "RATE_LIMITED")
 
