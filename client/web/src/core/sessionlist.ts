@@ -27,6 +27,7 @@ export class SessionList {
   readonly #env: Env;
   readonly #api: Api;
   readonly #failed: (error: unknown) => void;
+  readonly #watched: (sessionId: string) => boolean;
   readonly #known = new Map<string, Known>();
   readonly #gone = new Set<string>();
   /** Raised when the order or the members have changed. */
@@ -42,10 +43,20 @@ export class SessionList {
   #generation = 0;
   #more: Promise<void> | null = null;
 
-  constructor(env: Env, api: Api, failed: (error: unknown) => void) {
+  /**
+   * @param failed - Told where a page could not be loaded.
+   * @param watched - Whether a session's timeline is kept: its entry is then looked at, and stays.
+   */
+  constructor(
+    env: Env,
+    api: Api,
+    failed: (error: unknown) => void,
+    watched: (sessionId: string) => boolean,
+  ) {
     this.#env = env;
     this.#api = api;
     this.#failed = failed;
+    this.#watched = watched;
   }
 
   readonly sessions: ReadonlySignal<readonly SessionEntry[]> = computed(() => this.#sorted());
@@ -63,7 +74,7 @@ export class SessionList {
     this.#gone.clear();
     const here = new Set((page.sessions ?? []).map((each) => each.session_id));
     for (const id of this.#known.keys()) {
-      if (!here.has(id)) {
+      if (!here.has(id) && !this.#watched(id)) {
         this.#known.delete(id);
       }
     }
@@ -269,7 +280,8 @@ export class SessionList {
   /** Forgets what only a search has brought. */
   #prune(): void {
     for (const [id, known] of this.#known) {
-      if (known.head > 0 && known.entry.peek().activity < this.#floor) {
+      const far = known.head > 0 && known.entry.peek().activity < this.#floor;
+      if (far && !this.#watched(id)) {
         this.#known.delete(id);
       }
     }

@@ -287,6 +287,26 @@ describe("the session list", () => {
     expect(server.seen.filter((each) => each.path === "/v1/sessions")).toHaveLength(lists.length);
   });
 
+  it("keeps a session on screen up to date that only a search has found", async () => {
+    const { chat, tab } = await open();
+    const user = server.userOf(tab);
+    const sessions = Array.from({ length: 60 }, () => server.log.open(user));
+    const [deep] = sessions;
+    deep?.rename("needle");
+    chat.close();
+    const again = await open();
+    again.chat.search("needle");
+    await settle(400);
+    again.chat.open(deep?.id ?? "");
+    await settle();
+    again.chat.search("");
+    await settle(400);
+    expect(again.chat.sessions.value).toHaveLength(50);
+    deep?.rename("pin");
+    await settle();
+    expect(current(again.chat).entry.value.title).toBe("pin");
+  });
+
   it("renames at once and takes it back where that fails", async () => {
     const { chat, session } = await turn();
     server.fault = () => ({ status: 400, reason: "INVALID_ARGUMENT", detail: "Too long." });

@@ -61,7 +61,7 @@ export class ChatStore implements Chat {
         this.#notices.tell(`The list of chats could not be loaded. ${sentence(error)}`);
       }
     };
-    this.#list = new SessionList(env, this.#api, failed);
+    this.#list = new SessionList(env, this.#api, failed, (id) => this.#views.get(id) !== undefined);
     this.#link = new Link(env, {
       open: (after, signal) => this.#api.events(after, signal),
       begun: () => this.#passing.begin(),
