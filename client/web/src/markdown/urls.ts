@@ -36,9 +36,21 @@ export function linkTarget(href: string): string | null {
   return url.href;
 }
 
+/**
+ * Whether an image may be loaded from a path of our own origin. Files only: whoever wrote the text
+ * would otherwise have the browser ask for anything here, with the cookie of the person who reads.
+ *
+ * @param path - As a URL has it: dots are resolved, and no server is asked to take an encoded
+ *   slash for one.
+ */
+export function isFile(path: string): boolean {
+  return path.startsWith("/files/") && !/%(?:2f|5c)/i.test(path);
+}
+
 /** What an image may be loaded from; null where a link is shown instead. */
 export function imageSource(href: string): string | null {
   if (IMAGE_DATA.test(href)) return href;
   const address = decode(href);
-  return address.length > LONGEST ? null : ownPath(address);
+  const own = address.length > LONGEST ? null : ownPath(address);
+  return own !== null && isFile(own.split(/[?#]/, 1)[0] ?? "") ? own : null;
 }

@@ -19,7 +19,9 @@ describe("no payload breaks a check", () => {
         stepOf(payload);
         const picture = pictureOf(payload, BASE);
         if (picture?.source) {
-          expect(/^(data:image\/|https:\/\/chat\.example\/)/i.test(picture.source)).toBe(true);
+          expect(/^(data:image\/|https:\/\/chat\.example\/files\/)/i.test(picture.source)).toBe(
+            true,
+          );
         }
         if (picture?.elsewhere) expect(/^https?:/.test(picture.elsewhere)).toBe(true);
       }),
@@ -41,6 +43,19 @@ describe("an image", () => {
     expect(place("https://chat.example.evil.example/a")).toBe(
       "-> https://chat.example.evil.example/a",
     );
+  });
+
+  test("of this origin is loaded where it is a file; all else here is a link", () => {
+    const here = "https://chat.example";
+    expect(place(`${here}/files/f1/a.png?expires=1&signature=s`)).toBe(
+      `${here}/files/f1/a.png?expires=1&signature=s`,
+    );
+    expect(place("/apps/demo/auth/sign-out")).toBe(`-> ${here}/apps/demo/auth/sign-out`);
+    expect(place("a.png")).toBe(`-> ${here}/apps/a.png`);
+    expect(place("/files/../metrics")).toBe(`-> ${here}/metrics`);
+    expect(place("/files/%2e%2e/metrics")).toBe(`-> ${here}/metrics`);
+    expect(place("/files/..%2Fmetrics")).toBe(`-> ${here}/files/..%2Fmetrics`);
+    expect(place("/filesystem")).toBe(`-> ${here}/filesystem`);
   });
 
   test("is nothing with any other scheme", () => {

@@ -3,6 +3,8 @@
  * page that it read: no field is what it should be until it was looked at.
  */
 
+import { isFile } from "../../markdown/urls.ts";
+
 export type Payload = Readonly<Record<string, unknown>>;
 
 const LABEL_CHARS = 200;
@@ -23,9 +25,9 @@ export interface Button {
 }
 
 export interface Picture {
-  /** Of this origin, or data. Empty: the image is elsewhere, see `elsewhere`. */
+  /** A file of this origin, or data. Empty: the image is elsewhere, see `elsewhere`. */
   readonly source: string;
-  /** An http or https address of another origin: to be linked, not loaded. */
+  /** Any other http or https address: to be linked, not loaded. */
   readonly elsewhere: string;
   readonly alt: string;
   /** CSS pixels; null: as it is. */
@@ -128,7 +130,9 @@ function placeOf(address: string, base: string): Pick<Picture, "source" | "elsew
     return null;
   }
   if (url.protocol !== "https:" && url.protocol !== "http:") return null;
-  if (url.origin === new URL(base).origin) return { source: url.href, elsewhere: "" };
+  if (url.origin === new URL(base).origin && isFile(url.pathname)) {
+    return { source: url.href, elsewhere: "" };
+  }
   return { source: "", elsewhere: url.href };
 }
 
