@@ -113,6 +113,7 @@ export class Link {
   pause(): void {
     this.#paused = true;
     this.#end();
+    this.#state();
   }
 
   /** Goes on from the position reached. */

@@ -73,12 +73,46 @@ describe("tabs nobody looks at", () => {
     expect(following()).toContain(3);
   });
 
-  it("all follow in a browser without locks", async () => {
+  it("all pause where there are no locks to share places by, as on plain http", async () => {
     await open(7, new FakeBrowser(false));
-    for (const { tab } of pages) {
+    for (const { tab } of pages.slice(1)) {
       tab.hide();
     }
-    await settle(60_000);
+    await settle(19_000);
     expect(server.followers.size).toBe(7);
+    await settle(2_000);
+    expect(server.followers.size).toBe(1);
+    expect(following()).toEqual([0]);
+    pages[3]?.tab.hide(false);
+    await settle();
+    expect(following()).toEqual([0, 3]);
+  });
+
+  it("do not say that they are live while they pause", async () => {
+    await open(1, new FakeBrowser(false));
+    const [page] = pages;
+    page?.tab.hide();
+    await settle(21_000);
+    expect(page?.chat.connection.value).toBe("reconnecting");
+    page?.tab.hide(false);
+    await settle();
+    expect(page?.chat.connection.value).toBe("live");
+  });
+
+  it("take places or pause at once where they are hidden when they begin", async () => {
+    for (const locks of [true, false]) {
+      const browser = new FakeBrowser(locks);
+      const before = server.seen.filter((each) => each.path === "/v1/events").length;
+      pages = Array.from({ length: 7 }, () => openPage(browser, server, "", new Map(), true));
+      await settle();
+      const streams = server.seen.filter((each) => each.path === "/v1/events").length - before;
+      expect([server.followers.size, streams]).toEqual(locks ? [3, 3] : [0, 0]);
+      pages[6]?.tab.hide(false);
+      await settle();
+      expect(following()).toContain(6);
+      for (const { chat } of pages) {
+        chat.close();
+      }
+    }
   });
 });

@@ -1,7 +1,8 @@
 /**
  * How many tabs nobody looks at may hold a stream. A browser opens six connections to a host at
  * most (HTTP/1.1), over all its tabs: with a stream in each, a seventh tab would get no answer to
- * anything, and none of the others could send.
+ * anything, and none of the others could send. Where a browser has no locks (on plain http beyond
+ * this machine), tabs cannot agree on who goes on: there none does.
  */
 
 import type { Env, Timer } from "./env.ts";
@@ -30,7 +31,11 @@ export class Standby {
     this.#env = env;
     this.#line = line;
     this.#off = env.on("visibilitychange", () => this.#look());
-    this.#look();
+    if (env.hidden()) {
+      // One of many that a browser restores at once, most likely: nobody has just looked away.
+      this.#line.pause();
+      void this.#wait();
+    }
   }
 
   close(): void {
@@ -66,17 +71,18 @@ export class Standby {
       }
       if (release !== null) {
         this.#release = release;
+        this.#line.resume(); // It was held up where it was hidden from the first.
         return;
       }
     }
     this.#line.pause();
   }
 
-  /** Takes a lock that goes with the tab; null where another tab has it. */
+  /** Takes a lock that goes with the tab; null where another tab has it, or there are none. */
   #take(name: string): Promise<(() => void) | null> {
     const { locks } = this.#env;
     if (locks === null) {
-      return Promise.resolve(() => undefined); // An old browser: it follows as it always did.
+      return Promise.resolve(null);
     }
     return new Promise((taken) => {
       const held = async (lock: unknown) => {

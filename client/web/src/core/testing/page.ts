@@ -18,8 +18,10 @@ export function openPage(
   server: FakeServer,
   hash = "",
   tabStorage = new Map<string, string>(),
+  hidden = false,
 ): Page {
   const tab = browser.tab(server, tabStorage, hash);
+  tab.isHidden = hidden;
   const chat = new ChatStore("demo", tab);
   void chat.start();
   return { chat, tab };
