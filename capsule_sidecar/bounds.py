@@ -74,17 +74,23 @@ class Limits(Group):
     max_concurrency: Count = 1_000
     # The HTTP side: a request's body, connections in all, event streams of one person at once.
     max_body_bytes: Bytes = 2 * 1024 * 1024
+    # Of bodies that are being read, beyond the first 8 KiB of each; a quarter for one address.
+    bodies_in_flight: Bytes = 64 * 1024 * 1024
     connections: Count = 10_000
     followers_per_user: Count = 100
     # Rates of people who are not spoken for by a trusted channel; of guests, by their address.
     messages_per_minute: Count = 120
     sessions_per_minute: Count = 60
     guests_per_minute: Count = 60
+    # Renaming, stopping and deleting.
+    changes_per_minute: Count = 240
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.page_size > self.max_page_size:
             raise ValueError("page_size is above max_page_size")
+        if self.bodies_in_flight < 4 * self.max_body_bytes:
+            raise ValueError("bodies_in_flight must hold 4 bodies of max_body_bytes")
         # An item travels alone where it exceeds a batch, but never exceeds a gRPC message.
         largest = max(self.max_text_bytes, self.max_block_bytes, self.batch_bytes, self.page_bytes)
         if self.max_message_bytes < max(largest, self.max_data_bytes + self.history_bytes) + 65_536:

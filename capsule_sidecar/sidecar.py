@@ -105,10 +105,11 @@ class Sidecar:
             )
             self._http = self._face(tokens, conversations, followers, live)
             self.address: Address = await self._server.start()
-            stack.push_async_callback(self._stop)
-            self.http_address: Address = await self._http.start()
+            # Ended last: followers are beaten for while the rest drains.
             keeper = asyncio.create_task(self._keep(), name="keeper")
             stack.push_async_callback(_cancel, keeper)
+            stack.push_async_callback(self._stop)
+            self.http_address: Address = await self._http.start()
             self._stack = stack.pop_all()
         return self
 
@@ -185,7 +186,7 @@ class Sidecar:
             if time.monotonic() - last >= beat * 0.75:
                 last = time.monotonic()
                 self.hub.beat()
-            if self.journal.healthy != healthy:
+            if self.journal.healthy != healthy and not self._stopping:
                 healthy = self.journal.healthy
                 await self._server.healthy(healthy)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from pathlib import Path
 
 from capsule_sidecar.config import ConfigError, load_settings
 from capsule_sidecar.home import HomeError
+
+MAX_FILES = 65_536  # more than all connections that are ever taken
 
 
 def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | None) -> int:
@@ -19,6 +22,7 @@ def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | 
         return 2
     # Of an address that it cannot have, gRPC's core would tell in lines of its own.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _allow_many_connections()
     # What serves is large: not loaded by the other commands.
     from capsule_sidecar import sidecar
 
@@ -27,3 +31,14 @@ def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | 
     except HomeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def _allow_many_connections() -> None:
+    """Raises the number of open files to what the system lets this process have, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            pass  # some systems allow less than they say: the server keeps within what there is

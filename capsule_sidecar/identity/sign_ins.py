@@ -90,6 +90,7 @@ class SignIns:
         key = (app, _digest(token))
         self._known.pop(key, None)
         await self._journal.submit(app, partial(logins.sign_out, token=key[1]))
+        self._known.pop(key, None)  # read by another request meanwhile
 
 
 def _digest(token: str) -> bytes:

@@ -11,7 +11,7 @@ from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.journal import Journal
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LISTED = 200
 
 
@@ -46,7 +46,7 @@ class Apps:
             return number
         if name in self._declared:
             number = await self._make(name)
-        elif not self._declared and _NAME.fullmatch(name):
+        elif not self._declared and APP_NAME.fullmatch(name):
             apps = schema.apps.c
 
             def look_up(connection: Connection) -> int | None:

@@ -77,6 +77,7 @@ class Conversations:
         self._app = app
         self._messages = Rate("messages", limits.messages_per_minute)
         self._sessions = Rate("new sessions", limits.sessions_per_minute)
+        self._changes = Rate("changes", limits.changes_per_minute)
 
     async def person(self, caller: Caller) -> Person:
         """Return who acts, by the app's number.
@@ -199,7 +200,7 @@ class Conversations:
         request = Request(
             Method.UPDATE_SESSION, parse_request_id(request_id), digest(session_id, title)
         )
-        person = await self.person(caller)
+        person = await self._changing(caller)
         await self._journal.submit(
             person.app,
             partial(
@@ -220,7 +221,7 @@ class Conversations:
         request = Request(
             Method.STOP_INVOCATION, parse_request_id(request_id), digest(session_id, invocation_id)
         )
-        person = await self.person(caller)
+        person = await self._changing(caller)
         answer = await self._journal.submit(
             person.app,
             partial(
@@ -241,9 +242,16 @@ class Conversations:
         request = Request(
             Method.STOP_INVOCATION, parse_request_id(request_id), digest(session_id, "")
         )
-        person = await self.person(caller)
+        person = await self._changing(caller)
         answer = await self._session_request(person, log.stop_current, request, session_id)
         return InvocationStatus(answer.offset)
+
+    async def _changing(self, caller: Caller) -> Person:
+        """Return who changes something that is not a message."""
+        person = await self.person(caller)
+        if not caller.trusted:
+            self._changes.take((person.app, caller.identity))
+        return person
 
     def _take_message(self, person: Person, caller: Caller) -> None:
         if not caller.trusted:
@@ -252,14 +260,14 @@ class Conversations:
     async def close_session(self, caller: Caller, request_id: str, session_id: str) -> Session:
         """Refuse new input and queue the exit invocation."""
         request = Request(Method.CLOSE_SESSION, parse_request_id(request_id), digest(session_id))
-        person = await self.person(caller)
+        person = await self._changing(caller)
         await self._session_request(person, log.close_session, request, session_id)
         return await self.session(person, session_id)
 
     async def delete_session(self, caller: Caller, request_id: str, session_id: str) -> None:
         """Stop all work of a session and remove it."""
         request = Request(Method.DELETE_SESSION, parse_request_id(request_id), digest(session_id))
-        person = await self.person(caller)
+        person = await self._changing(caller)
         await self._session_request(person, log.delete_session, request, session_id)
 
     async def _session_request(
@@ -288,6 +296,8 @@ class Conversations:
         """
         if len(query) > self._limits.max_title_chars:
             raise InvalidArgument("query", f"has at most {self._limits.max_title_chars} characters")
+        if "\0" in query:
+            raise InvalidArgument("query", "must not have a NUL, which no title has")
         person = await self.person(caller)
         size = page_size(size, self._limits)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from capsule_sidecar.runtime.followers import Followers, Write
 from capsule_sidecar.runtime.rates import Shares
 from capsule_sidecar.storage import encoding
 from capsule_sidecar.web import event_stream
+from capsule_sidecar.web.bodies import Bodies
 from capsule_sidecar.web.event_stream import EventStream
 from capsule_sidecar.web.json_form import from_json, to_json
 from capsule_sidecar.web.operations import Body, Operation, Query
@@ -27,7 +29,6 @@ from capsule_sidecar.web.requests import (
     Visitor,
     Visitors,
     integer,
-    read_json,
     request_id_of,
 )
 
@@ -103,7 +104,8 @@ class ChatApi:
         self._followers = followers
         self._visitors = visitors
         self._limits = limits
-        self._timing = timing
+        self._bodies = Bodies(limits, timing)
+        self._recheck = timing.follow_beat
         self.readers = Shares("event streams", limits.followers_per_user)
         title = {
             "type": "string",
@@ -120,6 +122,7 @@ class ChatApi:
         )
         self._message = Body(
             pb.SendMessageRequest,
+            large=True,
             required=("text",),
             rules={"text": text, **ids},
             extra={"attachments": {"type": "array", "maxItems": 0}},
@@ -127,6 +130,7 @@ class ChatApi:
         self._stop = Body(pb.StopInvocationRequest, rules=ids)
         self._action = Body(
             pb.SendActionRequest,
+            large=True,
             required=("name",),
             rules={"name": name, "block_id": block, **ids},
         )
@@ -266,8 +270,8 @@ class ChatApi:
 
     async def update_session(self, request: Request) -> Response:
         """Change a session's title."""
-        body = await self._body(request, self._update, pb.UpdateSessionRequest)
         visitor = await self._visitors.visitor(request)
+        body = await self._body(request, self._update, pb.UpdateSessionRequest)
         session = await self._conversations.update_session(
             visitor.caller,
             request_id_of(body.request_id),
@@ -290,8 +294,8 @@ class ChatApi:
 
     async def send_message(self, request: Request) -> Response:
         """Append a user message and queue its turn."""
-        body = await self._body(request, self._message, pb.SendMessageRequest)
         visitor = await self._visitors.visitor(request)
+        body = await self._body(request, self._message, pb.SendMessageRequest)
         sent = await self._conversations.send_message(
             visitor.caller,
             request_id_of(body.request_id),
@@ -303,8 +307,8 @@ class ChatApi:
 
     async def stop(self, request: Request) -> Response:
         """Stop an invocation."""
-        body = await self._body(request, self._stop, pb.StopInvocationRequest)
         visitor = await self._visitors.visitor(request)
+        body = await self._body(request, self._stop, pb.StopInvocationRequest)
         session_id = request.path_params["session_id"]
         request_id = request_id_of(body.request_id)
         if body.invocation_id:
@@ -318,8 +322,8 @@ class ChatApi:
 
     async def send_action(self, request: Request) -> Response:
         """Append a click and queue its action."""
-        body = await self._body(request, self._action, pb.SendActionRequest)
         visitor = await self._visitors.visitor(request)
+        body = await self._body(request, self._action, pb.SendActionRequest)
         offset, invocation_id = await self._conversations.send_action(
             visitor.caller,
             request_id_of(body.request_id),
@@ -359,14 +363,24 @@ class ChatApi:
         return self._stream(visitor, follow)
 
     def _stream(self, visitor: Visitor, follow: event_stream.Follow) -> EventStream:
+        checked = time.monotonic()
+
+        async def write_if_signed_in(write: Write, batch: bytes) -> None:
+            nonlocal checked
+            # There is a beat when there is nothing else: who has signed out reads no further.
+            if time.monotonic() - checked >= self._recheck / 2:
+                await self._visitors.check(visitor)
+                checked = time.monotonic()
+            await write(batch)
+
         async def counted(write: Write) -> None:
             with self.readers.one((visitor.app, visitor.caller.identity)):
-                await follow(write)
+                await follow(partial(write_if_signed_in, write))
 
         return EventStream(counted)
 
     async def _body(self, request: Request, body: Body, kind: type[_M]) -> _M:
-        given = await read_json(request, self._limits, self._timing)
+        given = await self._bodies.read_json(request, small=not body.large)
         if "attachments" in body.extra and given.pop("attachments", []) != []:
             raise InvalidArgument("attachments", "must be empty: files cannot be uploaded yet")
         return from_json(kind, given, omit=body.omit, required=body.required)

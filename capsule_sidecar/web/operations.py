@@ -28,6 +28,7 @@ class Body:
         omit: Its fields that are taken from elsewhere.
         required: Its fields that must be given.
         rules: Bounds of fields beyond their types, as JSON Schema.
+        large: It may be larger than a title and some ids.
         extra: Fields beyond the message's, as JSON Schema.
     """
 
@@ -36,6 +37,7 @@ class Body:
     required: tuple[str, ...] = ()
     rules: Mapping[str, Schema] = field(default_factory=dict)
     extra: Mapping[str, Schema] = field(default_factory=dict)
+    large: bool = False
 
 
 @dataclass(frozen=True)

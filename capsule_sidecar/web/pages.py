@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from capsule_sidecar.model.errors import NotFound
+from capsule_sidecar.runtime.apps import APP_NAME
 from capsule_sidecar.web.operations import Operation
 from capsule_sidecar.web.requests import Visitors
 
@@ -49,11 +50,8 @@ class Pages:
         self._visitors = visitors
         self._folder = folder
         # Names come from here, never from a request: nothing else can be reached.
-        self._files = {
-            path.relative_to(folder).as_posix(): path
-            for path in folder.rglob("*")
-            if path.is_file()
-        }
+        self._files: dict[str, Path] = {}
+        self._built = 0
 
     @property
     def operations(self) -> list[Operation]:
@@ -63,6 +61,8 @@ class Pages:
                       self.front, media="text/html", signed_in=False),
             Operation("GET", "/apps/{app}", "getPage", "The chat page.",
                       self.page, media="text/html", signed_in=False),
+            Operation("GET", "/apps/{app}/", "getPageBySlash", "Leads to the chat page.",
+                      self.without_slash, 308, media="text/html", signed_in=False),
             Operation("GET", "/assets/{name}", "getAsset", "A file of the chat page.",
                       self.asset, media="*/*", signed_in=False),
             Operation("GET", "/favicon.ico", "getIcon", "The icon, for those who ask for none.",
@@ -92,10 +92,17 @@ class Pages:
             await self._visitors.app(request)
         except NotFound:
             status = 404
-        index = self._files.get("index.html")
+        index = self._built_files().get("index.html")
         if index is None:
             raise NotFound("the chat page was not built; run: make setup", app=name[:63])
         return FileResponse(index, status, media_type="text/html", headers=_PAGE_HEADERS)
+
+    async def without_slash(self, request: Request) -> Response:
+        """Lead to the page: its address has no slash at its end."""
+        app = str(request.path_params["app"])
+        if not APP_NAME.fullmatch(app):
+            raise HTTPException(404)
+        return RedirectResponse(f"/apps/{app}", 308)
 
     async def asset(self, request: Request) -> Response:
         """Return a file of the page, compressed where that is accepted."""
@@ -107,13 +114,26 @@ class Pages:
         """Return the icon."""
         return self._file(request, "favicon.svg", "public, max-age=86400")
 
+    def _built_files(self) -> dict[str, Path]:
+        """Return the page's files by name, also of a page that was built anew meanwhile."""
+        try:
+            built = (self._folder / "index.html").stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        if built != self._built:
+            self._built = built
+            paths = [path for path in self._folder.rglob("*") if path.is_file()]
+            self._files = {path.relative_to(self._folder).as_posix(): path for path in paths}
+        return self._files
+
     def _file(self, request: Request, name: str, cache: str) -> Response:
-        found = self._files.get(name)
+        files = self._built_files()
+        found = files.get(name)
         if found is None or name.endswith(".gz"):
             raise HTTPException(404)
         headers = {"cache-control": cache, "vary": "accept-encoding"}
         media = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        packed = self._files.get(f"{name}.gz")
+        packed = files.get(f"{name}.gz")
         if packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
             headers["content-encoding"] = "gzip"
             found = packed

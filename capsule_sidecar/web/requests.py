@@ -1,33 +1,25 @@
-"""What a request carries: its body, its query, and who sends it."""
+"""What a request carries besides its body: its query, and who sends it."""
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import json
 import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.identity.sign_ins import SignIns
-from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, NotFound, Unauthenticated
+from capsule_sidecar.model.errors import InvalidArgument, NotFound, Unauthenticated
 from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.conversations import Caller
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage.logins import Login
 from capsule_sidecar.web.json_form import encode_bytes
-from capsule_sidecar.web.problems import Refusal
 
-_CLOSE = {"connection": "close"}
-# How many times what is taken of a body is read and dropped, so that who sends it reads the
-# refusal: a connection that is ended while something comes in is cut.
-_DROPPED = 8
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{0,5})?")
 
 
@@ -39,64 +31,6 @@ class JSON(Response):
     def render(self, content: Any) -> bytes:
         """Return the bytes of a JSON value."""
         return encode_bytes(content)
-
-
-async def read_json(request: Request, limits: Limits, timing: Timing) -> dict[str, Any]:
-    """Return the JSON object of a request's body; an empty body is an empty object.
-
-    Raises:
-        InvalidArgument: It is not a JSON object in UTF-8.
-        LimitExceeded: It is too large.
-        Refusal: It is of another media type, or does not arrive in time.
-    """
-    data = await _body(request, limits.max_body_bytes, timing.body_timeout)
-    media = request.headers.get("content-type", "")
-    if not data and not media:
-        return {}
-    if media.partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(
-            415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json",
-            {"accept": "application/json"},
-        )  # fmt: skip
-    try:
-        value = json.loads(data.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        text = "nests too deep" if isinstance(error, RecursionError) else "is not JSON in UTF-8"
-        raise InvalidArgument("body", text) from None
-    if not isinstance(value, dict):
-        raise InvalidArgument("body", "must be a JSON object")
-    return value
-
-
-async def _body(request: Request, maximum: int, timeout: float) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    parts: list[bytes] = []
-    size = int(announced) if announced.isdecimal() and len(announced) < 16 else 0
-    # Whoever asks first is told before anything was sent.
-    most = maximum if "expect" in request.headers else maximum * _DROPPED
-    try:
-        if size <= most:
-            size = 0
-            async with asyncio.timeout(timeout):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > most:
-                        break
-                    if size <= maximum:
-                        parts.append(chunk)
-                    else:
-                        parts.clear()
-    except TimeoutError:
-        raise Refusal(
-            408, "REQUEST_TIMEOUT", f"the body did not arrive within {timeout:g} s", _CLOSE
-        ) from None
-    if size > maximum:
-        raise LimitExceeded("max_body_bytes", maximum, f"a body has at most {maximum} bytes")
-    return b"".join(parts)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def integer(query: Mapping[str, str], name: str, maximum: int = (1 << 63) - 1) -> int:
@@ -213,6 +147,14 @@ class Visitors:
             token, login = await self._sign_ins.guest(app, name)
             return Visitor(app, Caller(name, login.identity), login, token, new=True)
         return Visitor(app, Caller(name, login.identity), login, token)
+
+    async def check(self, visitor: Visitor) -> None:
+        """See whether a visitor is signed in still.
+
+        Raises:
+            Unauthenticated: They are not.
+        """
+        await self._sign_ins.who(visitor.app, visitor.token)
 
     def remember(self, response: Response, visitor: Visitor) -> Response:
         """Give the response the visitor's cookie, whose time begins anew."""

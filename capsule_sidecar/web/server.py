@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from typing import Any
 
@@ -23,6 +24,9 @@ from capsule_sidecar.web.problems import Problem
 # Of a request's line and headers together: what nginx takes of four large ones.
 _MAX_HEAD = 32 * 1024
 _BACKLOG = 2048
+# Left to the database, gRPC and logs of what files a process may open.
+_OTHER_FILES = 256
+_MAX_FILES = 1 << 20
 # What a reader must read within the time that it is given, where that much waits for it.
 _LEAST_READ = 16 * 1024
 
@@ -113,13 +117,21 @@ def _is_of_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
 
 
+def _room() -> int:
+    """Return how many connections the open files of this process leave room for."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MAX_FILES
+    return max(files - _OTHER_FILES, files // 2)
+
+
 def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with the bounds of these settings."""
 
     class Bounded(_BoundedProtocol):
         head_timeout = settings.timing.head_timeout
         write_timeout = settings.timing.write_timeout
-        max_connections = settings.limits.connections
+        max_connections = min(settings.limits.connections, _room())
 
     return Bounded
 

@@ -35,6 +35,7 @@ ROWS = {
     "getMetrics": OPERATOR,
     "getApps": ANYONE,
     "getPage": ANYONE,
+    "getPageBySlash": ANYONE,
     "getAsset": ANYONE,
     "getIcon": ANYONE,
 }

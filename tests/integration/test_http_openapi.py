@@ -95,7 +95,7 @@ async def test_every_operation_is_in_the_document_and_it_is_openapi(tmp_path: Pa
         for path, methods in shown["paths"].items()
         for method, operation in methods.items()
     }
-    pages = {"getApps", "getPage", "getAsset", "getIcon"}
+    pages = {"getApps", "getPage", "getPageBySlash", "getAsset", "getIcon"}
     assert named == {op.name: (op.method, op.path) for op in operations() if op.name not in pages}
     for schema in shown["components"]["schemas"].values():
         jsonschema_rs.meta.validate(schema)

@@ -308,7 +308,7 @@ async def test_head_answers_as_get_without_a_body(tmp_path: Path) -> None:
 
 
 NOWHERE = (
-    "/nowhere", "/apps", "/apps/", "/apps/support/", "/apps/support/v1", "/apps/support/v2/config",
+    "/nowhere", "/apps", "/apps/", "/apps/support/v1", "/apps/support/v2/config",
     "/apps/support/v1/sessions/", "/apps/support/v1/sessions/a/b", "/assets/", "/assets/../a",
     "/assets/%2e%2e%2findex.html", "/assets/..%5cindex.html", "/favicon.svg",
 )  # fmt: skip
