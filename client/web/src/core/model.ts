@@ -81,7 +81,7 @@ export interface OpenSession {
   readonly busy: ReadonlySignal<boolean>;
   readonly stopping: ReadonlySignal<boolean>;
   loadOlder(): Promise<void>;
-  /** Sends again a message that failed, with the same request id. */
+  /** Sends again a message that failed: with the same request id, unless that is forgotten. */
   resend(key: string): void;
   /** Takes a failed message out; its text is returned to be edited. */
   discard(key: string): string;

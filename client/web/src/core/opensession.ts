@@ -210,8 +210,13 @@ export class SessionView implements OpenSession {
 
   resend(key: string): void {
     const own = this.#ownOf(key);
-    if (own === undefined || !this.#with.outbox.resend(own.entry.id)) {
+    const entry = own && this.#with.outbox.resend(own.entry.id, this.after);
+    if (own === undefined || entry === undefined) {
       return;
+    }
+    if (entry !== own.entry) {
+      this.#own.delete(own.entry.id);
+      this.#own.set(entry.id, { entry, item: own.item, messageId: "" });
     }
     batch(() => {
       own.item.delivery.value = "sending";

@@ -268,6 +268,46 @@ describe("a new chat", () => {
     expect(current(page.chat).id).not.toBe("");
   });
 
+  it("keeps its title however often it is tried, so that its second message can open it", async () => {
+    const opens = () =>
+      server.seen.filter((each) => each.path === "/v1/sessions" && each.body.title);
+    const faults = ["answer lost", { status: 403, detail: "No." }];
+    server.fault = (seen) =>
+      seen.method === "POST" && seen.path === "/v1/sessions"
+        ? (faults.shift() as "answer lost")
+        : undefined;
+    page.chat.send("first");
+    await settle(1_000);
+    expect(deliveries(page.chat)).toEqual([["first", "failed"]]);
+    server.fault = (seen) => (seen.method === "POST" ? "refused" : undefined);
+    page.chat.send("second");
+    await settle(10);
+    page = reload(page, server);
+    pages.push(page);
+    await settle(10);
+    current(page.chat).discard(messages(page.chat)[0]?.key ?? "");
+    server.fault = () => undefined;
+    page.chat.send("third");
+    await settle(12_000);
+    expect(deliveries(page.chat)).toEqual([
+      ["second", "sent"],
+      ["third", "sent"],
+    ]);
+    expect(new Set(opens().map((each) => each.body.title))).toEqual(new Set(["first"]));
+    expect(server.log.sessions.size).toBe(2);
+  });
+
+  it("keeps its title also where its first message was taken back", async () => {
+    const faults = ["answer lost", { status: 403, detail: "No." }];
+    server.fault = (seen) => (seen.method === "POST" ? (faults.shift() as "refused") : undefined);
+    page.chat.send("first");
+    await settle(1_000);
+    current(page.chat).discard(messages(page.chat)[0]?.key ?? "");
+    page.chat.send("second");
+    await settle(12_000);
+    expect(deliveries(page.chat)).toEqual([["second", "sent"]]);
+  });
+
   it("goes on being opened behind another chat", async () => {
     server.fault = (seen) => (seen.method === "POST" ? "refused" : undefined);
     page.chat.send("first");
@@ -321,6 +361,104 @@ describe("a reload in the middle of sending", () => {
     current(page.chat).resend(messages(page.chat)[0]?.key ?? "");
     await settle();
     expect(shown(page.chat)).toEqual(expected(session));
+  });
+});
+
+describe("a message that was tried a day ago and not answered", () => {
+  const DAY_MS = 24 * 3_600_000;
+
+  /** A day passes; the sidecar remembers the request ids no more. */
+  function dayPasses(): void {
+    vi.setSystemTime(Date.now() + DAY_MS);
+    server.forgetRequests();
+    server.fault = () => undefined;
+  }
+
+  it("is not sent by itself, and is done with where it is in the log", async () => {
+    server.fault = (seen) => (isSend(seen) ? "answer lost" : undefined);
+    page.chat.send("hello");
+    await settle(10);
+    page.tab.crash();
+    for (let i = 0; i < 70; i++) {
+      session.say(`meanwhile ${i}`); // It is not on the newest page any more.
+    }
+    const before = sends().length;
+    dayPasses();
+    page = open(`#/${session.id}`);
+    await settle(20_000);
+    expect(sends()).toHaveLength(before);
+    expect(stored()).toEqual([]);
+    while (current(page.chat).hasOlder.value) {
+      await current(page.chat).loadOlder();
+    }
+    expect(shown(page.chat)).toEqual(expected(session));
+  });
+
+  it("fails where it is not in the log, and goes under a new id when the person says so", async () => {
+    session.say("hello"); // The same words, before it.
+    await settle();
+    server.fault = (seen) => (isSend(seen) ? "refused" : undefined);
+    page.chat.send("hello");
+    page.chat.send("and this was never tried");
+    await settle(10);
+    dayPasses();
+    page = reload(page, server);
+    pages.push(page);
+    const [id] = sends().map((each) => each.body.request_id);
+    await settle(20_000);
+    expect(deliveries(page.chat)).toEqual([
+      ["hello", "sent"],
+      ["and this was never tried", "sent"],
+      ["hello", "failed"],
+    ]);
+    const failed = messages(page.chat)[2];
+    expect(failed?.problem.value).toBe("It is not known whether this was sent.");
+    current(page.chat).resend(failed?.key ?? "");
+    expect(failed?.delivery.value).toBe("sending");
+    await settle();
+    expect(sends().at(-1)?.body).toMatchObject({ text: "hello" });
+    expect(sends().at(-1)?.body.request_id).not.toBe(id);
+    expect(messages(page.chat)[2]).toBe(failed);
+    expect(shown(page.chat)).toEqual(expected(session));
+    expect(stored()).toEqual([]);
+  });
+
+  it("is looked for until the log can be read, also in a tab that was open all the time", async () => {
+    server.down = true;
+    page.chat.send("hello");
+    await settle(10);
+    dayPasses();
+    await settle(60_000);
+    expect(deliveries(page.chat)).toEqual([["hello", "sending"]]);
+    server.down = false;
+    await settle(12_000);
+    expect(deliveries(page.chat)).toEqual([["hello", "failed"]]);
+    expect(session.items).toEqual([]);
+  });
+
+  it("is not taken for another one of the same words that is looked for as well", async () => {
+    const second = open(`#/${session.id}`);
+    await settle();
+    server.fault = (seen) => (isSend(seen) ? "answer lost" : undefined);
+    page.chat.send("yes");
+    await settle(10);
+    server.fault = (seen) => (isSend(seen) ? "refused" : undefined);
+    second.chat.send("yes");
+    await settle(10);
+    page.tab.crash();
+    second.tab.crash();
+    dayPasses();
+    // The second one stands behind the first in the log as well, had it come there.
+    for (const key of stored()) {
+      const entry = { ...JSON.parse(browser.shared.get(key) ?? ""), after: 0 };
+      browser.shared.set(key, JSON.stringify(entry));
+    }
+    page = open(`#/${session.id}`);
+    await settle(20_000);
+    expect(deliveries(page.chat)).toEqual([
+      ["yes", "sent"],
+      ["yes", "failed"],
+    ]);
   });
 });
 

@@ -1,6 +1,7 @@
 /**
  * Sends what was typed, in order per chat, until it is in the log: under the request id that was
- * written down before the first attempt, so that no cut, reload or crash loses or doubles it.
+ * written down before the first attempt, so that no cut, reload or crash loses or doubles it. Where
+ * it is so old that the sidecar may have forgotten that id, the person decides.
  */
 
 import type { SendMessageResponse, Session } from "../wire.ts";
@@ -9,6 +10,7 @@ import type { Env } from "./env.ts";
 import { type OutboxEntry, OutboxStore } from "./outboxstore.ts";
 import { titleOf } from "./title.ts";
 import { delay, Waiting } from "./waiting.ts";
+import { findSent, isForgotten } from "./whethersent.ts";
 
 /** Messages that may be on their way at once. */
 export const MAX_ENTRIES = 100;
@@ -41,6 +43,10 @@ export class Outbox {
   readonly #waiting: Waiting;
   readonly #entries = new Map<string, OutboxEntry>();
   readonly #driven = new Set<string>();
+  /** By the request that opens a chat: it is refused with another title than the first. */
+  readonly #titles = new Map<string, string>();
+  /** Messages in the log that were found to be entries of this tab. */
+  readonly #found = new Set<string>();
   readonly #stop = new AbortController();
   #order = 0;
   #started = false;
@@ -65,6 +71,9 @@ export class Outbox {
       const fresh = entries.filter((entry) => !this.#entries.has(entry.id));
       for (const entry of fresh) {
         this.#entries.set(entry.id, entry);
+        if (entry.sessionId === "") {
+          this.#titles.set(entry.openId, entry.title);
+        }
         this.#order = Math.max(this.#order, entry.order);
       }
       this.#handler.adopted(fresh);
@@ -111,14 +120,21 @@ export class Outbox {
     if (this.#entries.size >= MAX_ENTRIES) {
       return null;
     }
+    const { openId } = chat;
+    const title = chat.sessionId ? "" : (this.#titles.get(openId) ?? titleOf(text));
+    if (chat.sessionId === "") {
+      this.#titles.set(openId, title); // Kept where the first message is taken back, too.
+    }
     const entry: OutboxEntry = {
       id: this.#env.uuid(),
       sessionId: chat.sessionId,
-      openId: chat.openId,
+      openId,
+      title,
       text,
       order: this.#nextOrder(),
       after: chat.after,
       tried: false,
+      triedAt: 0,
       failed: false,
       problem: "",
       owner: this.#store.tab,
@@ -129,10 +145,20 @@ export class Outbox {
     return entry;
   }
 
-  /** Sends a failed message again, behind those that wait. */
-  resend(id: string): OutboxEntry | undefined {
-    const entry = this.#entries.get(id);
+  /**
+   * Sends a failed message again, behind those that wait.
+   *
+   * @param after - The offset that it comes behind now; null: not known.
+   * @returns What is sent: an entry with another id where the old one means nothing any more.
+   */
+  resend(id: string, after: number | null): OutboxEntry | undefined {
+    let entry = this.#entries.get(id);
     if (entry?.failed) {
+      if (isForgotten(entry, this.#env.now())) {
+        this.#forget(id);
+        entry = { ...entry, id: this.#env.uuid(), after, tried: false, triedAt: 0 };
+        this.#entries.set(entry.id, entry);
+      }
       entry.failed = false;
       entry.problem = "";
       entry.order = this.#nextOrder();
@@ -233,24 +259,45 @@ export class Outbox {
   }
 
   async #open(entry: OutboxEntry): Promise<void> {
-    const { openId } = entry;
-    const title = titleOf(entry.text); // Made anew with each attempt, and each time the same.
+    const { openId, title } = entry;
     const session = await this.#api.openSession(openId, title, this.#stop.signal);
     for (const each of this.of(openId)) {
       each.sessionId = session.session_id ?? "";
       this.#store.save(each);
     }
+    this.#titles.delete(openId);
     this.#handler.opened(openId, session);
   }
 
   async #send(entry: OutboxEntry): Promise<void> {
+    if (isForgotten(entry, this.#env.now())) {
+      await this.#lookFor(entry);
+      return;
+    }
     if (!entry.tried) {
       entry.tried = true;
+      entry.triedAt = this.#env.now();
       this.#store.save(entry);
     }
     const { sessionId, text, id } = entry;
     const answer = await this.#api.sendMessage(sessionId, text, id, this.#stop.signal);
     this.#forget(id);
+    this.#handler.sent(entry, answer);
+  }
+
+  /** Sent once more it could be in the log twice: it is done with, or the person decides. */
+  async #lookFor(entry: OutboxEntry): Promise<void> {
+    const answer = await findSent(this.#api, entry, this.#found, this.#stop.signal);
+    if (!this.#entries.has(entry.id)) {
+      return; // Its chat was deleted meanwhile.
+    }
+    if (answer === null) {
+      const unknown = "It is not known whether this was sent.";
+      this.#fail(entry, new ApiError(0, "UNKNOWN", unknown));
+      return;
+    }
+    this.#found.add(answer.message?.message_id ?? "");
+    this.#forget(entry.id);
     this.#handler.sent(entry, answer);
   }
 

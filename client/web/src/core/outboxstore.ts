@@ -14,6 +14,8 @@ export interface OutboxEntry {
   sessionId: string;
   /** The request id that opens its session; empty where it was open already. */
   readonly openId: string;
+  /** The title that its session is opened with: the same for all entries of a new chat. */
+  readonly title: string;
   readonly text: string;
   /** Its place among the others. */
   order: number;
@@ -21,6 +23,8 @@ export interface OutboxEntry {
   readonly after: number | null;
   /** Whether it may have reached the sidecar. */
   tried: boolean;
+  /** When it was tried first, in milliseconds; 0: not yet. */
+  triedAt: number;
   failed: boolean;
   /** Why it failed: a sentence. */
   problem: string;
@@ -167,14 +171,17 @@ function parse(value: string | null): OutboxEntry | null {
       return null;
     }
     const text = (each: unknown) => (typeof each === "string" ? each : "");
+    const number = (each: unknown) => (typeof each === "number" ? each : 0);
     const entry: OutboxEntry = {
       id: said.id,
       sessionId: text(said.sessionId),
       openId: text(said.openId),
+      title: text(said.title),
       text: said.text,
-      order: typeof said.order === "number" ? said.order : 0,
+      order: number(said.order),
       after: typeof said.after === "number" ? said.after : null,
       tried: said.tried === true,
+      triedAt: number(said.triedAt),
       failed: said.failed === true,
       problem: text(said.problem),
       owner: text(said.owner),

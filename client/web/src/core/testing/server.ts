@@ -45,7 +45,7 @@ export class FakeServer {
   /** The most streams that were open at once, per tab. */
   mostStreams = 0;
   readonly #users = new Map<string, string>();
-  readonly #done = new Map<string, { status: number; body: unknown }>();
+  readonly #done = new Map<string, { status: number; body: unknown; asked: string }>();
   readonly #late: (() => void)[] = [];
   #streamId = 0;
 
@@ -201,6 +201,11 @@ export class FakeServer {
     return new Response(body, { headers: { "Content-Type": "text/event-stream" } });
   }
 
+  /** A day has passed: what was done under which request id is remembered no more. */
+  forgetRequests(): void {
+    this.#done.clear();
+  }
+
   /** How many guests were ever signed in. */
   get guests(): number {
     return this.#users.size;
@@ -229,12 +234,15 @@ export class FakeServer {
     const requestId = String(body.request_id ?? query.get("request_id") ?? "");
     const key = `${user} ${method} ${path.split("/").at(-1)} ${requestId}`;
     const done = requestId ? this.#done.get(key) : undefined;
+    const asked = JSON.stringify(body);
     if (done) {
-      return answer(done.status, done.body);
+      return done.asked === asked
+        ? answer(done.status, done.body)
+        : refuse(409, "REQUEST_ID_REUSED");
     }
     const made = this.#do(user, seen, query);
     if (requestId && made.status < 300) {
-      this.#done.set(key, made);
+      this.#done.set(key, { ...made, asked });
     }
     return made.status < 300
       ? answer(made.status, made.body)
