@@ -105,7 +105,7 @@ async def message(session: capsule.Session, msg: capsule.Message) -> None:
     """Finds the command that a message begins with."""
     if session.attempt > 1:  # the process before this one ended in the middle of it
         await session.notify(f"Attempt {session.attempt}: beginning again")
-    word, _, rest = msg.text.strip().partition(" ")
+    word, rest = (*msg.text.split(maxsplit=1), "", "")[:2]
     answer = COMMANDS.get(word.lower())
     if answer is None:
         await session.reply(f"I do not know {word!r}. Type help to see what I do know.")
