@@ -2,6 +2,7 @@
 
 import type { Access } from "./access.ts";
 import { type Api, ApiError } from "./api.ts";
+import { report } from "./defect.ts";
 import type { Env } from "./env.ts";
 import type { Link } from "./link.ts";
 import type { SessionList } from "./sessionlist.ts";
@@ -90,11 +91,14 @@ export class Beginning {
         if (signal.aborted) {
           return;
         }
-        if (!(error instanceof ApiError)) {
-          throw error;
+        let least = 0;
+        if (error instanceof ApiError) {
+          least = error.retryAfterMs;
+        } else {
+          report(error); // A defect. Whatever it is of may have passed the next time.
         }
         link.unanswered();
-        await api.waiting.wait(delay(attempt, env.random(), error.retryAfterMs), signal);
+        await api.waiting.wait(delay(attempt, env.random(), least), signal);
       }
     }
   }

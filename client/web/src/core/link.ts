@@ -7,6 +7,7 @@
 import { type ReadonlySignal, signal } from "@preact/signals";
 import type { FollowFrame } from "../wire.ts";
 import { ApiError, problemOf } from "./api.ts";
+import { Defect, report } from "./defect.ts";
 import type { Env, Timer } from "./env.ts";
 import type { Connection } from "./model.ts";
 import { readSse, type SseEvent } from "./sse.ts";
@@ -192,13 +193,13 @@ export class Link {
       return;
     }
     this.#guard(SILENCE_MS);
-    this.#handler.begun();
+    own(() => this.#handler.begun());
     await readSse(response.body, (events) => {
       if (this.#controller !== controller) {
         return false; // Given up; another one follows.
       }
       this.#lastBytes = this.#env.now();
-      this.#take(events);
+      own(() => this.#take(events));
       return this.#controller === controller;
     });
   }
@@ -244,7 +245,9 @@ export class Link {
     if (this.#controller !== controller) {
       return; // It was given up before: another one is there already, or none is wanted.
     }
-    if (this.#liveSince > 0 && this.#env.now() - this.#liveSince >= STEADY_MS) {
+    if (error instanceof Defect) {
+      report(error.cause); // It may well come again, however long the line held: slower each time.
+    } else if (this.#liveSince > 0 && this.#env.now() - this.#liveSince >= STEADY_MS) {
       this.#attempt = 0;
     } else if (this.#liveSince > 0) {
       this.#attempt = Math.min(this.#attempt, 2);
@@ -328,5 +331,14 @@ export class Link {
     } else if (before !== "connecting" || this.#attempt > 0) {
       this.#connection.value = "reconnecting";
     }
+  }
+}
+
+/** Runs what the page does with what came: what it throws is no fault of the line. */
+function own(run: () => void): void {
+  try {
+    run();
+  } catch (error) {
+    throw error instanceof ApiError ? error : new Defect(error);
   }
 }

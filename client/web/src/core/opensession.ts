@@ -3,6 +3,7 @@
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import type { Event, Message, SendMessageResponse } from "../wire.ts";
 import { type Api, ApiError } from "./api.ts";
+import { report } from "./defect.ts";
 import type { Env } from "./env.ts";
 import { int, MessageEntry } from "./items.ts";
 import type { OpenSession, SessionEntry, StatusLine, TimelineEntry } from "./model.ts";
@@ -125,15 +126,16 @@ export class SessionView implements OpenSession {
           return;
         }
       } catch (error) {
-        if (!(error instanceof ApiError) || this.#closed.signal.aborted) {
+        if (this.#closed.signal.aborted) {
           break;
         }
-        if (error.status === 404 || error.status === 400) {
+        if (!(error instanceof ApiError)) {
+          report(error); // A defect.
+        } else if (error.status === 404 || error.status === 400) {
           this.#fetching = false;
           this.#with.gone(this);
           return;
-        }
-        if (error.status === 401) {
+        } else if (error.status === 401) {
           await this.#with.signIn();
         }
       }
