@@ -1,6 +1,13 @@
-/** Texts that are being written, by chat; they survive a reload and a crash of the tab. */
+/**
+ * Texts that are being written, by chat; they survive a reload and a crash of the tab. Tabs share the
+ * draft of a chat. A chat that is not opened yet is a different one in each tab: its draft is the
+ * tab's own, and the shared one is there for the tab that follows one that is gone.
+ */
 
-import type { Env, Timer } from "./env.ts";
+import type { Env, KeyStore, Timer } from "./env.ts";
+
+/** The chat that is not opened yet. */
+export const NEW = "new";
 
 const SAVE_MS = 300;
 /** Chats whose drafts are kept; the ones written in longest ago go first. */
@@ -19,7 +26,7 @@ export class Drafts {
   }
 
   get(chat: string): string {
-    return this.#unsaved.get(chat) ?? this.#read(this.#prefix + chat).text;
+    return this.#unsaved.get(chat) ?? this.#own(chat)?.text ?? this.#shared(chat).text;
   }
 
   /** Takes a text; it is on disk shortly after. */
@@ -45,25 +52,50 @@ export class Drafts {
 
   remove(chat: string): void {
     this.#unsaved.delete(chat);
-    this.#env.shared.remove(this.#prefix + chat);
+    this.#clear(chat);
   }
 
   /** Writes down what is not yet. */
   flush(): void {
     this.#env.clearTimeout(this.#timer);
     for (const [chat, text] of this.#unsaved) {
-      const key = this.#prefix + chat;
       if (text === "") {
-        this.#env.shared.remove(key);
+        this.#clear(chat);
         this.#unsaved.delete(chat);
         continue;
       }
-      const value = JSON.stringify({ text, time: this.#env.now() });
-      if (this.#env.shared.set(key, value)) {
+      const kept = this.#keepOwn(chat, text);
+      if (this.#keep(this.#env.shared, chat, text) || kept) {
         this.#unsaved.delete(chat);
       }
     }
     this.#trim();
+  }
+
+  #clear(chat: string): void {
+    const own = this.#own(chat);
+    this.#keepOwn(chat, ""); // Empty, not gone: what another tab writes is not shown instead.
+    if (own === null || own.text === this.#shared(chat).text) {
+      this.#env.shared.remove(this.#prefix + chat);
+    }
+  }
+
+  #keepOwn(chat: string, text: string): boolean {
+    return chat === NEW && this.#keep(this.#env.tab, chat, text);
+  }
+
+  #keep(store: KeyStore, chat: string, text: string): boolean {
+    return store.set(this.#prefix + chat, JSON.stringify({ text, time: this.#env.now() }));
+  }
+
+  /** What this tab alone has; null: nothing, so that the shared one holds. */
+  #own(chat: string): Draft | null {
+    const value = chat === NEW ? this.#env.tab.get(this.#prefix + chat) : null;
+    return value === null ? null : parse(value);
+  }
+
+  #shared(chat: string): Draft {
+    return parse(this.#env.shared.get(this.#prefix + chat));
   }
 
   #trim(): void {
@@ -71,23 +103,27 @@ export class Drafts {
     if (keys.length <= MAX_DRAFTS) {
       return;
     }
-    const oldest = keys.map((key) => ({ key, time: this.#read(key).time }));
+    const oldest = keys.map((key) => ({ key, time: parse(this.#env.shared.get(key)).time }));
     oldest.sort((a, b) => a.time - b.time);
     for (const { key } of oldest.slice(0, keys.length - MAX_DRAFTS)) {
       this.#env.shared.remove(key);
     }
   }
+}
 
-  #read(key: string): { text: string; time: number } {
-    try {
-      const value = JSON.parse(this.#env.shared.get(key) ?? "{}") as Record<string, unknown>;
-      const { text, time } = value;
-      return {
-        text: typeof text === "string" ? text : "",
-        time: typeof time === "number" ? time : 0,
-      };
-    } catch {
-      return { text: "", time: 0 }; // Written by something else.
-    }
+interface Draft {
+  readonly text: string;
+  readonly time: number;
+}
+
+function parse(value: string | null): Draft {
+  try {
+    const { text, time } = JSON.parse(value ?? "{}") as Record<string, unknown>;
+    return {
+      text: typeof text === "string" ? text : "",
+      time: typeof time === "number" ? time : 0,
+    };
+  } catch {
+    return { text: "", time: 0 }; // Written by something else.
   }
 }

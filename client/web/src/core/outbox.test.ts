@@ -531,6 +531,52 @@ describe("a draft", () => {
     expect(page.chat.draft.value).toBe("in the session, more");
   });
 
+  it("of a new chat is each tab's own; one that crashed leaves it to the next tab", async () => {
+    page.chat.newChat();
+    let second = open();
+    await settle();
+    page.chat.setDraft("one");
+    await settle(400);
+    second.chat.setDraft("two");
+    await settle(400);
+    page = reload(page, server);
+    second = reload(second, server);
+    pages.push(page, second);
+    await settle();
+    expect([page.chat.draft.value, second.chat.draft.value]).toEqual(["one", "two"]);
+    page.chat.send("one");
+    await settle(400);
+    page.chat.newChat();
+    expect(page.chat.draft.value).toBe("");
+    page = reload(page, server);
+    second = reload(second, server);
+    pages.push(page, second);
+    await settle();
+    expect([page.chat.draft.value, second.chat.draft.value]).toEqual(["", "two"]);
+    second.tab.crash();
+    const third = open();
+    await settle();
+    expect(third.chat.draft.value).toBe("two");
+    third.chat.send("two");
+    await settle(400);
+    const fourth = open();
+    await settle();
+    expect(fourth.chat.draft.value).toBe("");
+    // Emptied by hand, it does not give way to what another tab has written since.
+    third.chat.newChat();
+    third.chat.setDraft("three");
+    await settle(400);
+    fourth.chat.setDraft("four");
+    await settle(400);
+    third.chat.setDraft("");
+    await settle(400);
+    page = reload(third, server);
+    pages.push(page);
+    expect(page.chat.draft.value).toBe("");
+    expect(open().chat.draft.value).toBe("four");
+    await settle();
+  });
+
   it("goes with its session, and only so many are kept", async () => {
     page.chat.setDraft("gone with it");
     await settle(400);

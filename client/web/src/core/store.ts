@@ -5,7 +5,7 @@ import type { Event, FollowFrame, SendMessageResponse, Session } from "../wire.t
 import { Access } from "./access.ts";
 import { Api, ApiError } from "./api.ts";
 import { Beginning } from "./beginning.ts";
-import { Drafts } from "./drafts.ts";
+import { Drafts, NEW } from "./drafts.ts";
 import { browserEnv, type Env } from "./env.ts";
 import { Link } from "./link.ts";
 import type { Chat, Connection, Notice, OpenSession, SessionEntry } from "./model.ts";
@@ -17,9 +17,6 @@ import { Passing } from "./passing.ts";
 import { SessionList } from "./sessionlist.ts";
 import { Standby } from "./standby.ts";
 import { Views } from "./views.ts";
-
-/** The draft of a chat that is not opened yet. */
-const NEW = "new";
 
 /** The chat of one app. */
 export class ChatStore implements Chat {
