@@ -91,6 +91,15 @@ export class Access {
     return this.#renewing;
   }
 
+  /** The sidecar took something from this person: another than before means a lost cookie. */
+  meet(userId: string): void {
+    if (userId !== "" && this.#userId !== "" && userId !== this.#userId) {
+      this.#userId = userId;
+      this.#env.shared.set(this.#userKey, userId);
+      this.#changed();
+    }
+  }
+
   close(): void {
     this.#closed.abort();
     this.#off();

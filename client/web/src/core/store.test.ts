@@ -71,6 +71,27 @@ describe("beginning", () => {
     expect(server.seen.filter((each) => each.path === "/auth/guest")).toHaveLength(0);
   });
 
+  it("follows the new guest that a lost cookie has made of who opens a chat", async () => {
+    const { chat, tab } = await open();
+    server.log.open(server.userOf(tab)).say("of before");
+    await settle();
+    expect(chat.sessions.value).toHaveLength(1);
+    tab.browser.cookie = "";
+    chat.newChat();
+    chat.send("still there?");
+    await settle(3_000);
+    const [own] = server.log.of(server.userOf(tab));
+    expect(own).toBeDefined();
+    expect(chat.sessions.value.map((each) => each.id)).toEqual([own?.id]);
+    own?.say("a new guest");
+    await settle();
+    expect(JSON.stringify(shown(chat))).toContain("a new guest");
+    expect(chat.connection.value).toBe("live");
+    expect(chat.notices.value.map((each) => each.text)).toEqual([
+      "You were signed out. The chats of before are not yours to see any more.",
+    ]);
+  });
+
   it("goes on trying until the sidecar answers", async () => {
     server.down = true;
     const { chat } = await open();

@@ -18,6 +18,9 @@ import { SessionList } from "./sessionlist.ts";
 import { Standby } from "./standby.ts";
 import { Views } from "./views.ts";
 
+/** So long after another person was signed in, what is missing is missing because of that. */
+const EXPLAINED_MS = 10_000;
+
 /** The chat of one app. */
 export class ChatStore implements Chat {
   readonly access: Access["state"];
@@ -43,6 +46,7 @@ export class ChatStore implements Chat {
   readonly #views: Views;
   readonly #off: (() => void)[] = [];
   readonly #notices = new Notices();
+  #changedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
     readonly app: string,
@@ -50,7 +54,7 @@ export class ChatStore implements Chat {
   ) {
     this.#env = env;
     this.#api = new Api(env, app);
-    this.#access = new Access(env, app, this.#api, () => this.#beginning.anew());
+    this.#access = new Access(env, app, this.#api, () => this.#another());
     this.#passing = new Passing(env);
     this.#drafts = new Drafts(env, app);
     const failed = (error: unknown) => {
@@ -303,6 +307,19 @@ export class ChatStore implements Chat {
         this.#env.setHash(`#/${encodeURIComponent(id)}`, true);
       }
     });
+    this.#access.meet(session.user?.user_id ?? "");
+  }
+
+  /** Somebody else is signed in than before: a guest whose cookie was lost is a new one. */
+  #another(): void {
+    this.#changedAt = this.#env.now();
+    this.#notices.tell("You were signed out. The chats of before are not yours to see any more.");
+    this.#beginning.anew();
+  }
+
+  /** Whether what is missing is missing because of that, which was said. */
+  get #explained(): boolean {
+    return this.#env.now() - this.#changedAt < EXPLAINED_MS;
   }
 
   #sent(entry: OutboxEntry, answer: SendMessageResponse): void {
@@ -316,7 +333,8 @@ export class ChatStore implements Chat {
       this.#drafts.append(NEW, entry.text);
       this.#drafts.flush();
       this.draft.value = this.#drafts.get(this.#draftKey());
-      this.#notices.tell("The chat is gone. Your message is kept as the draft of a new chat.");
+      const why = this.#explained ? "" : "The chat is gone. ";
+      this.#notices.tell(`${why}Your message is kept as the draft of a new chat.`);
       this.#forget(laneOf(entry));
       return;
     }
@@ -346,7 +364,7 @@ export class ChatStore implements Chat {
 
   /** The session is not there for this person. */
   #gone(view: SessionView): void {
-    if (view === this.#current.peek()) {
+    if (view === this.#current.peek() && !this.#explained) {
       this.#notices.tell("This chat does not exist any more.");
     }
     this.#forget(view.id);

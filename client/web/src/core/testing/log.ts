@@ -53,6 +53,7 @@ export class FakeSession {
     return {
       session_id: this.id,
       title: this.title,
+      user: { user_id: this.user },
       state: "SESSION_STATE_OPEN",
       create_time: "2026-01-02T03:04:05Z",
       head_offset: String(this.head),

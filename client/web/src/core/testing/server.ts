@@ -216,12 +216,13 @@ export class FakeServer {
     if (path === "/v1/config") {
       return answer(200, { app: "demo", sign_in: this.signIn, limits: { text_bytes: 4096 } });
     }
+    const welcome = method === "POST" && path === "/v1/sessions" && this.signIn.includes("guest");
+    const there = this.userOf(tab) !== "";
+    if (!there && (path === "/auth/guest" || welcome)) {
+      tab.browser.cookie = this.log.id("cookie");
+      this.#users.set(tab.browser.cookie, this.log.id("user"));
+    }
     if (path === "/auth/guest") {
-      const there = this.userOf(tab) !== "";
-      if (!there) {
-        tab.browser.cookie = this.log.id("cookie");
-        this.#users.set(tab.browser.cookie, this.log.id("user"));
-      }
       return answer(there ? 200 : 201, { user: { user_id: this.userOf(tab) }, method: "guest" });
     }
     const user = this.userOf(tab);
