@@ -123,7 +123,7 @@ async def test_an_app_that_lets_no_guests_in_any_more_ends_their_sign_ins(tmp_pa
     async with served(tmp_path, apps={APP: {}}) as (running, _), Browser(running) as me:
         session = await me.open()
         cookie = f"capsule_{APP}={me.token}"
-    closed = {APP: {"sign_in": []}}
+    closed: dict[str, dict[str, list[str]]] = {APP: {"sign_in": []}}
     async with served(tmp_path, apps=closed, attach=False) as (running, _), Browser(running) as me:
         me.http.headers["cookie"] = cookie
         for answer in (
