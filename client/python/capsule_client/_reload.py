@@ -141,7 +141,14 @@ class _Child:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "capsule_client.cli", "run", target),
-                env={**os.environ, READY_FD: str(child_ready), LIFE_FD: str(child_life)},
+                env={
+                    **os.environ,
+                    # Bytecode is matched with its source by size and whole seconds: of two changes
+                    # within one second, the first one's would be run for the second.
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    READY_FD: str(child_ready),
+                    LIFE_FD: str(child_life),
+                },
                 pass_fds=fds,
                 start_new_session=True,
             )
