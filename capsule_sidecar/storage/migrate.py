@@ -35,7 +35,11 @@ def migrate(database: Database) -> None:
                     "the database was written by a newer version of the sidecar "
                     f"(schema {current}); run that version, or restore a backup"
                 )
-            if current != known[-1] and (current or not _make(database, connection)):
+            if current == known[-1]:
+                # Nothing to do but to see that it can be written, as whoever migrates would.
+                database.begin_migration(connection)
+                connection.exec_driver_sql("COMMIT")
+            elif current or not _make(database, connection):
                 upgrade(database, connection)
     except DBAPIError as error:
         if not database.failed(error):
