@@ -59,7 +59,7 @@ test: setup
 BROWSER_TESTS := $(wildcard tests/browser)
 
 browser: setup
-	$(if $(BROWSER_TESTS),$(PY) -m pytest $(BROWSER_TESTS) $(ARGS),@echo 'there are no tests/browser')
+	$(if $(BROWSER_TESTS),$(PY) -m pytest -s $(BROWSER_TESTS) $(ARGS),@echo 'there are no tests/browser')
 
 screenshots: setup
 	$(PY) -m tests.browser.screenshots $(ARGS)
