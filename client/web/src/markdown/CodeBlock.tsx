@@ -1,7 +1,7 @@
 /** A block of code: its language, a button that copies it, colours once it is whole. */
 import { Component, type JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { copyText } from "./copy.ts";
+import { copyText } from "../copy.ts";
 import { highlight, LONGEST_HIGHLIGHTED, type Stretch } from "./highlight.ts";
 import { codeText } from "./text.ts";
 

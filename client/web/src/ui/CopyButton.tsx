@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { copyText } from "./copy.ts";
+import { copyText } from "../copy.ts";
 import { CheckIcon, CopyIcon } from "./icons.tsx";
 import { useUi } from "./state.ts";
 
