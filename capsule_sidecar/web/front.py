@@ -78,8 +78,8 @@ class Front:
             # Starlette's routes say so by an exception only within an application.
             scope["app"] = self
             await self._app(scope, receive, answer)
-        except (ClientDisconnect, ConnectionError):
-            raise ConnectionError from None  # nobody is there to be told
+        except ClientDisconnect:
+            raise ConnectionError("the client has gone") from None  # nobody is there to be told
         except Exception as error:
             problem = problems.problem(error, request_id)
             if status:
