@@ -29,6 +29,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from capsule_sidecar.address import Address, parse_address
 from capsule_sidecar.bounds import Group, Limits, Seconds, Timing
+from capsule_sidecar.names import APP_NAME
 
 __all__ = ["AppSettings", "ConfigError", "Limits", "Settings", "Timing", "load_settings"]
 
@@ -101,7 +102,7 @@ def _proxy(value: str) -> str:
 
 
 Token = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_token)]
-AppName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+AppName = Annotated[str, StringConstraints(pattern=f"^{APP_NAME.pattern}$")]
 HostName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", to_lower=True)
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-import re
 import signal
 import sys
 import threading
@@ -17,8 +16,7 @@ from capsule_sidecar.commands.chat_link import ChatError, ChatLink, find_access
 from capsule_sidecar.commands.chat_screen import PlainScreen
 from capsule_sidecar.commands.chat_session import Chat
 from capsule_sidecar.commands.chat_terminal import TerminalScreen
-
-APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+from capsule_sidecar.names import APP_NAME
 
 
 class _Left(Exception):
@@ -40,7 +38,7 @@ async def run_chat(options: ChatOptions) -> int:
     """Runs a chat until the person leaves; returns the exit code of the process."""
     try:
         if not APP_NAME.fullmatch(options.app):
-            raise ChatError(f"{options.app!r} is not an app's name: [a-z0-9][a-z0-9_-]{{0,62}}")
+            raise ChatError(f"{options.app!r} is not an app's name: {APP_NAME.pattern}")
         if options.session and options.new:
             raise ChatError("--session and --new exclude each other")
         access = find_access(options.address)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from capsule_sidecar.model.errors import InvalidArgument, PermissionDenied, Unauthenticated
-
-_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+from capsule_sidecar.names import APP_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Grant:
             InvalidArgument: The name is malformed.
             PermissionDenied: It is another app than the token's, or is not declared.
         """
-        if not _APP_NAME.fullmatch(app):
+        if not APP_NAME.fullmatch(app):
             raise InvalidArgument(
                 field, "must be 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or a digit"
             )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Collection
 
 from sqlalchemy import Connection, select
 
 from capsule_sidecar.model.errors import NotFound
+from capsule_sidecar.names import APP_NAME
 from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.journal import Journal
 
-APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LISTED = 200
 
 

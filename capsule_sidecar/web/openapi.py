@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from capsule_protocol.v1 import types_pb2
 from capsule_sidecar import __version__
+from capsule_sidecar.names import APP_NAME
 from capsule_sidecar.web import problems
 from capsule_sidecar.web.json_form import is_inline, is_map, shown_name, value_field
 from capsule_sidecar.web.operations import Body, Operation, Query
@@ -40,7 +41,7 @@ _PROBLEM = {
     "required": ["type", "title", "status", "detail", "reason"],
 }
 _PATH_SCHEMAS = {
-    "app": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
+    "app": {"type": "string", "pattern": f"^{APP_NAME.pattern}$"},
     "session_id": {"type": "string", "minLength": 1, "maxLength": 64},
     "name": {"type": "string", "minLength": 1},
 }

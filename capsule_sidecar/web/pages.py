@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import mimetypes
 import re
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.runtime.apps import APP_NAME
+from capsule_sidecar.names import APP_NAME
 from capsule_sidecar.web.operations import Operation
 from capsule_sidecar.web.requests import Visitors
 
@@ -92,7 +93,7 @@ class Pages:
             await self._visitors.app(request)
         except NotFound:
             status = 404
-        index = self._built_files().get("index.html")
+        index = (await self._built_files()).get("index.html")
         if index is None:
             raise NotFound("the chat page was not built; run: make setup", app=name[:63])
         return FileResponse(index, status, media_type="text/html", headers=_PAGE_HEADERS)
@@ -108,26 +109,29 @@ class Pages:
         """Return a file of the page, compressed where that is accepted."""
         name = str(request.path_params["name"])
         cache = _FOREVER if _DIGEST.search(name) else "no-cache"
-        return self._file(request, f"assets/{name}", cache)
+        return await self._file(request, f"assets/{name}", cache)
 
     async def icon(self, request: Request) -> Response:
         """Return the icon."""
-        return self._file(request, "favicon.svg", "public, max-age=86400")
+        return await self._file(request, "favicon.svg", "public, max-age=86400")
 
-    def _built_files(self) -> dict[str, Path]:
+    async def _built_files(self) -> dict[str, Path]:
         """Return the page's files by name, also of a page that was built anew meanwhile."""
+        return await asyncio.to_thread(self._look)  # a disk may be slow, and the loop is all's
+
+    def _look(self) -> dict[str, Path]:
         try:
             built = (self._folder / "index.html").stat().st_mtime_ns
         except FileNotFoundError:
             return {}
         if built != self._built:
-            self._built = built
             paths = [path for path in self._folder.rglob("*") if path.is_file()]
             self._files = {path.relative_to(self._folder).as_posix(): path for path in paths}
+            self._built = built
         return self._files
 
-    def _file(self, request: Request, name: str, cache: str) -> Response:
-        files = self._built_files()
+    async def _file(self, request: Request, name: str, cache: str) -> Response:
+        files = await self._built_files()
         found = files.get(name)
         if found is None or name.endswith(".gz"):
             raise HTTPException(404)
