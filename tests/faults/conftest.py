@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +23,17 @@ def report(request: pytest.FixtureRequest) -> Report:
         lines.append(f"{name}\n    {figures}")
 
     return add
+
+
+@pytest.fixture
+def seed(report: Report) -> str:
+    """Returns what this run's chances come from, and puts it into the summary.
+
+    FAULTS_SEED=... makes the same ones again.
+    """
+    chosen = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
+    report(f"FAULTS_SEED={chosen}")
+    return chosen
 
 
 def pytest_terminal_summary(

@@ -24,6 +24,17 @@ _ASKED = "Asked: "
 _ROOT = Path(__file__).parents[2]
 
 
+# What a sidecar that restarts under its followers runs with.
+RESTARTING = {
+    "CAPSULE_TIMING__LEASE_TERM": "10s",
+    "CAPSULE_TIMING__FRESH_BEAT": "3s",
+    "CAPSULE_TIMING__BEAT_INTERVAL": "1s",
+    # Shorter than a stream: a sidecar that is asked to end leaves some open.
+    "CAPSULE_TIMING__DRAIN_GRACE": "300ms",
+    "CAPSULE_LIMITS__WAITING_MESSAGES": "1",
+}
+
+
 def steady_port() -> int:
     """Returns a free port that no outgoing connection is given while its sidecar is down."""
     while True:

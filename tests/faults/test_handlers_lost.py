@@ -46,10 +46,8 @@ _TIMING = {
 
 @pytest.mark.deadline(200)
 async def test_work_of_killed_frozen_and_cut_off_handlers_has_one_outcome(
-    tmp_path: Path, report: Report
+    tmp_path: Path, report: Report, seed: str
 ) -> None:
-    seed = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
-    report(f"FAULTS_SEED={seed}")
     choice = random.Random(seed)
     began = time.monotonic()
     done: dict[str, int] = {}

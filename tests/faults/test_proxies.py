@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import socket
@@ -21,7 +20,7 @@ from capsule_sidecar.commands.chat_link import Access, ChatLink
 from tests.faults.audience import Audience
 from tests.faults.conftest import Report
 from tests.faults.followers import Following
-from tests.faults.processes import Handlers, steady_port
+from tests.faults.processes import RESTARTING, Handlers, steady_port
 from tests.faults.visitors import Visitor
 from tests.support.eventually import eventually
 from tests.support.nginx import nginx_before
@@ -41,22 +40,8 @@ _ROUNDS = 3
 _LONG_MESSAGES = 24
 _IN_THE_MIDDLE = "in the middle of an event"
 _PATIENCE = 2.5  # seconds of a client, of which a beat comes each
-_TIMING = {
-    "CAPSULE_TIMING__LEASE_TERM": "10s",
-    "CAPSULE_TIMING__FRESH_BEAT": "3s",
-    "CAPSULE_TIMING__BEAT_INTERVAL": "1s",
-    # Shorter than a stream: a sidecar that is asked to end leaves some open.
-    "CAPSULE_TIMING__DRAIN_GRACE": "300ms",
-    "CAPSULE_LIMITS__WAITING_MESSAGES": "1",
-    # Whoever stands before the sidecar says who sends.
-    "CAPSULE_WEB__TRUSTED_PROXIES": '["127.0.0.1"]',
-}
-
-
-def _seed(report: Report) -> str:
-    seed = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
-    report(f"FAULTS_SEED={seed}")
-    return seed
+# As where it restarts in the open; whoever stands before the sidecar says who sends.
+_TIMING = RESTARTING | {"CAPSULE_WEB__TRUSTED_PROXIES": '["127.0.0.1"]'}
 
 
 async def _restart(sidecar: SidecarProcess, number: int) -> None:
@@ -70,9 +55,8 @@ async def _restart(sidecar: SidecarProcess, number: int) -> None:
 
 @pytest.mark.deadline(120)
 async def test_event_streams_go_on_over_restarts_without_gap_or_repetition(
-    tmp_path: Path, report: Report
+    tmp_path: Path, report: Report, seed: str
 ) -> None:
-    seed = _seed(report)
     choice = random.Random(seed)
     began = time.monotonic()
     open_streams = 0
@@ -102,9 +86,8 @@ async def test_event_streams_go_on_over_restarts_without_gap_or_repetition(
 
 @pytest.mark.deadline(180)
 async def test_behind_an_nginx_that_ends_idle_lines_nothing_is_held_back_lost_or_repeated(
-    tmp_path: Path, report: Report
+    tmp_path: Path, report: Report, seed: str
 ) -> None:
-    seed = _seed(report)
     choice = random.Random(seed)
     began = time.monotonic()
     open_streams = 0
@@ -262,9 +245,8 @@ async def test_the_terminal_chat_goes_on_behind_an_nginx_that_ends_idle_lines(
 
 @pytest.mark.deadline(180)
 async def test_behind_a_proxy_that_cuts_delays_truncates_and_is_silent_nothing_is_lost_or_repeated(
-    tmp_path: Path, report: Report
+    tmp_path: Path, report: Report, seed: str
 ) -> None:
-    seed = _seed(report)
     choice = random.Random(seed)
     began = time.monotonic()
     done: Counter[str] = Counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import time
@@ -19,33 +18,23 @@ from tests.faults.checker import check
 from tests.faults.conftest import Report
 from tests.faults.followers import Follower
 from tests.faults.people import Patient, Talk
-from tests.faults.processes import Handlers, steady_port
+from tests.faults.processes import RESTARTING, Handlers, steady_port
 from tests.support.eventually import eventually
 from tests.support.sidecar import Person, SidecarProcess
 
 _RESTARTS = 4
 _PEOPLE = 6
-_TIMING = {
-    "CAPSULE_TIMING__LEASE_TERM": "10s",
-    "CAPSULE_TIMING__FRESH_BEAT": "3s",
-    "CAPSULE_TIMING__BEAT_INTERVAL": "1s",
-    # Shorter than a stream: a sidecar that is asked to end leaves some open.
-    "CAPSULE_TIMING__DRAIN_GRACE": "300ms",
-    "CAPSULE_LIMITS__WAITING_MESSAGES": "1",
-}
 
 
 @pytest.mark.deadline(200)
 async def test_followers_and_open_streams_go_on_over_restarts_without_gap_or_repetition(
-    tmp_path: Path, report: Report
+    tmp_path: Path, report: Report, seed: str
 ) -> None:
-    seed = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
-    report(f"FAULTS_SEED={seed}")
     choice = random.Random(seed)
     began = time.monotonic()
     open_streams = 0
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), _TIMING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), RESTARTING)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         handlers = await stack.enter_async_context(Handlers(running, tmp_path, pace=0.03))
@@ -116,7 +105,7 @@ async def test_a_call_that_meets_a_shutdown_is_answered_or_unavailable(
     rounds = 4
     codes: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), _TIMING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), RESTARTING)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         people = [

@@ -33,10 +33,8 @@ _TIMING = {
 
 @pytest.mark.deadline(280)
 async def test_nothing_acknowledged_is_lost_or_doubled_when_the_sidecar_is_killed(
-    tmp_path: Path, report: Report
+    tmp_path: Path, report: Report, seed: str
 ) -> None:
-    seed = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
-    report(f"FAULTS_SEED={seed}")
     choice = random.Random(seed)
     began = time.monotonic()
     kills = starting = 0
