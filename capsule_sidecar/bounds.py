@@ -59,6 +59,21 @@ class Limits(Group):
     max_block_id_chars: Count = 128
     max_action_name_chars: Count = 128
     waiting_messages: Count = 100
+    # Files: each, those of one message, what one person has uploaded and not used yet.
+    max_file_bytes: Bytes = 100 * 1024 * 1024
+    max_attachments: Count = 20
+    unused_file_bytes: Bytes = 1024 * 1024 * 1024
+    # Uploads that are being read at once: of all, and of one person.
+    uploads: Count = 64
+    uploads_per_user: Count = 8
+    # Prompts: of one invocation at once, and what each is made of.
+    open_prompts: Count = 100
+    max_prompt_chars: Count = 4_000
+    max_accept_chars: Count = 1_000
+    max_label_chars: Count = 80
+    max_options: Count = 100
+    max_option_chars: Count = 200
+    max_alt_chars: Count = 1_000
     history_messages: Count = 50
     history_bytes: Bytes = 512 * 1024
     page_size: Count = 50
@@ -84,6 +99,7 @@ class Limits(Group):
     guests_per_minute: Count = 60
     # Renaming, stopping and deleting.
     changes_per_minute: Count = 240
+    uploads_per_minute: Count = 120
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -119,6 +135,13 @@ class Timing(Group):
     # The protocol promises a follower a sign of life at least every 15 s.
     follow_beat: Annotated[Seconds, Field(le=15.0)] = 15.0
     request_retention: Seconds = 24 * 3600.0
+    # A prompt's: where none is asked for, and the longest.
+    prompt_timeout: Seconds = 300.0
+    max_prompt_timeout: Seconds = 30 * 86_400.0
+    # An upload's; how long a file waits to be used; how long its signed address is good.
+    upload_timeout: Seconds = 3600.0
+    unused_file_retention: Seconds = 24 * 3600.0
+    file_url_ttl: Seconds = 7 * 86_400.0
     # What the HTTP side waits for: a request's head, its body, the next request of a connection,
     # and a reader that does not read.
     head_timeout: Seconds = 10.0

@@ -41,6 +41,9 @@ ROOTS = (
     "SendMessageResponse",
     "SendActionResponse",
     "StopInvocationResponse",
+    "AnswerPromptResponse",
+    "UploadFileResponse",
+    "GetFileResponse",
 )
 
 JSON_SUFFIX = "_json"

@@ -79,6 +79,17 @@ class ItemKind(enum.IntEnum):
     STREAM = 2
     BLOCK = 3
     ENDED = 4
+    PROMPT = 5
+
+
+class PromptStatus(enum.IntEnum):
+    """How far a prompt is, or how it ended."""
+
+    OPEN = 1
+    ANSWERED = 2
+    DISMISSED = 3
+    EXPIRED = 4
+    WITHDRAWN = 5
 
 
 class Lease(NamedTuple):
@@ -180,6 +191,63 @@ class Block:
     type: str
     payload_json: bytes
     block_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is kept.
+
+    Attributes:
+        file_id: Its id, `fil_...`.
+        name: As a person knows it, without directories.
+        content_type: As it was told.
+        size: Bytes.
+        sha256: Of its bytes.
+        create_ms: When it was complete.
+        session_id: The session that it is deleted with; empty: none yet.
+    """
+
+    file_id: str
+    name: str
+    content_type: str
+    size: int
+    sha256: bytes
+    create_ms: int
+    session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuestion:
+    """Asks for a file; `accept` is in the form of HTML's attribute."""
+
+    accept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalQuestion:
+    """Asks for yes or no."""
+
+    approve_label: str
+    reject_label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceQuestion:
+    """Asks for one of several options."""
+
+    options: tuple[str, ...]
+
+
+Question = FileQuestion | ApprovalQuestion | ChoiceQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A person's answer to a prompt: one of these is set, or none where it is dismissed."""
+
+    file_id: str | None = None
+    approved: bool | None = None
+    option: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

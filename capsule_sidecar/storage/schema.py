@@ -171,6 +171,10 @@ invocations = Table(
     Column("reason", String(64), nullable=False),
     Column("reference", String(64), nullable=False),
     Column("error_type", String(200), nullable=False),
+    # Open prompts that the running attempt has asked for: with any, it waits, takes no place of its
+    # process, and this is what is left of its deadline.
+    Column("prompts", Integer, nullable=False),
+    Column("left_ms", BigInteger, nullable=False),
     Index("ix_invocations_session_place", "session", "place"),
     Index("ix_invocations_app_id", "app", "id"),
     Index(
@@ -236,6 +240,51 @@ stream_chunks = Table(
     sqlite_with_rowid=False,
 )
 
+# Prompts: where each is in the log, how long it waits and whether its end is to be told.
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("session", BigInteger, nullable=False),
+    Column("invocation", BigInteger, nullable=False),
+    # The attempt that asked last.
+    Column("attempt", Integer, nullable=False),
+    # The event that opened it, and the one that carries its present state.
+    Column("offset", BigInteger, nullable=False),
+    Column("event", BigInteger, nullable=False),
+    # 0: open; 1: ended, its process is to be told; 2: ended, nobody is to be told.
+    Column("state", SmallInteger, nullable=False),
+    Column("expire_ms", BigInteger, nullable=False),
+    Index("ix_prompts_session", "session"),
+    Index("ix_prompts_invocation", "invocation"),
+    Index("ix_prompts_expire_ms", "expire_ms", sqlite_where=text("state = 0")),
+    sqlite_with_rowid=False,
+)
+
+# Files: what is known of each; their bytes are objects of the file store, named by the key.
+files = Table(
+    "files",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("app", BigInteger, nullable=False),
+    Column("user", BigInteger, nullable=False),
+    # The session that it is deleted with; NULL: none yet, or none any more.
+    Column("session", BigInteger),
+    # 1: it is being uploaded; 2: complete; 3: to be removed.
+    Column("state", SmallInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    # When it is removed unless a session takes it; 0: it is a session's.
+    Column("expire_ms", BigInteger, nullable=False),
+    Index("ix_files_session", "session"),
+    Index("ix_files_expire_ms", "expire_ms", sqlite_where=text("expire_ms > 0")),
+    Index("ix_files_user", "user", sqlite_where=text("expire_ms > 0")),
+    sqlite_with_rowid=False,
+)
+
 # Every request with an id: what it answered, and what a later attempt may repeat.
 requests = Table(
     "requests",
@@ -286,6 +335,8 @@ def use_postgresql() -> None:
 # SQLite would prepare a query with a bound one anew at each execution, at five times its cost.
 is_ready = invocations.c.state == literal_column("1")
 is_running = invocations.c.state == literal_column("2")
+is_open_prompt = prompts.c.state == literal_column("0")
+is_passing_file = files.c.expire_ms > literal_column("0")
 is_of_later_attempt = requests.c.attempt > literal_column("1")
 
 # PostgreSQL numbers rows by these; in SQLite the one writer counts in memory.

@@ -45,7 +45,7 @@ class Tables:
             mark,
             mutable=(
                 "state", "status", "attempt", "losses", "process", "cancel", "due_ms", "end_ms",
-                "reason", "reference", "error_type",
+                "reason", "reference", "error_type", "prompts", "left_ms",
             ),
         )  # fmt: skip
         self.processes = Statements(schema.processes, mark, mutable=("beat_ms", "lease_ms"))
@@ -160,7 +160,8 @@ def _changes(row: AnyRow) -> tuple[object, ...]:
         case InvocationRow():
             return (
                 row.state, row.status, row.attempt, row.losses, row.process, row.cancel,
-                row.due_ms, row.end_ms, row.reason, row.reference, row.error_type, row.id,
+                row.due_ms, row.end_ms, row.reason, row.reference, row.error_type,
+                row.prompts, row.left_ms, row.id,
             )  # fmt: skip
         case ProcessRow():
             return (row.beat_ms, row.lease_ms, row.id)

@@ -83,6 +83,13 @@ export interface Event {
   readonly stop_requested?: StopRequested;
   /** One of `kind`. An invocation has ended: exactly once each. */
   readonly invocation_ended?: InvocationEnded;
+  /** One of `kind`. An invocation asks and waits. */
+  readonly prompt_opened?: PromptOpened;
+  /**
+   * One of `kind`. A prompt has ended: answered, dismissed, expired or withdrawn; exactly once
+   * each.
+   */
+  readonly prompt_ended?: PromptEnded;
 }
 
 /** SessionOpened is the first event of every session. */
@@ -198,17 +205,20 @@ export type Sender =
   /** The app's handler. */
   | "SENDER_APP";
 
-/** Attachment is a file that a message carries. */
+/** Attachment is a file that a message carries, or that answered a prompt. */
 export interface Attachment {
   /** The file's id. */
   readonly file_id?: string;
-  /** A file name without directories. */
+  /** A file name without directories, at most 255 bytes of UTF-8. */
   readonly name?: string;
   /** A media type, as `image/png`. */
   readonly content_type?: string;
   /** Bytes. */
   readonly size?: string;
-  /** A signed address valid for 7 days, made when read. Empty in requests and in events. */
+  /**
+   * A signed address that whoever has it may load for 7 days, made when it is read; the log holds
+   * none. A page loads its path from its own origin.
+   */
   readonly url?: string;
 }
 
@@ -243,7 +253,10 @@ export interface Block {
   readonly type?: string;
   /**
    * A UTF-8 JSON object, at most 64 KiB. Empty means `{}`. Integers stay exact; NaN and infinity
-   * are refused, as in all `_json` fields.
+   * are refused, as in all `_json` fields. The payloads of the known types are checked
+   * (`blocks.schema.json` beside this file): `image`, `step`, `suggestions`. Any other type passes
+   * as it is. In what is read, the payload of an `image` carries the file's signed address as
+   * `url`.
    */
   readonly payload?: unknown;
 }
@@ -310,6 +323,97 @@ export type InvocationStatus =
   | "INVOCATION_STATUS_STOPPED"
   /** Ended: no process of the app declares a handler for it (enter, exit and action only). */
   | "INVOCATION_STATUS_UNHANDLED";
+
+/** PromptOpened carries a prompt that waits for a person. */
+export interface PromptOpened {
+  /** The prompt. */
+  readonly prompt?: Prompt;
+}
+
+/**
+ * Prompt is a question that an invocation waits with, in its present state. Its kind carries the
+ * answer once there is one.
+ */
+export interface Prompt {
+  /** Unguessable; begins with `prm_`. */
+  readonly prompt_id?: string;
+  /** What is asked: at most 4,000 characters; of an integration, why. Empty only there. */
+  readonly message?: string;
+  /** When it was asked first; a later attempt that asks the same joins it. */
+  readonly create_time?: string;
+  /** When it ends by itself. */
+  readonly expire_time?: string;
+  /** How far it is. */
+  readonly status?: PromptStatus;
+  /** When it ended. Unset while it is open. */
+  readonly end_time?: string;
+  /** One of `kind`. A file. */
+  readonly file?: FilePrompt;
+  /** One of `kind`. Yes or no. */
+  readonly approval?: ApprovalPrompt;
+  /** One of `kind`. One of several. */
+  readonly choice?: ChoicePrompt;
+  /** One of `kind`. A connection to another service. */
+  readonly integration?: IntegrationPrompt;
+}
+
+/** PromptStatus says how far a prompt is, or how it ended. */
+export type PromptStatus =
+  /** Never sent by the sidecar. */
+  | "PROMPT_STATUS_UNSPECIFIED"
+  /** Waits for a person. */
+  | "PROMPT_STATUS_OPEN"
+  /** Ended: a person answered. */
+  | "PROMPT_STATUS_ANSWERED"
+  /** Ended: a person dismissed it. */
+  | "PROMPT_STATUS_DISMISSED"
+  /** Ended: nobody answered in time. */
+  | "PROMPT_STATUS_EXPIRED"
+  /**
+   * Ended: its invocation was stopped, or ended, or did not ask again when it was delivered again.
+   */
+  | "PROMPT_STATUS_WITHDRAWN";
+
+/** FilePrompt asks for a file. */
+export interface FilePrompt {
+  /**
+   * What is taken, in the form of HTML's `accept`: `.pdf`, `image/*`, `text/csv`, separated by
+   * commas; at most 1,000 characters. Another file is refused. Empty: any.
+   */
+  readonly accept?: string;
+  /** The answer. */
+  readonly answer?: Attachment;
+}
+
+/** ApprovalPrompt asks for yes or no. */
+export interface ApprovalPrompt {
+  /** The button for yes: 1 to 80 characters. */
+  readonly approve_label?: string;
+  /** The button for no: 1 to 80 characters. */
+  readonly reject_label?: string;
+  /** The answer. */
+  readonly answer?: boolean;
+}
+
+/** ChoicePrompt asks for one of several options. */
+export interface ChoicePrompt {
+  /** 1 to 100 different options of 1 to 200 characters. */
+  readonly options?: readonly string[];
+  /** The answer: an option's index, from 0. */
+  readonly answer?: number;
+}
+
+/** IntegrationPrompt asks to connect an integration. Nothing opens one yet. */
+export interface IntegrationPrompt {
+  /** The integration's name. */
+  readonly type?: string;
+}
+
+/** PromptEnded carries a prompt's whole last state, in the place of its item. */
+export interface PromptEnded {
+  /** The prompt. */
+  readonly prompt?: Prompt;
+}
 
 /**
  * Transient is a passing sight: text of an open stream, a status line. It has no offset and is
@@ -383,6 +487,11 @@ export interface Snapshot {
   readonly first?: boolean;
   /** True in its last frame: the follower is up to date, live events follow. */
   readonly last?: boolean;
+  /**
+   * The prompts that wait for a person, in no order: they may lie before what the follower has
+   * read.
+   */
+  readonly prompts?: readonly OpenPrompt[];
 }
 
 /** OpenStreamState is an open stream with its text so far. */
@@ -411,6 +520,20 @@ export interface SessionStatusLine {
   readonly session_id?: string;
   /** The line. */
   readonly status_line?: StatusLine;
+}
+
+/** OpenPrompt is a prompt that waits, with where it is. */
+export interface OpenPrompt {
+  /** The session it is in. */
+  readonly session_id?: string;
+  /** The invocation that waits with it. */
+  readonly invocation_id?: string;
+  /** The offset of its opening event. */
+  readonly offset?: string;
+  /** The place of its item. */
+  readonly place?: string;
+  /** The prompt. */
+  readonly prompt?: Prompt;
 }
 
 /** FollowBeat says that the line is alive and where the follower should be. */
@@ -469,6 +592,8 @@ export interface TimelineItem {
   readonly block?: Block;
   /** One of `item`. A turn that did not complete. */
   readonly ended?: InvocationEnded;
+  /** One of `item`. A prompt as it is now. */
+  readonly prompt?: Prompt;
 }
 
 /** PendingInvocation is work that has not ended. */
@@ -511,4 +636,50 @@ export interface SendActionResponse {
 export interface StopInvocationResponse {
   /** RUNNING: the handler has been told. Anything else is the end. */
   readonly status?: InvocationStatus;
+}
+
+/** AnswerPromptResponse says what counts. */
+export interface AnswerPromptResponse {
+  /** The prompt as it has ended. */
+  readonly prompt?: Prompt;
+  /** True where this request ended it; false where something else had before. */
+  readonly accepted?: boolean;
+}
+
+/** UploadFileResponse is the file. */
+export interface UploadFileResponse {
+  /** The file. */
+  readonly file?: File;
+}
+
+/** File is a file that the sidecar keeps. */
+export interface File {
+  /** Unguessable; begins with `fil_`. */
+  readonly file_id?: string;
+  /** As it was uploaded, without directories and control characters, at most 255 bytes of UTF-8. */
+  readonly name?: string;
+  /**
+   * A media type, as `image/png`, as it was uploaded; `application/octet-stream` where none was
+   * told.
+   */
+  readonly content_type?: string;
+  /** Bytes. */
+  readonly size?: string;
+  /** The SHA-256 of its bytes: 32 bytes. */
+  readonly sha256?: string;
+  /** When it was complete. */
+  readonly create_time?: string;
+  /**
+   * The session that it is deleted with. Empty: it was uploaded and is not used yet; after a day it
+   * is removed.
+   */
+  readonly session_id?: string;
+  /** A signed address that whoever has it may load for 7 days, made when it is read. */
+  readonly url?: string;
+}
+
+/** GetFileResponse is a file's description. */
+export interface GetFileResponse {
+  /** The file. */
+  readonly file?: File;
 }

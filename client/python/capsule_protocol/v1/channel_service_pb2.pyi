@@ -187,6 +187,7 @@ class TimelineItem(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     BLOCK_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     place: _builtins.int
     """Where it sorts."""
     offset: _builtins.int
@@ -209,6 +210,10 @@ class TimelineItem(_message.Message):
     def ended(self) -> _events_pb2.InvocationEnded:
         """A turn that did not complete."""
 
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """A prompt as it is now."""
+
     def __init__(
         self,
         *,
@@ -219,12 +224,13 @@ class TimelineItem(_message.Message):
         stream: _events_pb2.StreamOpened | None = ...,
         block: _types_pb2.Block | None = ...,
         ended: _events_pb2.InvocationEnded | None = ...,
+        prompt: _types_pb2.Prompt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "ended", b"ended", "item", b"item", "message", b"message", "stream", b"stream"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "ended", b"ended", "item", b"item", "message", b"message", "prompt", b"prompt", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "ended", b"ended", "invocation_id", b"invocation_id", "item", b"item", "message", b"message", "offset", b"offset", "place", b"place", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "ended", b"ended", "invocation_id", b"invocation_id", "item", b"item", "message", b"message", "offset", b"offset", "place", b"place", "prompt", b"prompt", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["message", "stream", "block", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["message", "stream", "block", "ended", "prompt"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
@@ -380,6 +386,7 @@ class SendMessageRequest(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID."""
     identity: _builtins.str
@@ -387,7 +394,11 @@ class SendMessageRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     text: _builtins.str
-    """1 byte to 256 KiB of UTF-8, not only white space."""
+    """At most 256 KiB of UTF-8. Only white space or empty: there must be a file."""
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of at most 20 different files that the person uploaded, which belong to no other session. They are the session's from then on."""
+
     def __init__(
         self,
         *,
@@ -395,10 +406,11 @@ class SendMessageRequest(_message.Message):
         identity: _builtins.str = ...,
         session_id: _builtins.str = ...,
         text: _builtins.str = ...,
+        attachments: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "identity", b"identity", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,6 +679,82 @@ class SendActionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendActionResponse: _TypeAlias = SendActionResponse  # noqa: Y015
+
+@_typing.final
+class AnswerPromptRequest(_message.Message):
+    """AnswerPromptRequest answers a prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    PROMPT_ID_FIELD_NUMBER: _builtins.int
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    DISMISSED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID."""
+    identity: _builtins.str
+    """Who answers."""
+    prompt_id: _builtins.str
+    """The prompt."""
+    file_id: _builtins.str
+    """A file that the person uploaded, which belongs to no other session: it is the session's from then on."""
+    approved: _builtins.bool
+    """Yes or no."""
+    option: _builtins.int
+    """An option's index, from 0."""
+    dismissed: _builtins.bool
+    """True: the person does not want to answer. Of any kind of prompt."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        prompt_id: _builtins.str = ...,
+        file_id: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+        option: _builtins.int = ...,
+        dismissed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "approved", b"approved", "dismissed", b"dismissed", "file_id", b"file_id", "option", b"option"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "approved", b"approved", "dismissed", b"dismissed", "file_id", b"file_id", "identity", b"identity", "option", b"option", "prompt_id", b"prompt_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["file_id", "approved", "option", "dismissed"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___AnswerPromptRequest: _TypeAlias = AnswerPromptRequest  # noqa: Y015
+
+@_typing.final
+class AnswerPromptResponse(_message.Message):
+    """AnswerPromptResponse says what counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.bool
+    """True where this request ended it; false where something else had before."""
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """The prompt as it has ended."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _types_pb2.Prompt | None = ...,
+        accepted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerPromptResponse: _TypeAlias = AnswerPromptResponse  # noqa: Y015
 
 @_typing.final
 class CloseSessionRequest(_message.Message):

@@ -90,6 +90,11 @@ class ChannelServiceStub(object):
                 request_serializer=capsule__protocol_dot_v1_dot_channel__service__pb2.SendActionRequest.SerializeToString,
                 response_deserializer=capsule__protocol_dot_v1_dot_channel__service__pb2.SendActionResponse.FromString,
                 _registered_method=True)
+        self.AnswerPrompt = channel.unary_unary(
+                '/capsule_protocol.v1.ChannelService/AnswerPrompt',
+                request_serializer=capsule__protocol_dot_v1_dot_channel__service__pb2.AnswerPromptRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_channel__service__pb2.AnswerPromptResponse.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/capsule_protocol.v1.ChannelService/CloseSession',
                 request_serializer=capsule__protocol_dot_v1_dot_channel__service__pb2.CloseSessionRequest.SerializeToString,
@@ -149,8 +154,8 @@ class ChannelServiceServicer(object):
 
     def SendMessage(self, request, context):
         """SendMessage appends a user message and queues its turn. Both are durable when this answers.
-        Errors: INVALID_ARGUMENT for empty text, RESOURCE_EXHAUSTED for text over 256 KiB or with 100 messages waiting, FAILED_PRECONDITION
-        `SESSION_CLOSED`.
+        Errors: INVALID_ARGUMENT for empty text without a file, NOT_FOUND for a file that is not the person's, RESOURCE_EXHAUSTED for text over
+        256 KiB or with 100 messages waiting, FAILED_PRECONDITION `SESSION_CLOSED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,6 +189,14 @@ class ChannelServiceServicer(object):
     def SendAction(self, request, context):
         """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
         LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerPrompt(self, request, context):
+        """AnswerPrompt answers or dismisses a prompt. The first answer counts: of a prompt that has ended it answers the end, and changes nothing.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for an answer of another kind, an option that there is not, or a file that is not accepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,6 +263,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.SendAction,
                     request_deserializer=capsule__protocol_dot_v1_dot_channel__service__pb2.SendActionRequest.FromString,
                     response_serializer=capsule__protocol_dot_v1_dot_channel__service__pb2.SendActionResponse.SerializeToString,
+            ),
+            'AnswerPrompt': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerPrompt,
+                    request_deserializer=capsule__protocol_dot_v1_dot_channel__service__pb2.AnswerPromptRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_channel__service__pb2.AnswerPromptResponse.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -516,6 +534,33 @@ class ChannelService(object):
             '/capsule_protocol.v1.ChannelService/SendAction',
             capsule__protocol_dot_v1_dot_channel__service__pb2.SendActionRequest.SerializeToString,
             capsule__protocol_dot_v1_dot_channel__service__pb2.SendActionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerPrompt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.ChannelService/AnswerPrompt',
+            capsule__protocol_dot_v1_dot_channel__service__pb2.AnswerPromptRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_channel__service__pb2.AnswerPromptResponse.FromString,
             options,
             channel_credentials,
             insecure,

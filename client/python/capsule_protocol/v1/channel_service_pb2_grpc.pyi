@@ -60,8 +60,8 @@ class ChannelServiceStub:
     """UpdateSession changes the title. May be retried."""
     SendMessage: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.SendMessageRequest, _channel_service_pb2.SendMessageResponse]
     """SendMessage appends a user message and queues its turn. Both are durable when this answers.
-    Errors: INVALID_ARGUMENT for empty text, RESOURCE_EXHAUSTED for text over 256 KiB or with 100 messages waiting, FAILED_PRECONDITION
-    `SESSION_CLOSED`.
+    Errors: INVALID_ARGUMENT for empty text without a file, NOT_FOUND for a file that is not the person's, RESOURCE_EXHAUSTED for text over
+    256 KiB or with 100 messages waiting, FAILED_PRECONDITION `SESSION_CLOSED`.
     """
     FollowSession: _grpc.UnaryStreamMultiCallable[_channel_service_pb2.FollowSessionRequest, _channel_service_pb2.FollowSessionResponse]
     """FollowSession replays the log after an offset, then sends a Snapshot of what is passing, then live frames in batches; a beat at
@@ -79,6 +79,10 @@ class ChannelServiceStub:
     SendAction: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.SendActionRequest, _channel_service_pb2.SendActionResponse]
     """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
     LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+    """
+    AnswerPrompt: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.AnswerPromptRequest, _channel_service_pb2.AnswerPromptResponse]
+    """AnswerPrompt answers or dismisses a prompt. The first answer counts: of a prompt that has ended it answers the end, and changes nothing.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for an answer of another kind, an option that there is not, or a file that is not accepted.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.CloseSessionRequest, _channel_service_pb2.CloseSessionResponse]
     """CloseSession refuses new input from now on and queues the exit invocation behind the waiting work. Closing again answers the same."""
@@ -117,8 +121,8 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """UpdateSession changes the title. May be retried."""
     SendMessage: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.SendMessageRequest, _channel_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """SendMessage appends a user message and queues its turn. Both are durable when this answers.
-    Errors: INVALID_ARGUMENT for empty text, RESOURCE_EXHAUSTED for text over 256 KiB or with 100 messages waiting, FAILED_PRECONDITION
-    `SESSION_CLOSED`.
+    Errors: INVALID_ARGUMENT for empty text without a file, NOT_FOUND for a file that is not the person's, RESOURCE_EXHAUSTED for text over
+    256 KiB or with 100 messages waiting, FAILED_PRECONDITION `SESSION_CLOSED`.
     """
     FollowSession: _aio.UnaryStreamMultiCallable[_channel_service_pb2.FollowSessionRequest, _channel_service_pb2.FollowSessionResponse]  # type: ignore[assignment]
     """FollowSession replays the log after an offset, then sends a Snapshot of what is passing, then live frames in batches; a beat at
@@ -136,6 +140,10 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     SendAction: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.SendActionRequest, _channel_service_pb2.SendActionResponse]  # type: ignore[assignment]
     """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
     LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+    """
+    AnswerPrompt: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.AnswerPromptRequest, _channel_service_pb2.AnswerPromptResponse]  # type: ignore[assignment]
+    """AnswerPrompt answers or dismisses a prompt. The first answer counts: of a prompt that has ended it answers the end, and changes nothing.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for an answer of another kind, an option that there is not, or a file that is not accepted.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.CloseSessionRequest, _channel_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """CloseSession refuses new input from now on and queues the exit invocation behind the waiting work. Closing again answers the same."""
@@ -201,8 +209,8 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.SendMessageResponse, _abc.Awaitable[_channel_service_pb2.SendMessageResponse]]:
         """SendMessage appends a user message and queues its turn. Both are durable when this answers.
-        Errors: INVALID_ARGUMENT for empty text, RESOURCE_EXHAUSTED for text over 256 KiB or with 100 messages waiting, FAILED_PRECONDITION
-        `SESSION_CLOSED`.
+        Errors: INVALID_ARGUMENT for empty text without a file, NOT_FOUND for a file that is not the person's, RESOURCE_EXHAUSTED for text over
+        256 KiB or with 100 messages waiting, FAILED_PRECONDITION `SESSION_CLOSED`.
         """
 
     @_abc_1.abstractmethod
@@ -244,6 +252,16 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_channel_service_pb2.SendActionResponse, _abc.Awaitable[_channel_service_pb2.SendActionResponse]]:
         """SendAction appends a click and queues its action invocation. Errors: INVALID_ARGUMENT for a name or payload that is malformed,
         LIMIT_EXCEEDED for a payload over 64 KiB, FAILED_PRECONDITION `SESSION_CLOSED`.
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerPrompt(
+        self,
+        request: _channel_service_pb2.AnswerPromptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.AnswerPromptResponse, _abc.Awaitable[_channel_service_pb2.AnswerPromptResponse]]:
+        """AnswerPrompt answers or dismisses a prompt. The first answer counts: of a prompt that has ended it answers the end, and changes nothing.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for an answer of another kind, an option that there is not, or a file that is not accepted.
         """
 
     @_abc_1.abstractmethod

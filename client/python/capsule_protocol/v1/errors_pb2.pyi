@@ -53,7 +53,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 14
     """RESOURCE_EXHAUSTED: a limit; metadata `limit` names it, `maximum` gives it."""
     ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 15
-    """DATA_LOSS: length or digest of a stream's text do not match."""
+    """DATA_LOSS: length or digest of a stream's text, or of a file, do not match."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 16
     """UNAVAILABLE: storage does not answer or is full; nothing was written. May be retried."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 17
@@ -105,7 +105,7 @@ ERROR_REASON_PLACE_UNAVAILABLE: ErrorReason.ValueType  # 13
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 14
 """RESOURCE_EXHAUSTED: a limit; metadata `limit` names it, `maximum` gives it."""
 ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 15
-"""DATA_LOSS: length or digest of a stream's text do not match."""
+"""DATA_LOSS: length or digest of a stream's text, or of a file, do not match."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 16
 """UNAVAILABLE: storage does not answer or is full; nothing was written. May be retried."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 17

@@ -49,6 +49,8 @@ class Event(_message.Message):
     ACTION_SENT_FIELD_NUMBER: _builtins.int
     STOP_REQUESTED_FIELD_NUMBER: _builtins.int
     INVOCATION_ENDED_FIELD_NUMBER: _builtins.int
+    PROMPT_OPENED_FIELD_NUMBER: _builtins.int
+    PROMPT_ENDED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. In `session_deleted` it names a session that no longer exists."""
     offset: _builtins.int
@@ -117,6 +119,14 @@ class Event(_message.Message):
     def invocation_ended(self) -> Global___InvocationEnded:
         """An invocation has ended: exactly once each."""
 
+    @_builtins.property
+    def prompt_opened(self) -> Global___PromptOpened:
+        """An invocation asks and waits."""
+
+    @_builtins.property
+    def prompt_ended(self) -> Global___PromptEnded:
+        """A prompt has ended: answered, dismissed, expired or withdrawn; exactly once each."""
+
     def __init__(
         self,
         *,
@@ -139,12 +149,14 @@ class Event(_message.Message):
         action_sent: Global___ActionSent | None = ...,
         stop_requested: Global___StopRequested | None = ...,
         invocation_ended: Global___InvocationEnded | None = ...,
+        prompt_opened: Global___PromptOpened | None = ...,
+        prompt_ended: Global___PromptEnded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "kind", b"kind", "message_added", b"message_added", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "kind", b"kind", "message_added", b"message_added", "prompt_ended", b"prompt_ended", "prompt_opened", b"prompt_opened", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "invocation_id", b"invocation_id", "item_offset", b"item_offset", "kind", b"kind", "message_added", b"message_added", "offset", b"offset", "place", b"place", "position", b"position", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_id", b"session_id", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "invocation_id", b"invocation_id", "item_offset", b"item_offset", "kind", b"kind", "message_added", b"message_added", "offset", b"offset", "place", b"place", "position", b"position", "prompt_ended", b"prompt_ended", "prompt_opened", b"prompt_opened", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_id", b"session_id", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_updated", "session_closing", "session_closed", "session_deleted", "message_added", "stream_opened", "stream_withdrawn", "block_shown", "action_sent", "stop_requested", "invocation_ended"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_updated", "session_closing", "session_closed", "session_deleted", "message_added", "stream_opened", "stream_withdrawn", "block_shown", "action_sent", "stop_requested", "invocation_ended", "prompt_opened", "prompt_ended"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -435,6 +447,54 @@ class InvocationEnded(_message.Message):
 Global___InvocationEnded: _TypeAlias = InvocationEnded  # noqa: Y015
 
 @_typing.final
+class PromptOpened(_message.Message):
+    """PromptOpened carries a prompt that waits for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """The prompt."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptOpened: _TypeAlias = PromptOpened  # noqa: Y015
+
+@_typing.final
+class PromptEnded(_message.Message):
+    """PromptEnded carries a prompt's whole last state, in the place of its item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """The prompt."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptEnded: _TypeAlias = PromptEnded  # noqa: Y015
+
+@_typing.final
 class Transient(_message.Message):
     """Transient is a passing sight: text of an open stream, a status line. It has no offset and is never stored as an event.
     A follower shows it once it has read the log up to `after_offset`, and drops it with the event that ends it.
@@ -633,6 +693,7 @@ class Snapshot(_message.Message):
     PRESENCE_FIELD_NUMBER: _builtins.int
     FIRST_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     """FollowSession: the offset it reflects. FollowChannel: 0."""
     position: _builtins.int
@@ -653,6 +714,10 @@ class Snapshot(_message.Message):
     def presence(self) -> Global___AppPresence:
         """Whether the app can answer now."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenPrompt]:
+        """The prompts that wait for a person, in no order: they may lie before what the follower has read."""
+
     def __init__(
         self,
         *,
@@ -663,14 +728,55 @@ class Snapshot(_message.Message):
         presence: Global___AppPresence | None = ...,
         first: _builtins.bool = ...,
         last: _builtins.bool = ...,
+        prompts: _abc.Iterable[Global___OpenPrompt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["presence", b"presence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "offset", b"offset", "position", b"position", "presence", b"presence", "status_lines", b"status_lines", "streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "offset", b"offset", "position", b"position", "presence", b"presence", "prompts", b"prompts", "status_lines", b"status_lines", "streams", b"streams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class OpenPrompt(_message.Message):
+    """OpenPrompt is a prompt that waits, with where it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session it is in."""
+    invocation_id: _builtins.str
+    """The invocation that waits with it."""
+    offset: _builtins.int
+    """The offset of its opening event."""
+    place: _builtins.int
+    """The place of its item."""
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """The prompt."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        invocation_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        place: _builtins.int = ...,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation_id", b"invocation_id", "offset", b"offset", "place", b"place", "prompt", b"prompt", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenPrompt: _TypeAlias = OpenPrompt  # noqa: Y015
 
 @_typing.final
 class SessionStatusLine(_message.Message):

@@ -146,6 +146,7 @@ class HandlerFrame(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     BEAT_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    PROMPT_ACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """The first frame, once."""
@@ -166,6 +167,10 @@ class HandlerFrame(_message.Message):
     def drain(self) -> Global___Drain:
         """No new work, please; what is running goes on."""
 
+    @_builtins.property
+    def prompt_ack(self) -> Global___PromptAck:
+        """A prompt's end was taken."""
+
     def __init__(
         self,
         *,
@@ -174,12 +179,13 @@ class HandlerFrame(_message.Message):
         outcome: Global___Outcome | None = ...,
         beat: Global___Beat | None = ...,
         drain: Global___Drain | None = ...,
+        prompt_ack: Global___PromptAck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "drain", b"drain", "frame", b"frame", "hello", b"hello", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "drain", b"drain", "frame", b"frame", "hello", b"hello", "outcome", b"outcome", "prompt_ack", b"prompt_ack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "drain", b"drain", "frame", b"frame", "hello", b"hello", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "command", b"command", "drain", b"drain", "frame", b"frame", "hello", b"hello", "outcome", b"outcome", "prompt_ack", b"prompt_ack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "command", "outcome", "beat", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "command", "outcome", "beat", "drain", "prompt_ack"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -200,6 +206,7 @@ class SidecarFrame(_message.Message):
     STREAM_ACK_FIELD_NUMBER: _builtins.int
     STREAM_REFUSED_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    PROMPT_RESOLVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """The answer to the Hello."""
@@ -236,6 +243,10 @@ class SidecarFrame(_message.Message):
     def drain(self) -> Global___Drain:
         """The sidecar is shutting down: no new work comes; attach again when the stream ends."""
 
+    @_builtins.property
+    def prompt_resolved(self) -> Global___PromptResolved:
+        """A prompt was answered, dismissed or has expired."""
+
     def __init__(
         self,
         *,
@@ -248,12 +259,13 @@ class SidecarFrame(_message.Message):
         stream_ack: Global___StreamAck | None = ...,
         stream_refused: Global___StreamRefused | None = ...,
         drain: Global___Drain | None = ...,
+        prompt_resolved: Global___PromptResolved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beat_ack", b"beat_ack", "cancel", b"cancel", "command_result", b"command_result", "drain", b"drain", "frame", b"frame", "invocation", b"invocation", "outcome_ack", b"outcome_ack", "stream_ack", b"stream_ack", "stream_refused", b"stream_refused", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat_ack", b"beat_ack", "cancel", b"cancel", "command_result", b"command_result", "drain", b"drain", "frame", b"frame", "invocation", b"invocation", "outcome_ack", b"outcome_ack", "prompt_resolved", b"prompt_resolved", "stream_ack", b"stream_ack", "stream_refused", b"stream_refused", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_ack", b"beat_ack", "cancel", b"cancel", "command_result", b"command_result", "drain", b"drain", "frame", b"frame", "invocation", b"invocation", "outcome_ack", b"outcome_ack", "stream_ack", b"stream_ack", "stream_refused", b"stream_refused", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_ack", b"beat_ack", "cancel", b"cancel", "command_result", b"command_result", "drain", b"drain", "frame", b"frame", "invocation", b"invocation", "outcome_ack", b"outcome_ack", "prompt_resolved", b"prompt_resolved", "stream_ack", b"stream_ack", "stream_refused", b"stream_refused", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "invocation", "cancel", "command_result", "outcome_ack", "beat_ack", "stream_ack", "stream_refused", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "invocation", "cancel", "command_result", "outcome_ack", "beat_ack", "stream_ack", "stream_refused", "drain", "prompt_resolved"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -436,6 +448,7 @@ class Limits(_message.Message):
     MAX_BLOCK_BYTES_FIELD_NUMBER: _builtins.int
     MAX_DATA_BYTES_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_FILE_BYTES_FIELD_NUMBER: _builtins.int
     max_commands_in_flight: _builtins.int
     """Commands in flight: 4,096."""
     max_bytes_in_flight: _builtins.int
@@ -450,6 +463,8 @@ class Limits(_message.Message):
     """Bytes of a session's data: 1 MiB."""
     max_message_bytes: _builtins.int
     """Bytes of one gRPC message: 4 MiB."""
+    max_file_bytes: _builtins.int
+    """Bytes of a file: 100 MiB."""
     @_builtins.property
     def beat_interval(self) -> _duration_pb2.Duration:
         """How often to beat: 3 s."""
@@ -470,10 +485,11 @@ class Limits(_message.Message):
         max_block_bytes: _builtins.int = ...,
         max_data_bytes: _builtins.int = ...,
         max_message_bytes: _builtins.int = ...,
+        max_file_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["beat_interval", b"beat_interval", "lease_term", b"lease_term"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval", b"beat_interval", "lease_term", b"lease_term", "max_block_bytes", b"max_block_bytes", "max_bytes_in_flight", b"max_bytes_in_flight", "max_commands_in_flight", b"max_commands_in_flight", "max_data_bytes", b"max_data_bytes", "max_message_bytes", b"max_message_bytes", "max_text_bytes", b"max_text_bytes", "stream_window_bytes", b"stream_window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval", b"beat_interval", "lease_term", b"lease_term", "max_block_bytes", b"max_block_bytes", "max_bytes_in_flight", b"max_bytes_in_flight", "max_commands_in_flight", b"max_commands_in_flight", "max_data_bytes", b"max_data_bytes", "max_file_bytes", b"max_file_bytes", "max_message_bytes", b"max_message_bytes", "max_text_bytes", b"max_text_bytes", "stream_window_bytes", b"stream_window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,7 +527,7 @@ class Invocation(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """How long this attempt may take: 10 minutes by default."""
+        """How long this attempt may take, the time that it waits with a prompt not counted: 10 minutes by default."""
 
     @_builtins.property
     def turn(self) -> Global___Turn:
@@ -688,6 +704,10 @@ class Command(_message.Message):
     SHOW_BLOCK_FIELD_NUMBER: _builtins.int
     SET_TITLE_FIELD_NUMBER: _builtins.int
     UPDATE_DATA_FIELD_NUMBER: _builtins.int
+    PROMPT_FILE_FIELD_NUMBER: _builtins.int
+    PROMPT_APPROVAL_FIELD_NUMBER: _builtins.int
+    PROMPT_CHOICE_FIELD_NUMBER: _builtins.int
+    SHOW_IMAGE_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """Chosen by the process, unique among its unanswered commands on this stream. 0: no result is wanted (AppendStream only)."""
     @_builtins.property
@@ -730,6 +750,22 @@ class Command(_message.Message):
     def update_data(self) -> _session_service_pb2.UpdateDataRequest:
         """SessionService.UpdateData."""
 
+    @_builtins.property
+    def prompt_file(self) -> _session_service_pb2.PromptFileRequest:
+        """SessionService.PromptFile."""
+
+    @_builtins.property
+    def prompt_approval(self) -> _session_service_pb2.PromptApprovalRequest:
+        """SessionService.PromptApproval."""
+
+    @_builtins.property
+    def prompt_choice(self) -> _session_service_pb2.PromptChoiceRequest:
+        """SessionService.PromptChoice."""
+
+    @_builtins.property
+    def show_image(self) -> _session_service_pb2.ShowImageRequest:
+        """SessionService.ShowImage."""
+
     def __init__(
         self,
         *,
@@ -744,12 +780,16 @@ class Command(_message.Message):
         show_block: _session_service_pb2.ShowBlockRequest | None = ...,
         set_title: _session_service_pb2.SetTitleRequest | None = ...,
         update_data: _session_service_pb2.UpdateDataRequest | None = ...,
+        prompt_file: _session_service_pb2.PromptFileRequest | None = ...,
+        prompt_approval: _session_service_pb2.PromptApprovalRequest | None = ...,
+        prompt_choice: _session_service_pb2.PromptChoiceRequest | None = ...,
+        show_image: _session_service_pb2.ShowImageRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -773,6 +813,10 @@ class CommandResult(_message.Message):
     SHOW_BLOCK_FIELD_NUMBER: _builtins.int
     SET_TITLE_FIELD_NUMBER: _builtins.int
     UPDATE_DATA_FIELD_NUMBER: _builtins.int
+    PROMPT_FILE_FIELD_NUMBER: _builtins.int
+    PROMPT_APPROVAL_FIELD_NUMBER: _builtins.int
+    PROMPT_CHOICE_FIELD_NUMBER: _builtins.int
+    SHOW_IMAGE_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """The command's tag."""
     @_builtins.property
@@ -819,6 +863,22 @@ class CommandResult(_message.Message):
     def update_data(self) -> _session_service_pb2.UpdateDataResponse:
         """Of update_data."""
 
+    @_builtins.property
+    def prompt_file(self) -> _session_service_pb2.PromptFileResponse:
+        """Of prompt_file."""
+
+    @_builtins.property
+    def prompt_approval(self) -> _session_service_pb2.PromptApprovalResponse:
+        """Of prompt_approval."""
+
+    @_builtins.property
+    def prompt_choice(self) -> _session_service_pb2.PromptChoiceResponse:
+        """Of prompt_choice."""
+
+    @_builtins.property
+    def show_image(self) -> _session_service_pb2.ShowImageResponse:
+        """Of show_image."""
+
     def __init__(
         self,
         *,
@@ -834,12 +894,16 @@ class CommandResult(_message.Message):
         show_block: _session_service_pb2.ShowBlockResponse | None = ...,
         set_title: _session_service_pb2.SetTitleResponse | None = ...,
         update_data: _session_service_pb2.UpdateDataResponse | None = ...,
+        prompt_file: _session_service_pb2.PromptFileResponse | None = ...,
+        prompt_approval: _session_service_pb2.PromptApprovalResponse | None = ...,
+        prompt_choice: _session_service_pb2.PromptChoiceResponse | None = ...,
+        show_image: _session_service_pb2.ShowImageResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -1020,6 +1084,63 @@ class StreamRefused(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamRefused: _TypeAlias = StreamRefused  # noqa: Y015
+
+@_typing.final
+class PromptResolved(_message.Message):
+    """PromptResolved says how a prompt ended. It is sent to the process that holds the invocation, and again on every Attach that keeps its
+    lease, until it is acknowledged. It may come before the answer of the call that asked. A prompt that is withdrawn is not told of: its
+    invocation is cancelled, or has ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The invocation that waits with it."""
+    attempt: _builtins.int
+    """The attempt that asked last."""
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """The prompt with its answer."""
+
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "invocation_id", b"invocation_id", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptResolved: _TypeAlias = PromptResolved  # noqa: Y015
+
+@_typing.final
+class PromptAck(_message.Message):
+    """PromptAck says that a PromptResolved was taken. One of a prompt that is not known is ignored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_ID_FIELD_NUMBER: _builtins.int
+    prompt_id: _builtins.str
+    """The prompt."""
+    def __init__(
+        self,
+        *,
+        prompt_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_id", b"prompt_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptAck: _TypeAlias = PromptAck  # noqa: Y015
 
 @_typing.final
 class Drain(_message.Message):

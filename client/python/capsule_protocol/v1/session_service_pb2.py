@@ -23,67 +23,84 @@ _sym_db = _symbol_database.Default()
 
 
 from capsule_protocol.v1 import types_pb2 as capsule__protocol_dot_v1_dot_types__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)capsule_protocol/v1/session_service.proto\x12\x13\x63\x61psule_protocol.v1\x1a\x1f\x63\x61psule_protocol/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\";\n\x11GetSessionRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"V\n\x12GetSessionResponse\x12-\n\x07session\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Session\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\"d\n\x13ListMessagesRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"_\n\x14ListMessagesResponse\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.capsule_protocol.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x0cReplyRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\"3\n\rReplyResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"U\n\rNotifyRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"\x10\n\x0eNotifyResponse\"\\\n\x11OpenStreamRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\"z\n\x12OpenStreamResponse\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\x12-\n\x07message\x18\x04 \x01(\x0b\x32\x1c.capsule_protocol.v1.Message\"\xa5\x01\n\x13\x41ppendStreamRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tstream_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x15\n\x08position\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07replace\x18\x07 \x01(\x08\x42\x0b\n\t_position\":\n\x14\x41ppendStreamResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x01(\x03\"\xa8\x01\n\x12\x43loseStreamRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\tstream_id\x18\x04 \x01(\t\x12\x13\n\x06length\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x12\x13\n\x0binterrupted\x18\x07 \x01(\x08\x42\t\n\x07_length\"T\n\x13\x43loseStreamResponse\x12-\n\x07message\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Message\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"K\n\x12StreamReplyRequest\x12\x35\n\x06\x66rames\x18\x01 \x03(\x0b\x32%.capsule_protocol.v1.StreamReplyFrame\"\xe0\x01\n\x10StreamReplyFrame\x12=\n\x0bopen_stream\x18\x01 \x01(\x0b\x32&.capsule_protocol.v1.OpenStreamRequestH\x00\x12\x41\n\rappend_stream\x18\x02 \x01(\x0b\x32(.capsule_protocol.v1.AppendStreamRequestH\x00\x12?\n\x0c\x63lose_stream\x18\x03 \x01(\x0b\x32\'.capsule_protocol.v1.CloseStreamRequestH\x00\x42\t\n\x07request\"N\n\x13StreamReplyResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.capsule_protocol.v1.StreamReplyResult\"\x8c\x02\n\x11StreamReplyResult\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12>\n\x0bopen_stream\x18\x03 \x01(\x0b\x32\'.capsule_protocol.v1.OpenStreamResponseH\x00\x12@\n\x0c\x63lose_stream\x18\x04 \x01(\x0b\x32(.capsule_protocol.v1.CloseStreamResponseH\x00\x12\x33\n\x07\x64urable\x18\x05 \x01(\x0b\x32 .capsule_protocol.v1.StreamPlaceH\x00\x42\x08\n\x06result\"1\n\x0bStreamPlace\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x01(\x03\"y\n\x10ShowBlockRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12)\n\x05\x62lock\x18\x04 \x01(\x0b\x32\x1a.capsule_protocol.v1.Block\"5\n\x11ShowBlockResponse\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\\\n\x0fSetTitleRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\"\"\n\x10SetTitleResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\"~\n\x11UpdateDataRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12-\n\x05patch\x18\x04 \x01(\x0b\x32\x1e.capsule_protocol.v1.DataPatch\"E\n\x12UpdateDataResponse\x12/\n\x0bupdate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x97\x08\n\x0eSessionService\x12]\n\nGetSession\x12&.capsule_protocol.v1.GetSessionRequest\x1a\'.capsule_protocol.v1.GetSessionResponse\x12\x63\n\x0cListMessages\x12(.capsule_protocol.v1.ListMessagesRequest\x1a).capsule_protocol.v1.ListMessagesResponse\x12N\n\x05Reply\x12!.capsule_protocol.v1.ReplyRequest\x1a\".capsule_protocol.v1.ReplyResponse\x12Q\n\x06Notify\x12\".capsule_protocol.v1.NotifyRequest\x1a#.capsule_protocol.v1.NotifyResponse\x12]\n\nOpenStream\x12&.capsule_protocol.v1.OpenStreamRequest\x1a\'.capsule_protocol.v1.OpenStreamResponse\x12\x63\n\x0c\x41ppendStream\x12(.capsule_protocol.v1.AppendStreamRequest\x1a).capsule_protocol.v1.AppendStreamResponse\x12`\n\x0b\x43loseStream\x12\'.capsule_protocol.v1.CloseStreamRequest\x1a(.capsule_protocol.v1.CloseStreamResponse\x12\x64\n\x0bStreamReply\x12\'.capsule_protocol.v1.StreamReplyRequest\x1a(.capsule_protocol.v1.StreamReplyResponse(\x01\x30\x01\x12Z\n\tShowBlock\x12%.capsule_protocol.v1.ShowBlockRequest\x1a&.capsule_protocol.v1.ShowBlockResponse\x12W\n\x08SetTitle\x12$.capsule_protocol.v1.SetTitleRequest\x1a%.capsule_protocol.v1.SetTitleResponse\x12]\n\nUpdateData\x12&.capsule_protocol.v1.UpdateDataRequest\x1a\'.capsule_protocol.v1.UpdateDataResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)capsule_protocol/v1/session_service.proto\x12\x13\x63\x61psule_protocol.v1\x1a\x1f\x63\x61psule_protocol/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\";\n\x11GetSessionRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"V\n\x12GetSessionResponse\x12-\n\x07session\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Session\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\"d\n\x13ListMessagesRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"_\n\x14ListMessagesResponse\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.capsule_protocol.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x0cReplyRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\"3\n\rReplyResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"U\n\rNotifyRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"\x10\n\x0eNotifyResponse\"\\\n\x11OpenStreamRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\"z\n\x12OpenStreamResponse\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\x12-\n\x07message\x18\x04 \x01(\x0b\x32\x1c.capsule_protocol.v1.Message\"\xa5\x01\n\x13\x41ppendStreamRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tstream_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x15\n\x08position\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07replace\x18\x07 \x01(\x08\x42\x0b\n\t_position\":\n\x14\x41ppendStreamResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x01(\x03\"\xa8\x01\n\x12\x43loseStreamRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\tstream_id\x18\x04 \x01(\t\x12\x13\n\x06length\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x12\x13\n\x0binterrupted\x18\x07 \x01(\x08\x42\t\n\x07_length\"T\n\x13\x43loseStreamResponse\x12-\n\x07message\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Message\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"K\n\x12StreamReplyRequest\x12\x35\n\x06\x66rames\x18\x01 \x03(\x0b\x32%.capsule_protocol.v1.StreamReplyFrame\"\xe0\x01\n\x10StreamReplyFrame\x12=\n\x0bopen_stream\x18\x01 \x01(\x0b\x32&.capsule_protocol.v1.OpenStreamRequestH\x00\x12\x41\n\rappend_stream\x18\x02 \x01(\x0b\x32(.capsule_protocol.v1.AppendStreamRequestH\x00\x12?\n\x0c\x63lose_stream\x18\x03 \x01(\x0b\x32\'.capsule_protocol.v1.CloseStreamRequestH\x00\x42\t\n\x07request\"N\n\x13StreamReplyResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.capsule_protocol.v1.StreamReplyResult\"\x8c\x02\n\x11StreamReplyResult\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12>\n\x0bopen_stream\x18\x03 \x01(\x0b\x32\'.capsule_protocol.v1.OpenStreamResponseH\x00\x12@\n\x0c\x63lose_stream\x18\x04 \x01(\x0b\x32(.capsule_protocol.v1.CloseStreamResponseH\x00\x12\x33\n\x07\x64urable\x18\x05 \x01(\x0b\x32 .capsule_protocol.v1.StreamPlaceH\x00\x42\x08\n\x06result\"1\n\x0bStreamPlace\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x01(\x03\"y\n\x10ShowBlockRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12)\n\x05\x62lock\x18\x04 \x01(\x0b\x32\x1a.capsule_protocol.v1.Block\"5\n\x11ShowBlockResponse\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"{\n\x10ShowImageRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07\x66ile_id\x18\x04 \x01(\t\x12\x0b\n\x03\x61lt\x18\x05 \x01(\t\x12\r\n\x05width\x18\x06 \x01(\x05\"5\n\x11ShowImageResponse\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x9c\x01\n\x11PromptFileRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x61\x63\x63\x65pt\x18\x06 \x01(\t\"A\n\x12PromptFileResponse\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.capsule_protocol.v1.Prompt\"\xbd\x01\n\x15PromptApprovalRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rapprove_label\x18\x06 \x01(\t\x12\x14\n\x0creject_label\x18\x07 \x01(\t\"E\n\x16PromptApprovalResponse\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.capsule_protocol.v1.Prompt\"\x9f\x01\n\x13PromptChoiceRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07options\x18\x06 \x03(\t\"C\n\x14PromptChoiceResponse\x12+\n\x06prompt\x18\x01 \x01(\x0b\x32\x1b.capsule_protocol.v1.Prompt\"\\\n\x0fSetTitleRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\"\"\n\x10SetTitleResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\"~\n\x11UpdateDataRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12-\n\x05patch\x18\x04 \x01(\x0b\x32\x1e.capsule_protocol.v1.DataPatch\"E\n\x12UpdateDataResponse\x12/\n\x0bupdate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa2\x0b\n\x0eSessionService\x12]\n\nGetSession\x12&.capsule_protocol.v1.GetSessionRequest\x1a\'.capsule_protocol.v1.GetSessionResponse\x12\x63\n\x0cListMessages\x12(.capsule_protocol.v1.ListMessagesRequest\x1a).capsule_protocol.v1.ListMessagesResponse\x12N\n\x05Reply\x12!.capsule_protocol.v1.ReplyRequest\x1a\".capsule_protocol.v1.ReplyResponse\x12Q\n\x06Notify\x12\".capsule_protocol.v1.NotifyRequest\x1a#.capsule_protocol.v1.NotifyResponse\x12]\n\nOpenStream\x12&.capsule_protocol.v1.OpenStreamRequest\x1a\'.capsule_protocol.v1.OpenStreamResponse\x12\x63\n\x0c\x41ppendStream\x12(.capsule_protocol.v1.AppendStreamRequest\x1a).capsule_protocol.v1.AppendStreamResponse\x12`\n\x0b\x43loseStream\x12\'.capsule_protocol.v1.CloseStreamRequest\x1a(.capsule_protocol.v1.CloseStreamResponse\x12\x64\n\x0bStreamReply\x12\'.capsule_protocol.v1.StreamReplyRequest\x1a(.capsule_protocol.v1.StreamReplyResponse(\x01\x30\x01\x12Z\n\tShowBlock\x12%.capsule_protocol.v1.ShowBlockRequest\x1a&.capsule_protocol.v1.ShowBlockResponse\x12Z\n\tShowImage\x12%.capsule_protocol.v1.ShowImageRequest\x1a&.capsule_protocol.v1.ShowImageResponse\x12]\n\nPromptFile\x12&.capsule_protocol.v1.PromptFileRequest\x1a\'.capsule_protocol.v1.PromptFileResponse\x12i\n\x0ePromptApproval\x12*.capsule_protocol.v1.PromptApprovalRequest\x1a+.capsule_protocol.v1.PromptApprovalResponse\x12\x63\n\x0cPromptChoice\x12(.capsule_protocol.v1.PromptChoiceRequest\x1a).capsule_protocol.v1.PromptChoiceResponse\x12W\n\x08SetTitle\x12$.capsule_protocol.v1.SetTitleRequest\x1a%.capsule_protocol.v1.SetTitleResponse\x12]\n\nUpdateData\x12&.capsule_protocol.v1.UpdateDataRequest\x1a\'.capsule_protocol.v1.UpdateDataResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'capsule_protocol.v1.session_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSESSIONREQUEST']._serialized_start=157
-  _globals['_GETSESSIONREQUEST']._serialized_end=216
-  _globals['_GETSESSIONRESPONSE']._serialized_start=218
-  _globals['_GETSESSIONRESPONSE']._serialized_end=304
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=306
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=406
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=408
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=503
-  _globals['_REPLYREQUEST']._serialized_start=505
-  _globals['_REPLYREQUEST']._serialized_end=606
-  _globals['_REPLYRESPONSE']._serialized_start=608
-  _globals['_REPLYRESPONSE']._serialized_end=659
-  _globals['_NOTIFYREQUEST']._serialized_start=661
-  _globals['_NOTIFYREQUEST']._serialized_end=746
-  _globals['_NOTIFYRESPONSE']._serialized_start=748
-  _globals['_NOTIFYRESPONSE']._serialized_end=764
-  _globals['_OPENSTREAMREQUEST']._serialized_start=766
-  _globals['_OPENSTREAMREQUEST']._serialized_end=858
-  _globals['_OPENSTREAMRESPONSE']._serialized_start=860
-  _globals['_OPENSTREAMRESPONSE']._serialized_end=982
-  _globals['_APPENDSTREAMREQUEST']._serialized_start=985
-  _globals['_APPENDSTREAMREQUEST']._serialized_end=1150
-  _globals['_APPENDSTREAMRESPONSE']._serialized_start=1152
-  _globals['_APPENDSTREAMRESPONSE']._serialized_end=1210
-  _globals['_CLOSESTREAMREQUEST']._serialized_start=1213
-  _globals['_CLOSESTREAMREQUEST']._serialized_end=1381
-  _globals['_CLOSESTREAMRESPONSE']._serialized_start=1383
-  _globals['_CLOSESTREAMRESPONSE']._serialized_end=1467
-  _globals['_STREAMREPLYREQUEST']._serialized_start=1469
-  _globals['_STREAMREPLYREQUEST']._serialized_end=1544
-  _globals['_STREAMREPLYFRAME']._serialized_start=1547
-  _globals['_STREAMREPLYFRAME']._serialized_end=1771
-  _globals['_STREAMREPLYRESPONSE']._serialized_start=1773
-  _globals['_STREAMREPLYRESPONSE']._serialized_end=1851
-  _globals['_STREAMREPLYRESULT']._serialized_start=1854
-  _globals['_STREAMREPLYRESULT']._serialized_end=2122
-  _globals['_STREAMPLACE']._serialized_start=2124
-  _globals['_STREAMPLACE']._serialized_end=2173
-  _globals['_SHOWBLOCKREQUEST']._serialized_start=2175
-  _globals['_SHOWBLOCKREQUEST']._serialized_end=2296
-  _globals['_SHOWBLOCKRESPONSE']._serialized_start=2298
-  _globals['_SHOWBLOCKRESPONSE']._serialized_end=2351
-  _globals['_SETTITLEREQUEST']._serialized_start=2353
-  _globals['_SETTITLEREQUEST']._serialized_end=2445
-  _globals['_SETTITLERESPONSE']._serialized_start=2447
-  _globals['_SETTITLERESPONSE']._serialized_end=2481
-  _globals['_UPDATEDATAREQUEST']._serialized_start=2483
-  _globals['_UPDATEDATAREQUEST']._serialized_end=2609
-  _globals['_UPDATEDATARESPONSE']._serialized_start=2611
-  _globals['_UPDATEDATARESPONSE']._serialized_end=2680
-  _globals['_SESSIONSERVICE']._serialized_start=2683
-  _globals['_SESSIONSERVICE']._serialized_end=3730
+  _globals['_GETSESSIONREQUEST']._serialized_start=189
+  _globals['_GETSESSIONREQUEST']._serialized_end=248
+  _globals['_GETSESSIONRESPONSE']._serialized_start=250
+  _globals['_GETSESSIONRESPONSE']._serialized_end=336
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=338
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=438
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=440
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=535
+  _globals['_REPLYREQUEST']._serialized_start=537
+  _globals['_REPLYREQUEST']._serialized_end=638
+  _globals['_REPLYRESPONSE']._serialized_start=640
+  _globals['_REPLYRESPONSE']._serialized_end=691
+  _globals['_NOTIFYREQUEST']._serialized_start=693
+  _globals['_NOTIFYREQUEST']._serialized_end=778
+  _globals['_NOTIFYRESPONSE']._serialized_start=780
+  _globals['_NOTIFYRESPONSE']._serialized_end=796
+  _globals['_OPENSTREAMREQUEST']._serialized_start=798
+  _globals['_OPENSTREAMREQUEST']._serialized_end=890
+  _globals['_OPENSTREAMRESPONSE']._serialized_start=892
+  _globals['_OPENSTREAMRESPONSE']._serialized_end=1014
+  _globals['_APPENDSTREAMREQUEST']._serialized_start=1017
+  _globals['_APPENDSTREAMREQUEST']._serialized_end=1182
+  _globals['_APPENDSTREAMRESPONSE']._serialized_start=1184
+  _globals['_APPENDSTREAMRESPONSE']._serialized_end=1242
+  _globals['_CLOSESTREAMREQUEST']._serialized_start=1245
+  _globals['_CLOSESTREAMREQUEST']._serialized_end=1413
+  _globals['_CLOSESTREAMRESPONSE']._serialized_start=1415
+  _globals['_CLOSESTREAMRESPONSE']._serialized_end=1499
+  _globals['_STREAMREPLYREQUEST']._serialized_start=1501
+  _globals['_STREAMREPLYREQUEST']._serialized_end=1576
+  _globals['_STREAMREPLYFRAME']._serialized_start=1579
+  _globals['_STREAMREPLYFRAME']._serialized_end=1803
+  _globals['_STREAMREPLYRESPONSE']._serialized_start=1805
+  _globals['_STREAMREPLYRESPONSE']._serialized_end=1883
+  _globals['_STREAMREPLYRESULT']._serialized_start=1886
+  _globals['_STREAMREPLYRESULT']._serialized_end=2154
+  _globals['_STREAMPLACE']._serialized_start=2156
+  _globals['_STREAMPLACE']._serialized_end=2205
+  _globals['_SHOWBLOCKREQUEST']._serialized_start=2207
+  _globals['_SHOWBLOCKREQUEST']._serialized_end=2328
+  _globals['_SHOWBLOCKRESPONSE']._serialized_start=2330
+  _globals['_SHOWBLOCKRESPONSE']._serialized_end=2383
+  _globals['_SHOWIMAGEREQUEST']._serialized_start=2385
+  _globals['_SHOWIMAGEREQUEST']._serialized_end=2508
+  _globals['_SHOWIMAGERESPONSE']._serialized_start=2510
+  _globals['_SHOWIMAGERESPONSE']._serialized_end=2563
+  _globals['_PROMPTFILEREQUEST']._serialized_start=2566
+  _globals['_PROMPTFILEREQUEST']._serialized_end=2722
+  _globals['_PROMPTFILERESPONSE']._serialized_start=2724
+  _globals['_PROMPTFILERESPONSE']._serialized_end=2789
+  _globals['_PROMPTAPPROVALREQUEST']._serialized_start=2792
+  _globals['_PROMPTAPPROVALREQUEST']._serialized_end=2981
+  _globals['_PROMPTAPPROVALRESPONSE']._serialized_start=2983
+  _globals['_PROMPTAPPROVALRESPONSE']._serialized_end=3052
+  _globals['_PROMPTCHOICEREQUEST']._serialized_start=3055
+  _globals['_PROMPTCHOICEREQUEST']._serialized_end=3214
+  _globals['_PROMPTCHOICERESPONSE']._serialized_start=3216
+  _globals['_PROMPTCHOICERESPONSE']._serialized_end=3283
+  _globals['_SETTITLEREQUEST']._serialized_start=3285
+  _globals['_SETTITLEREQUEST']._serialized_end=3377
+  _globals['_SETTITLERESPONSE']._serialized_start=3379
+  _globals['_SETTITLERESPONSE']._serialized_end=3413
+  _globals['_UPDATEDATAREQUEST']._serialized_start=3415
+  _globals['_UPDATEDATAREQUEST']._serialized_end=3541
+  _globals['_UPDATEDATARESPONSE']._serialized_start=3543
+  _globals['_UPDATEDATARESPONSE']._serialized_end=3612
+  _globals['_SESSIONSERVICE']._serialized_start=3615
+  _globals['_SESSIONSERVICE']._serialized_end=5057
 # @@protoc_insertion_point(module_scope)

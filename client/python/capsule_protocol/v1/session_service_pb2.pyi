@@ -6,6 +6,7 @@ isort:skip_file
 from capsule_protocol.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -697,6 +698,284 @@ class ShowBlockResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ShowBlockResponse: _TypeAlias = ShowBlockResponse  # noqa: Y015
+
+@_typing.final
+class ShowImageRequest(_message.Message):
+    """ShowImageRequest shows an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    ALT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The invocation."""
+    attempt: _builtins.int
+    """Its attempt, from 1."""
+    request_id: _builtins.str
+    """A UUID."""
+    file_id: _builtins.str
+    """A file of this session whose media type is an image's."""
+    alt: _builtins.str
+    """What it shows, for who does not see it: at most 1,000 characters. Empty: it is decoration."""
+    width: _builtins.int
+    """CSS pixels, at most 4,096. 0: as wide as it is."""
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        file_id: _builtins.str = ...,
+        alt: _builtins.str = ...,
+        width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt", b"alt", "attempt", b"attempt", "file_id", b"file_id", "invocation_id", b"invocation_id", "request_id", b"request_id", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowImageRequest: _TypeAlias = ShowImageRequest  # noqa: Y015
+
+@_typing.final
+class ShowImageResponse(_message.Message):
+    """ShowImageResponse says where the image is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    block_id: _builtins.str
+    """The block's id."""
+    offset: _builtins.int
+    """The offset of the event."""
+    def __init__(
+        self,
+        *,
+        block_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowImageResponse: _TypeAlias = ShowImageResponse  # noqa: Y015
+
+@_typing.final
+class PromptFileRequest(_message.Message):
+    """PromptFileRequest asks for a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The invocation."""
+    attempt: _builtins.int
+    """Its attempt, from 1."""
+    request_id: _builtins.str
+    """A UUID."""
+    message: _builtins.str
+    """1 to 4,000 characters, not only white space."""
+    accept: _builtins.str
+    """What is taken, in the form of HTML's `accept`: at most 1,000 characters. Empty: any file."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it waits: 1 ms to 30 days. Unset: 300 s."""
+
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        accept: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "attempt", b"attempt", "invocation_id", b"invocation_id", "message", b"message", "request_id", b"request_id", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptFileRequest: _TypeAlias = PromptFileRequest  # noqa: Y015
+
+@_typing.final
+class PromptFileResponse(_message.Message):
+    """PromptFileResponse is the prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """Open, or as it has ended."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptFileResponse: _TypeAlias = PromptFileResponse  # noqa: Y015
+
+@_typing.final
+class PromptApprovalRequest(_message.Message):
+    """PromptApprovalRequest asks for yes or no."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    APPROVE_LABEL_FIELD_NUMBER: _builtins.int
+    REJECT_LABEL_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The invocation."""
+    attempt: _builtins.int
+    """Its attempt, from 1."""
+    request_id: _builtins.str
+    """A UUID."""
+    message: _builtins.str
+    """1 to 4,000 characters, not only white space."""
+    approve_label: _builtins.str
+    """The button for yes: at most 80 characters. Empty: `Approve`."""
+    reject_label: _builtins.str
+    """The button for no: at most 80 characters. Empty: `Reject`."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it waits: 1 ms to 30 days. Unset: 300 s."""
+
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        approve_label: _builtins.str = ...,
+        reject_label: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_label", b"approve_label", "attempt", b"attempt", "invocation_id", b"invocation_id", "message", b"message", "reject_label", b"reject_label", "request_id", b"request_id", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptApprovalRequest: _TypeAlias = PromptApprovalRequest  # noqa: Y015
+
+@_typing.final
+class PromptApprovalResponse(_message.Message):
+    """PromptApprovalResponse is the prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """Open, or as it has ended."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptApprovalResponse: _TypeAlias = PromptApprovalResponse  # noqa: Y015
+
+@_typing.final
+class PromptChoiceRequest(_message.Message):
+    """PromptChoiceRequest asks for one of several options."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The invocation."""
+    attempt: _builtins.int
+    """Its attempt, from 1."""
+    request_id: _builtins.str
+    """A UUID."""
+    message: _builtins.str
+    """1 to 4,000 characters, not only white space."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it waits: 1 ms to 30 days. Unset: 300 s."""
+
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 different options of 1 to 200 characters."""
+
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "invocation_id", b"invocation_id", "message", b"message", "options", b"options", "request_id", b"request_id", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptChoiceRequest: _TypeAlias = PromptChoiceRequest  # noqa: Y015
+
+@_typing.final
+class PromptChoiceResponse(_message.Message):
+    """PromptChoiceResponse is the prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompt(self) -> _types_pb2.Prompt:
+        """Open, or as it has ended."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _types_pb2.Prompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptChoiceResponse: _TypeAlias = PromptChoiceResponse  # noqa: Y015
 
 @_typing.final
 class SetTitleRequest(_message.Message):

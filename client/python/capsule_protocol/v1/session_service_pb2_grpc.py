@@ -94,6 +94,26 @@ class SessionServiceStub(object):
                 request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowBlockRequest.SerializeToString,
                 response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowBlockResponse.FromString,
                 _registered_method=True)
+        self.ShowImage = channel.unary_unary(
+                '/capsule_protocol.v1.SessionService/ShowImage',
+                request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageResponse.FromString,
+                _registered_method=True)
+        self.PromptFile = channel.unary_unary(
+                '/capsule_protocol.v1.SessionService/PromptFile',
+                request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileResponse.FromString,
+                _registered_method=True)
+        self.PromptApproval = channel.unary_unary(
+                '/capsule_protocol.v1.SessionService/PromptApproval',
+                request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptApprovalRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptApprovalResponse.FromString,
+                _registered_method=True)
+        self.PromptChoice = channel.unary_unary(
+                '/capsule_protocol.v1.SessionService/PromptChoice',
+                request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptChoiceRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptChoiceResponse.FromString,
+                _registered_method=True)
         self.SetTitle = channel.unary_unary(
                 '/capsule_protocol.v1.SessionService/SetTitle',
                 request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.SetTitleRequest.SerializeToString,
@@ -192,7 +212,40 @@ class SessionServiceServicer(object):
 
     def ShowBlock(self, request, context):
         """ShowBlock shows a block, or changes the one with the same id in place.
-        Errors: INVALID_ARGUMENT for a type or payload that is malformed, LIMIT_EXCEEDED for a payload over 64 KiB.
+        Errors: INVALID_ARGUMENT for a type or payload that is malformed, or for a payload that a known type does not have (the path names the
+        field), LIMIT_EXCEEDED for a payload over 64 KiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowImage(self, request, context):
+        """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
+        the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromptFile(self, request, context):
+        """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
+        Attach. While a prompt that its attempt asked for is open the invocation waits: it counts neither towards the process's
+        concurrency nor towards its deadline. A later attempt that asks the same again joins the open prompt, with its first deadline, or gets its
+        recorded end. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `STOPPED`; LIMIT_EXCEEDED where 100 prompts of the invocation are open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromptApproval(self, request, context):
+        """PromptApproval asks a person for yes or no; otherwise as PromptFile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromptChoice(self, request, context):
+        """PromptChoice asks a person for one of several options; otherwise as PromptFile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,6 +313,26 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ShowBlock,
                     request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowBlockRequest.FromString,
                     response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowBlockResponse.SerializeToString,
+            ),
+            'ShowImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowImage,
+                    request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageResponse.SerializeToString,
+            ),
+            'PromptFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromptFile,
+                    request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileResponse.SerializeToString,
+            ),
+            'PromptApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromptApproval,
+                    request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptApprovalRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptApprovalResponse.SerializeToString,
+            ),
+            'PromptChoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromptChoice,
+                    request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptChoiceRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptChoiceResponse.SerializeToString,
             ),
             'SetTitle': grpc.unary_unary_rpc_method_handler(
                     servicer.SetTitle,
@@ -530,6 +603,114 @@ class SessionService(object):
             '/capsule_protocol.v1.SessionService/ShowBlock',
             capsule__protocol_dot_v1_dot_session__service__pb2.ShowBlockRequest.SerializeToString,
             capsule__protocol_dot_v1_dot_session__service__pb2.ShowBlockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.SessionService/ShowImage',
+            capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromptFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.SessionService/PromptFile',
+            capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromptApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.SessionService/PromptApproval',
+            capsule__protocol_dot_v1_dot_session__service__pb2.PromptApprovalRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_session__service__pb2.PromptApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromptChoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.SessionService/PromptChoice',
+            capsule__protocol_dot_v1_dot_session__service__pb2.PromptChoiceRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_session__service__pb2.PromptChoiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

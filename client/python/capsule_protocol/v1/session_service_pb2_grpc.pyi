@@ -83,8 +83,23 @@ class SessionServiceStub:
     """
     ShowBlock: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ShowBlockRequest, _session_service_pb2.ShowBlockResponse]
     """ShowBlock shows a block, or changes the one with the same id in place.
-    Errors: INVALID_ARGUMENT for a type or payload that is malformed, LIMIT_EXCEEDED for a payload over 64 KiB.
+    Errors: INVALID_ARGUMENT for a type or payload that is malformed, or for a payload that a known type does not have (the path names the
+    field), LIMIT_EXCEEDED for a payload over 64 KiB.
     """
+    ShowImage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ShowImageRequest, _session_service_pb2.ShowImageResponse]
+    """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
+    the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
+    """
+    PromptFile: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PromptFileRequest, _session_service_pb2.PromptFileResponse]
+    """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
+    Attach. While a prompt that its attempt asked for is open the invocation waits: it counts neither towards the process's
+    concurrency nor towards its deadline. A later attempt that asks the same again joins the open prompt, with its first deadline, or gets its
+    recorded end. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `STOPPED`; LIMIT_EXCEEDED where 100 prompts of the invocation are open.
+    """
+    PromptApproval: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PromptApprovalRequest, _session_service_pb2.PromptApprovalResponse]
+    """PromptApproval asks a person for yes or no; otherwise as PromptFile."""
+    PromptChoice: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PromptChoiceRequest, _session_service_pb2.PromptChoiceResponse]
+    """PromptChoice asks a person for one of several options; otherwise as PromptFile."""
     SetTitle: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SetTitleRequest, _session_service_pb2.SetTitleResponse]
     """SetTitle sets the session's title. May be retried."""
     UpdateData: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateDataRequest, _session_service_pb2.UpdateDataResponse]
@@ -147,8 +162,23 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ShowBlock: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ShowBlockRequest, _session_service_pb2.ShowBlockResponse]  # type: ignore[assignment]
     """ShowBlock shows a block, or changes the one with the same id in place.
-    Errors: INVALID_ARGUMENT for a type or payload that is malformed, LIMIT_EXCEEDED for a payload over 64 KiB.
+    Errors: INVALID_ARGUMENT for a type or payload that is malformed, or for a payload that a known type does not have (the path names the
+    field), LIMIT_EXCEEDED for a payload over 64 KiB.
     """
+    ShowImage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ShowImageRequest, _session_service_pb2.ShowImageResponse]  # type: ignore[assignment]
+    """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
+    the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
+    """
+    PromptFile: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PromptFileRequest, _session_service_pb2.PromptFileResponse]  # type: ignore[assignment]
+    """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
+    Attach. While a prompt that its attempt asked for is open the invocation waits: it counts neither towards the process's
+    concurrency nor towards its deadline. A later attempt that asks the same again joins the open prompt, with its first deadline, or gets its
+    recorded end. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `STOPPED`; LIMIT_EXCEEDED where 100 prompts of the invocation are open.
+    """
+    PromptApproval: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PromptApprovalRequest, _session_service_pb2.PromptApprovalResponse]  # type: ignore[assignment]
+    """PromptApproval asks a person for yes or no; otherwise as PromptFile."""
+    PromptChoice: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PromptChoiceRequest, _session_service_pb2.PromptChoiceResponse]  # type: ignore[assignment]
+    """PromptChoice asks a person for one of several options; otherwise as PromptFile."""
     SetTitle: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SetTitleRequest, _session_service_pb2.SetTitleResponse]  # type: ignore[assignment]
     """SetTitle sets the session's title. May be retried."""
     UpdateData: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateDataRequest, _session_service_pb2.UpdateDataResponse]  # type: ignore[assignment]
@@ -262,8 +292,47 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ShowBlockResponse, _abc.Awaitable[_session_service_pb2.ShowBlockResponse]]:
         """ShowBlock shows a block, or changes the one with the same id in place.
-        Errors: INVALID_ARGUMENT for a type or payload that is malformed, LIMIT_EXCEEDED for a payload over 64 KiB.
+        Errors: INVALID_ARGUMENT for a type or payload that is malformed, or for a payload that a known type does not have (the path names the
+        field), LIMIT_EXCEEDED for a payload over 64 KiB.
         """
+
+    @_abc_1.abstractmethod
+    def ShowImage(
+        self,
+        request: _session_service_pb2.ShowImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ShowImageResponse, _abc.Awaitable[_session_service_pb2.ShowImageResponse]]:
+        """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
+        the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
+        """
+
+    @_abc_1.abstractmethod
+    def PromptFile(
+        self,
+        request: _session_service_pb2.PromptFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.PromptFileResponse, _abc.Awaitable[_session_service_pb2.PromptFileResponse]]:
+        """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
+        Attach. While a prompt that its attempt asked for is open the invocation waits: it counts neither towards the process's
+        concurrency nor towards its deadline. A later attempt that asks the same again joins the open prompt, with its first deadline, or gets its
+        recorded end. Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `STOPPED`; LIMIT_EXCEEDED where 100 prompts of the invocation are open.
+        """
+
+    @_abc_1.abstractmethod
+    def PromptApproval(
+        self,
+        request: _session_service_pb2.PromptApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.PromptApprovalResponse, _abc.Awaitable[_session_service_pb2.PromptApprovalResponse]]:
+        """PromptApproval asks a person for yes or no; otherwise as PromptFile."""
+
+    @_abc_1.abstractmethod
+    def PromptChoice(
+        self,
+        request: _session_service_pb2.PromptChoiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.PromptChoiceResponse, _abc.Awaitable[_session_service_pb2.PromptChoiceResponse]]:
+        """PromptChoice asks a person for one of several options; otherwise as PromptFile."""
 
     @_abc_1.abstractmethod
     def SetTitle(

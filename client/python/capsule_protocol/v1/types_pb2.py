@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63\x61psule_protocol/v1/types.proto\x12\x13\x63\x61psule_protocol.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1e\n\x0eSessionChannel\x12\x0c\n\x04type\x18\x01 \x01(\t\"L\n\x08UserInfo\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0e\n\x06org_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\"\xaf\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12+\n\x04user\x18\x03 \x01(\x0b\x32\x1d.capsule_protocol.v1.UserInfo\x12\x34\n\x07\x63hannel\x18\x04 \x01(\x0b\x32#.capsule_protocol.v1.SessionChannel\x12\r\n\x05title\x18\x05 \x01(\t\x12\x30\n\x05state\x18\x06 \x01(\x0e\x32!.capsule_protocol.v1.SessionState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bhead_offset\x18\x08 \x01(\x03\x12\x19\n\x11\x61\x63tivity_position\x18\t \x01(\x03\"\\\n\nAttachment\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x0b\n\x03url\x18\x05 \x01(\t\"\xea\x01\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12+\n\x06sender\x18\x02 \x01(\x0e\x32\x1b.capsule_protocol.v1.Sender\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0c\x63hannel_type\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0b\x61ttachments\x18\x06 \x03(\x0b\x32\x1f.capsule_protocol.v1.Attachment\x12\x13\n\x0binterrupted\x18\x07 \x01(\x08\"=\n\x05\x42lock\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x0cpayload_json\x18\x03 \x01(\x0c\"\x8f\x01\n\tDataPatch\x12=\n\x08set_json\x18\x01 \x03(\x0b\x32+.capsule_protocol.v1.DataPatch.SetJsonEntry\x12\x13\n\x0b\x64\x65lete_keys\x18\x02 \x03(\t\x1a.\n\x0cSetJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01*z\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_OPEN\x10\x01\x12\x19\n\x15SESSION_STATE_CLOSING\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03*A\n\x06Sender\x12\x16\n\x12SENDER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSENDER_USER\x10\x01\x12\x0e\n\nSENDER_APP\x10\x02*\x9f\x01\n\x0eInvocationKind\x12\x1f\n\x1bINVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17INVOCATION_KIND_MESSAGE\x10\x01\x12\x1a\n\x16INVOCATION_KIND_ACTION\x10\x02\x12\x19\n\x15INVOCATION_KIND_ENTER\x10\x03\x12\x18\n\x14INVOCATION_KIND_EXIT\x10\x04*\xf1\x01\n\x10InvocationStatus\x12!\n\x1dINVOCATION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18INVOCATION_STATUS_QUEUED\x10\x01\x12\x1d\n\x19INVOCATION_STATUS_RUNNING\x10\x02\x12\x1f\n\x1bINVOCATION_STATUS_COMPLETED\x10\x03\x12\x1c\n\x18INVOCATION_STATUS_FAILED\x10\x04\x12\x1d\n\x19INVOCATION_STATUS_STOPPED\x10\x05\x12\x1f\n\x1bINVOCATION_STATUS_UNHANDLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63\x61psule_protocol/v1/types.proto\x12\x13\x63\x61psule_protocol.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1e\n\x0eSessionChannel\x12\x0c\n\x04type\x18\x01 \x01(\t\"L\n\x08UserInfo\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0e\n\x06org_id\x18\x03 \x01(\t\x12\x10\n\x08owner_id\x18\x04 \x01(\t\"\xaf\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12+\n\x04user\x18\x03 \x01(\x0b\x32\x1d.capsule_protocol.v1.UserInfo\x12\x34\n\x07\x63hannel\x18\x04 \x01(\x0b\x32#.capsule_protocol.v1.SessionChannel\x12\r\n\x05title\x18\x05 \x01(\t\x12\x30\n\x05state\x18\x06 \x01(\x0e\x32!.capsule_protocol.v1.SessionState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bhead_offset\x18\x08 \x01(\x03\x12\x19\n\x11\x61\x63tivity_position\x18\t \x01(\x03\"\\\n\nAttachment\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x0b\n\x03url\x18\x05 \x01(\t\"\xab\x01\n\x04\x46ile\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x0b\n\x03url\x18\x08 \x01(\t\"\xea\x01\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12+\n\x06sender\x18\x02 \x01(\x0e\x32\x1b.capsule_protocol.v1.Sender\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x14\n\x0c\x63hannel_type\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0b\x61ttachments\x18\x06 \x03(\x0b\x32\x1f.capsule_protocol.v1.Attachment\x12\x13\n\x0binterrupted\x18\x07 \x01(\x08\"=\n\x05\x42lock\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x0cpayload_json\x18\x03 \x01(\x0c\"\xd5\x03\n\x06Prompt\x12\x11\n\tprompt_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06status\x18\x05 \x01(\x0e\x32!.capsule_protocol.v1.PromptStatus\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x04\x66ile\x18\x10 \x01(\x0b\x32\x1f.capsule_protocol.v1.FilePromptH\x00\x12\x37\n\x08\x61pproval\x18\x11 \x01(\x0b\x32#.capsule_protocol.v1.ApprovalPromptH\x00\x12\x33\n\x06\x63hoice\x18\x12 \x01(\x0b\x32!.capsule_protocol.v1.ChoicePromptH\x00\x12=\n\x0bintegration\x18\x13 \x01(\x0b\x32&.capsule_protocol.v1.IntegrationPromptH\x00\x42\x06\n\x04kind\"M\n\nFilePrompt\x12\x0e\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\t\x12/\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x1f.capsule_protocol.v1.Attachment\"]\n\x0e\x41pprovalPrompt\x12\x15\n\rapprove_label\x18\x01 \x01(\t\x12\x14\n\x0creject_label\x18\x02 \x01(\t\x12\x13\n\x06\x61nswer\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_answer\"?\n\x0c\x43hoicePrompt\x12\x0f\n\x07options\x18\x01 \x03(\t\x12\x13\n\x06\x61nswer\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\t\n\x07_answer\"!\n\x11IntegrationPrompt\x12\x0c\n\x04type\x18\x01 \x01(\t\"\x8f\x01\n\tDataPatch\x12=\n\x08set_json\x18\x01 \x03(\x0b\x32+.capsule_protocol.v1.DataPatch.SetJsonEntry\x12\x13\n\x0b\x64\x65lete_keys\x18\x02 \x03(\t\x1a.\n\x0cSetJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01*z\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_STATE_OPEN\x10\x01\x12\x19\n\x15SESSION_STATE_CLOSING\x10\x02\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x03*A\n\x06Sender\x12\x16\n\x12SENDER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSENDER_USER\x10\x01\x12\x0e\n\nSENDER_APP\x10\x02*\xb6\x01\n\x0cPromptStatus\x12\x1d\n\x19PROMPT_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12PROMPT_STATUS_OPEN\x10\x01\x12\x1a\n\x16PROMPT_STATUS_ANSWERED\x10\x02\x12\x1b\n\x17PROMPT_STATUS_DISMISSED\x10\x03\x12\x19\n\x15PROMPT_STATUS_EXPIRED\x10\x04\x12\x1b\n\x17PROMPT_STATUS_WITHDRAWN\x10\x05*\x9f\x01\n\x0eInvocationKind\x12\x1f\n\x1bINVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17INVOCATION_KIND_MESSAGE\x10\x01\x12\x1a\n\x16INVOCATION_KIND_ACTION\x10\x02\x12\x19\n\x15INVOCATION_KIND_ENTER\x10\x03\x12\x18\n\x14INVOCATION_KIND_EXIT\x10\x04*\xf1\x01\n\x10InvocationStatus\x12!\n\x1dINVOCATION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18INVOCATION_STATUS_QUEUED\x10\x01\x12\x1d\n\x19INVOCATION_STATUS_RUNNING\x10\x02\x12\x1f\n\x1bINVOCATION_STATUS_COMPLETED\x10\x03\x12\x1c\n\x18INVOCATION_STATUS_FAILED\x10\x04\x12\x1d\n\x19INVOCATION_STATUS_STOPPED\x10\x05\x12\x1f\n\x1bINVOCATION_STATUS_UNHANDLED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATAPATCH_SETJSONENTRY']._loaded_options = None
   _globals['_DATAPATCH_SETJSONENTRY']._serialized_options = b'8\001'
-  _globals['_SESSIONSTATE']._serialized_start=1045
-  _globals['_SESSIONSTATE']._serialized_end=1167
-  _globals['_SENDER']._serialized_start=1169
-  _globals['_SENDER']._serialized_end=1234
-  _globals['_INVOCATIONKIND']._serialized_start=1237
-  _globals['_INVOCATIONKIND']._serialized_end=1396
-  _globals['_INVOCATIONSTATUS']._serialized_start=1399
-  _globals['_INVOCATIONSTATUS']._serialized_end=1640
+  _globals['_SESSIONSTATE']._serialized_start=1965
+  _globals['_SESSIONSTATE']._serialized_end=2087
+  _globals['_SENDER']._serialized_start=2089
+  _globals['_SENDER']._serialized_end=2154
+  _globals['_PROMPTSTATUS']._serialized_start=2157
+  _globals['_PROMPTSTATUS']._serialized_end=2339
+  _globals['_INVOCATIONKIND']._serialized_start=2342
+  _globals['_INVOCATIONKIND']._serialized_end=2501
+  _globals['_INVOCATIONSTATUS']._serialized_start=2504
+  _globals['_INVOCATIONSTATUS']._serialized_end=2745
   _globals['_SESSIONCHANNEL']._serialized_start=89
   _globals['_SESSIONCHANNEL']._serialized_end=119
   _globals['_USERINFO']._serialized_start=121
@@ -50,12 +52,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION']._serialized_end=503
   _globals['_ATTACHMENT']._serialized_start=505
   _globals['_ATTACHMENT']._serialized_end=597
-  _globals['_MESSAGE']._serialized_start=600
-  _globals['_MESSAGE']._serialized_end=834
-  _globals['_BLOCK']._serialized_start=836
-  _globals['_BLOCK']._serialized_end=897
-  _globals['_DATAPATCH']._serialized_start=900
-  _globals['_DATAPATCH']._serialized_end=1043
-  _globals['_DATAPATCH_SETJSONENTRY']._serialized_start=997
-  _globals['_DATAPATCH_SETJSONENTRY']._serialized_end=1043
+  _globals['_FILE']._serialized_start=600
+  _globals['_FILE']._serialized_end=771
+  _globals['_MESSAGE']._serialized_start=774
+  _globals['_MESSAGE']._serialized_end=1008
+  _globals['_BLOCK']._serialized_start=1010
+  _globals['_BLOCK']._serialized_end=1071
+  _globals['_PROMPT']._serialized_start=1074
+  _globals['_PROMPT']._serialized_end=1543
+  _globals['_FILEPROMPT']._serialized_start=1545
+  _globals['_FILEPROMPT']._serialized_end=1622
+  _globals['_APPROVALPROMPT']._serialized_start=1624
+  _globals['_APPROVALPROMPT']._serialized_end=1717
+  _globals['_CHOICEPROMPT']._serialized_start=1719
+  _globals['_CHOICEPROMPT']._serialized_end=1782
+  _globals['_INTEGRATIONPROMPT']._serialized_start=1784
+  _globals['_INTEGRATIONPROMPT']._serialized_end=1817
+  _globals['_DATAPATCH']._serialized_start=1820
+  _globals['_DATAPATCH']._serialized_end=1963
+  _globals['_DATAPATCH_SETJSONENTRY']._serialized_start=1917
+  _globals['_DATAPATCH_SETJSONENTRY']._serialized_end=1963
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,42 @@ SENDER_APP: Sender.ValueType  # 2
 """The app's handler."""
 Global___Sender: _TypeAlias = Sender  # noqa: Y015
 
+class _PromptStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PromptStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromptStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROMPT_STATUS_UNSPECIFIED: _PromptStatus.ValueType  # 0
+    """Never sent by the sidecar."""
+    PROMPT_STATUS_OPEN: _PromptStatus.ValueType  # 1
+    """Waits for a person."""
+    PROMPT_STATUS_ANSWERED: _PromptStatus.ValueType  # 2
+    """Ended: a person answered."""
+    PROMPT_STATUS_DISMISSED: _PromptStatus.ValueType  # 3
+    """Ended: a person dismissed it."""
+    PROMPT_STATUS_EXPIRED: _PromptStatus.ValueType  # 4
+    """Ended: nobody answered in time."""
+    PROMPT_STATUS_WITHDRAWN: _PromptStatus.ValueType  # 5
+    """Ended: its invocation was stopped, or ended, or did not ask again when it was delivered again."""
+
+class PromptStatus(_PromptStatus, metaclass=_PromptStatusEnumTypeWrapper):
+    """PromptStatus says how far a prompt is, or how it ended."""
+
+PROMPT_STATUS_UNSPECIFIED: PromptStatus.ValueType  # 0
+"""Never sent by the sidecar."""
+PROMPT_STATUS_OPEN: PromptStatus.ValueType  # 1
+"""Waits for a person."""
+PROMPT_STATUS_ANSWERED: PromptStatus.ValueType  # 2
+"""Ended: a person answered."""
+PROMPT_STATUS_DISMISSED: PromptStatus.ValueType  # 3
+"""Ended: a person dismissed it."""
+PROMPT_STATUS_EXPIRED: PromptStatus.ValueType  # 4
+"""Ended: nobody answered in time."""
+PROMPT_STATUS_WITHDRAWN: PromptStatus.ValueType  # 5
+"""Ended: its invocation was stopped, or ended, or did not ask again when it was delivered again."""
+Global___PromptStatus: _TypeAlias = PromptStatus  # noqa: Y015
+
 class _InvocationKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -262,7 +298,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class Attachment(_message.Message):
-    """Attachment is a file that a message carries."""
+    """Attachment is a file that a message carries, or that answered a prompt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -274,13 +310,15 @@ class Attachment(_message.Message):
     file_id: _builtins.str
     """The file's id."""
     name: _builtins.str
-    """A file name without directories."""
+    """A file name without directories, at most 255 bytes of UTF-8."""
     content_type: _builtins.str
     """A media type, as `image/png`."""
     size: _builtins.int
     """Bytes."""
     url: _builtins.str
-    """A signed address valid for 7 days, made when read. Empty in requests and in events."""
+    """A signed address that whoever has it may load for 7 days, made when it is read; the log holds none. A page loads
+    its path from its own origin.
+    """
     def __init__(
         self,
         *,
@@ -297,6 +335,58 @@ class Attachment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
+
+@_typing.final
+class File(_message.Message):
+    """File is a file that the sidecar keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    file_id: _builtins.str
+    """Unguessable; begins with `fil_`."""
+    name: _builtins.str
+    """As it was uploaded, without directories and control characters, at most 255 bytes of UTF-8."""
+    content_type: _builtins.str
+    """A media type, as `image/png`, as it was uploaded; `application/octet-stream` where none was told."""
+    size: _builtins.int
+    """Bytes."""
+    sha256: _builtins.bytes
+    """The SHA-256 of its bytes: 32 bytes."""
+    session_id: _builtins.str
+    """The session that it is deleted with. Empty: it was uploaded and is not used yet; after a day it is removed."""
+    url: _builtins.str
+    """A signed address that whoever has it may load for 7 days, made when it is read."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was complete."""
+
+    def __init__(
+        self,
+        *,
+        file_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        size: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        session_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "create_time", b"create_time", "file_id", b"file_id", "name", b"name", "session_id", b"session_id", "sha256", b"sha256", "size", b"size", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___File: _TypeAlias = File  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
@@ -362,7 +452,10 @@ class Block(_message.Message):
     type: _builtins.str
     """1 to 64 characters of `[a-z0-9_.-]`."""
     payload_json: _builtins.bytes
-    """A UTF-8 JSON object, at most 64 KiB. Empty means `{}`. Integers stay exact; NaN and infinity are refused, as in all `_json` fields."""
+    """A UTF-8 JSON object, at most 64 KiB. Empty means `{}`. Integers stay exact; NaN and infinity are refused, as in all `_json` fields.
+    The payloads of the known types are checked (`blocks.schema.json` beside this file): `image`, `step`, `suggestions`. Any other type passes as
+    it is. In what is read, the payload of an `image` carries the file's signed address as `url`.
+    """
     def __init__(
         self,
         *,
@@ -377,6 +470,194 @@ class Block(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Block: _TypeAlias = Block  # noqa: Y015
+
+@_typing.final
+class Prompt(_message.Message):
+    """Prompt is a question that an invocation waits with, in its present state. Its kind carries the answer once there is one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    INTEGRATION_FIELD_NUMBER: _builtins.int
+    prompt_id: _builtins.str
+    """Unguessable; begins with `prm_`."""
+    message: _builtins.str
+    """What is asked: at most 4,000 characters; of an integration, why. Empty only there."""
+    status: Global___PromptStatus.ValueType
+    """How far it is."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked first; a later attempt that asks the same joins it."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Unset while it is open."""
+
+    @_builtins.property
+    def file(self) -> Global___FilePrompt:
+        """A file."""
+
+    @_builtins.property
+    def approval(self) -> Global___ApprovalPrompt:
+        """Yes or no."""
+
+    @_builtins.property
+    def choice(self) -> Global___ChoicePrompt:
+        """One of several."""
+
+    @_builtins.property
+    def integration(self) -> Global___IntegrationPrompt:
+        """A connection to another service."""
+
+    def __init__(
+        self,
+        *,
+        prompt_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        status: Global___PromptStatus.ValueType = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        file: Global___FilePrompt | None = ...,
+        approval: Global___ApprovalPrompt | None = ...,
+        choice: Global___ChoicePrompt | None = ...,
+        integration: Global___IntegrationPrompt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "choice", b"choice", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "file", b"file", "integration", b"integration", "kind", b"kind"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "choice", b"choice", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "file", b"file", "integration", b"integration", "kind", b"kind", "message", b"message", "prompt_id", b"prompt_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["file", "approval", "choice", "integration"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
+
+@_typing.final
+class FilePrompt(_message.Message):
+    """FilePrompt asks for a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    accept: _builtins.str
+    """What is taken, in the form of HTML's `accept`: `.pdf`, `image/*`, `text/csv`, separated by commas; at most 1,000 characters. Another
+    file is refused. Empty: any.
+    """
+    @_builtins.property
+    def answer(self) -> Global___Attachment:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        accept: _builtins.str = ...,
+        answer: Global___Attachment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilePrompt: _TypeAlias = FilePrompt  # noqa: Y015
+
+@_typing.final
+class ApprovalPrompt(_message.Message):
+    """ApprovalPrompt asks for yes or no."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVE_LABEL_FIELD_NUMBER: _builtins.int
+    REJECT_LABEL_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    approve_label: _builtins.str
+    """The button for yes: 1 to 80 characters."""
+    reject_label: _builtins.str
+    """The button for no: 1 to 80 characters."""
+    answer: _builtins.bool
+    """The answer."""
+    def __init__(
+        self,
+        *,
+        approve_label: _builtins.str = ...,
+        reject_label: _builtins.str = ...,
+        answer: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "answer", b"answer", "approve_label", b"approve_label", "reject_label", b"reject_label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__answer: _TypeAlias = _typing.Literal["answer"]  # noqa: Y015
+    _WhichOneofArgType__answer: _TypeAlias = _typing.Literal["_answer", b"_answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__answer) -> _WhichOneofReturnType__answer | None: ...
+
+Global___ApprovalPrompt: _TypeAlias = ApprovalPrompt  # noqa: Y015
+
+@_typing.final
+class ChoicePrompt(_message.Message):
+    """ChoicePrompt asks for one of several options."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    answer: _builtins.int
+    """The answer: an option's index, from 0."""
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 different options of 1 to 200 characters."""
+
+    def __init__(
+        self,
+        *,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        answer: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "answer", b"answer", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__answer: _TypeAlias = _typing.Literal["answer"]  # noqa: Y015
+    _WhichOneofArgType__answer: _TypeAlias = _typing.Literal["_answer", b"_answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__answer) -> _WhichOneofReturnType__answer | None: ...
+
+Global___ChoicePrompt: _TypeAlias = ChoicePrompt  # noqa: Y015
+
+@_typing.final
+class IntegrationPrompt(_message.Message):
+    """IntegrationPrompt asks to connect an integration. Nothing opens one yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The integration's name."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntegrationPrompt: _TypeAlias = IntegrationPrompt  # noqa: Y015
 
 @_typing.final
 class DataPatch(_message.Message):
