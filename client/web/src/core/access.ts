@@ -7,6 +7,8 @@ import type { Chat } from "./model.ts";
 import { delay } from "./waiting.ts";
 
 const MAX_TEXT_BYTES = 262_144;
+const MAX_FILE_BYTES = 100 * 1_048_576;
+const MAX_ATTACHMENTS = 20;
 
 type State = Chat["access"]["value"];
 
@@ -19,6 +21,8 @@ export class Access {
   readonly #userKey: string;
   readonly #state = signal<State>("starting");
   readonly #maxTextBytes = signal(MAX_TEXT_BYTES);
+  readonly #maxFileBytes = signal(MAX_FILE_BYTES);
+  readonly #maxAttachments = signal(MAX_ATTACHMENTS);
   readonly #closed = new AbortController();
   readonly #off: () => void;
   #guests = true;
@@ -56,6 +60,14 @@ export class Access {
     return this.#maxTextBytes;
   }
 
+  get maxFileBytes(): ReadonlySignal<number> {
+    return this.#maxFileBytes;
+  }
+
+  get maxAttachments(): ReadonlySignal<number> {
+    return this.#maxAttachments;
+  }
+
   /**
    * Learns the app's terms and sees to it that somebody is signed in.
    *
@@ -66,6 +78,8 @@ export class Access {
     try {
       const config = await this.#api.config(signal);
       this.#maxTextBytes.value = config.limits?.text_bytes ?? MAX_TEXT_BYTES;
+      this.#maxFileBytes.value = config.limits?.file_bytes ?? MAX_FILE_BYTES;
+      this.#maxAttachments.value = config.limits?.attachments ?? MAX_ATTACHMENTS;
       this.#guests = config.sign_in?.includes("guest") ?? true;
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) {

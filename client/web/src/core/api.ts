@@ -1,6 +1,8 @@
 /** The HTTP routes of an app, typed. What may be retried is retried under the same request id. */
 
 import type {
+  File,
+  GetFileResponse,
   GetTimelineResponse,
   ListSessionsResponse,
   OpenSessionResponse,
@@ -9,6 +11,7 @@ import type {
   Session,
   StopInvocationResponse,
   UpdateSessionResponse,
+  UploadFileResponse,
   UserInfo,
 } from "../wire.ts";
 import type { Env } from "./env.ts";
@@ -57,7 +60,12 @@ export class ApiError extends Error {
 export interface Config {
   readonly app?: string;
   readonly sign_in?: readonly string[];
-  readonly limits?: { readonly text_bytes?: number; readonly title_chars?: number };
+  readonly limits?: {
+    readonly text_bytes?: number;
+    readonly title_chars?: number;
+    readonly file_bytes?: number;
+    readonly attachments?: number;
+  };
   readonly version?: string;
 }
 
@@ -76,6 +84,8 @@ interface Call {
 }
 
 const TIMEOUT_MS = 30_000;
+/** An upload of which nothing moves so long has come to its end. */
+const STALLED_MS = 60_000;
 const RETRIES = 3;
 /** What a server may ask to wait: a person does not sit longer in front of it. */
 const MAX_RETRY_AFTER_MS = 30_000;
@@ -142,11 +152,13 @@ export class Api {
     sessionId: string,
     text: string,
     requestId: string,
+    fileIds: readonly string[],
     signal?: AbortSignal,
   ): Promise<SendMessageResponse> {
+    const files = fileIds.length > 0 ? { attachments: fileIds } : {};
     return this.#call(`${session(sessionId)}/messages`, {
       method: "POST",
-      body: { text, request_id: requestId },
+      body: { text, ...files, request_id: requestId },
       retries: 0,
       ...on(signal),
     });
@@ -184,6 +196,62 @@ export class Api {
       request_id: this.#env.uuid(),
     };
     return this.#call(`${session(sessionId)}/actions`, { method: "POST", body });
+  }
+
+  /** What is known of a file, with an address that is good for days. */
+  async file(fileId: string, signal?: AbortSignal): Promise<File> {
+    const path = `/v1/files/${encodeURIComponent(fileId)}`;
+    return (await this.#call<GetFileResponse>(path, { ...on(signal) })).file ?? {};
+  }
+
+  /**
+   * Uploads a file, once. It may be repeated under the same request id.
+   *
+   * @param told - Called with the bytes that have gone, those of the form around it included.
+   */
+  async upload(
+    file: Blob,
+    name: string,
+    requestId: string,
+    told: (sent: number) => void,
+    signal: AbortSignal,
+  ): Promise<File> {
+    const stalled = new AbortController();
+    const give = () => stalled.abort();
+    const abort = () => stalled.abort(signal.reason);
+    let timer = this.#env.setTimeout(give, STALLED_MS);
+    const moved = (sent: number) => {
+      this.#env.clearTimeout(timer);
+      timer = this.#env.setTimeout(give, STALLED_MS);
+      told(sent);
+    };
+    signal.addEventListener("abort", abort);
+    try {
+      signal.throwIfAborted();
+      const form = new FormData();
+      form.append("file", file, name);
+      const address = `${this.#base}/v1/files${query({ request_id: requestId })}`;
+      const response = await this.#env.upload(address, form, moved, stalled.signal);
+      if (!response.ok) {
+        throw await problem(response);
+      }
+      const { file: made } = (await response.json()) as UploadFileResponse;
+      if (!made?.file_id) {
+        throw new TypeError("no file"); // Not what a sidecar says: a proxy's page, perhaps.
+      }
+      return made;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof ApiError) {
+        throw error;
+      }
+      throw stalled.signal.aborted
+        ? new ApiError(0, "TIMEOUT", "The upload does not move on.")
+        : new ApiError(0, "NETWORK", "The server cannot be reached.");
+    } finally {
+      this.#env.clearTimeout(timer);
+      signal.removeEventListener("abort", abort);
+    }
   }
 
   /** Begins to follow all sessions from a position on. The body is the caller's to read. */

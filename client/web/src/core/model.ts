@@ -3,6 +3,8 @@
  * these; components hold no state of a conversation.
  */
 import type { ReadonlySignal } from "@preact/signals";
+import type { Attachment } from "../wire.ts";
+import type { Uploader } from "./uploads.ts";
 
 /** The line to the sidecar. `offline`: the browser has no network; `reconnecting`: it does not answer. */
 export type Connection = "connecting" | "live" | "reconnecting" | "offline";
@@ -55,7 +57,47 @@ export interface EndedItem extends ItemBase {
   readonly referenceId: string;
 }
 
-export type TimelineEntry = MessageItem | BlockItem | EndedItem;
+/** `open`: it waits for the person. The others are its end. */
+export type PromptStatus = "open" | "answered" | "dismissed" | "expired" | "withdrawn";
+
+/** What kind of answer a prompt wants. `unknown`: of a sidecar that is newer than this page. */
+export type Question =
+  | { readonly kind: "file"; readonly accept: string }
+  | { readonly kind: "approval"; readonly approve: string; readonly reject: string }
+  | { readonly kind: "choice"; readonly options: readonly string[] }
+  | { readonly kind: "integration"; readonly name: string }
+  | { readonly kind: "unknown" };
+
+export type PromptAnswer =
+  | { readonly kind: "file"; readonly file: Attachment }
+  | { readonly kind: "approval"; readonly approved: boolean }
+  | { readonly kind: "choice"; readonly option: number };
+
+/** What a person may say to a prompt. */
+export type PromptReply = PromptAnswer | { readonly kind: "dismiss" };
+
+/** A question that the app waits with; after its end, what came of it. */
+export interface PromptItem extends ItemBase {
+  readonly kind: "prompt";
+  readonly promptId: string;
+  /** Markdown. */
+  readonly message: string;
+  readonly question: Question;
+  readonly createTime: Date | null;
+  /** When it ends by itself, by the clock of this device. */
+  readonly expireTime: Date | null;
+  readonly status: ReadonlySignal<PromptStatus>;
+  /** Set where it was answered. */
+  readonly answer: ReadonlySignal<PromptAnswer | null>;
+  /** What this tab has said and the sidecar has not taken yet. */
+  readonly answering: ReadonlySignal<PromptReply | null>;
+  /** Why this tab's answer could not be given, a sentence; empty where it could. */
+  readonly problem: ReadonlySignal<string>;
+  /** Whether this tab answered what had ended before: another answer counts. */
+  readonly late: ReadonlySignal<boolean>;
+}
+
+export type TimelineEntry = MessageItem | BlockItem | EndedItem | PromptItem;
 
 export interface StatusLine {
   readonly invocationId: string;
@@ -80,6 +122,8 @@ export interface OpenSession {
   /** What Stop would stop; empty: nothing runs or waits. */
   readonly busy: ReadonlySignal<boolean>;
   readonly stopping: ReadonlySignal<boolean>;
+  /** The prompts that wait for the person, in order; some may lie before what is loaded. */
+  readonly waiting: ReadonlySignal<readonly PromptItem[]>;
   loadOlder(): Promise<void>;
   /** Sends again a message that failed: with the same request id, unless that is forgotten. */
   resend(key: string): void;
@@ -87,6 +131,8 @@ export interface OpenSession {
   discard(key: string): string;
   stop(): Promise<void>;
   act(name: string, blockId: string, payload: unknown): Promise<void>;
+  /** Answers or dismisses a prompt; the first answer of all devices counts. */
+  answer(prompt: PromptItem, reply: PromptReply): Promise<void>;
 }
 
 export interface Notice {
@@ -102,6 +148,8 @@ export interface Chat {
   readonly appOnline: ReadonlySignal<boolean | null>;
   /** `signed-out`: sign-in is needed and guests are not let in. `gone`: there is no such app. */
   readonly access: ReadonlySignal<"starting" | "ready" | "signed-out" | "gone">;
+  /** The sessions that wait for an answer of the person. */
+  readonly waiting: ReadonlySignal<ReadonlySet<string>>;
   /** In order, newest activity first; those that match `query` where it is set. */
   readonly sessions: ReadonlySignal<readonly SessionEntry[]>;
   readonly hasMoreSessions: ReadonlySignal<boolean>;
@@ -113,6 +161,8 @@ export interface Chat {
   readonly draft: ReadonlySignal<string>;
   /** UTF-8 bytes that a message may have. */
   readonly maxTextBytes: ReadonlySignal<number>;
+  /** Uploads of this tab, for whatever needs a file. */
+  readonly uploader: Uploader;
   start(): Promise<void>;
   search(query: string): void;
   moreSessions(): Promise<void>;

@@ -280,7 +280,7 @@ export class Outbox {
       this.#store.save(entry);
     }
     const { sessionId, text, id } = entry;
-    const answer = await this.#api.sendMessage(sessionId, text, id, this.#stop.signal);
+    const answer = await this.#api.sendMessage(sessionId, text, id, [], this.#stop.signal);
     this.#forget(id);
     this.#handler.sent(entry, answer);
   }

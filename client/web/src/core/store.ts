@@ -14,8 +14,10 @@ import { type SessionView, sentence } from "./opensession.ts";
 import { laneOf, MAX_ENTRIES, Outbox } from "./outbox.ts";
 import type { OutboxEntry } from "./outboxstore.ts";
 import { Passing } from "./passing.ts";
+import { Prompts } from "./prompts.ts";
 import { SessionList } from "./sessionlist.ts";
 import { Standby } from "./standby.ts";
+import { Uploader } from "./uploads.ts";
 import { Views } from "./views.ts";
 
 /** So long after another person was signed in, what is missing is missing because of that. */
@@ -24,6 +26,7 @@ const EXPLAINED_MS = 10_000;
 /** The chat of one app. */
 export class ChatStore implements Chat {
   readonly access: Access["state"];
+  readonly waiting: ReadonlySignal<ReadonlySet<string>>;
   readonly sessions: ReadonlySignal<readonly SessionEntry[]>;
   readonly hasMoreSessions: ReadonlySignal<boolean>;
   readonly query: ReadonlySignal<string>;
@@ -32,6 +35,7 @@ export class ChatStore implements Chat {
   readonly draft = signal("");
   readonly notices: ReadonlySignal<readonly Notice[]>;
   readonly maxTextBytes: ReadonlySignal<number>;
+  readonly uploader: Uploader;
   readonly #env: Env;
   readonly #api: Api;
   readonly #access: Access;
@@ -39,6 +43,7 @@ export class ChatStore implements Chat {
   readonly #standby: Standby;
   readonly #list: SessionList;
   readonly #passing: Passing;
+  readonly #prompts: Prompts;
   readonly #outbox: Outbox;
   readonly #drafts: Drafts;
   readonly #beginning: Beginning;
@@ -56,6 +61,7 @@ export class ChatStore implements Chat {
     this.#api = new Api(env, app);
     this.#access = new Access(env, app, this.#api, () => this.#another());
     this.#passing = new Passing(env);
+    this.#prompts = new Prompts(() => this.#api.skew);
     this.#drafts = new Drafts(env, app);
     const failed = (error: unknown) => {
       if (!(error instanceof ApiError && error.status === 401)) {
@@ -83,6 +89,7 @@ export class ChatStore implements Chat {
       env,
       api: this.#api,
       passing: this.#passing,
+      prompts: this.#prompts,
       list: this.#list,
       outbox: this.#outbox,
       notice: (text) => this.#notices.tell(text),
@@ -101,6 +108,13 @@ export class ChatStore implements Chat {
     });
     this.access = this.#access.state;
     this.maxTextBytes = this.#access.maxTextBytes;
+    this.uploader = new Uploader({
+      env,
+      api: this.#api,
+      maxFileBytes: this.#access.maxFileBytes,
+      signIn: () => this.#access.renew(),
+    });
+    this.waiting = this.#prompts.waiting;
     this.sessions = this.#list.sessions;
     this.hasMoreSessions = this.#list.hasMore;
     this.query = this.#list.query;
@@ -137,6 +151,7 @@ export class ChatStore implements Chat {
     this.#standby.close();
     this.#link.close();
     this.#outbox.close();
+    this.uploader.close();
     this.#list.close();
     this.#access.close();
     this.#views.close();
@@ -234,6 +249,7 @@ export class ChatStore implements Chat {
   #loaded(): void {
     const current = this.#current.peek();
     this.#passing.clear();
+    this.#prompts.clear();
     this.#views.dropOthers(current);
     if (current?.id && !current.loading.peek()) {
       void current.load();
@@ -242,6 +258,7 @@ export class ChatStore implements Chat {
 
   #wake(): void {
     this.#outbox.wake();
+    this.uploader.wake();
     this.#api.waiting.wake();
   }
 
@@ -256,6 +273,7 @@ export class ChatStore implements Chat {
           whole = this.#event(event, touched) && whole;
         } else if (snapshot) {
           this.#passing.snapshot(snapshot);
+          this.#prompts.snapshot(snapshot);
         }
       }
       for (const view of touched) {
@@ -270,6 +288,7 @@ export class ChatStore implements Chat {
   #event(event: Event, touched: Set<SessionView>): boolean {
     const sessionId = event.session_id ?? "";
     this.#list.event(event);
+    this.#prompts.event(event);
     const whole = this.#passing.event(event);
     const view = this.#views.get(sessionId);
     if (event.session_deleted) {

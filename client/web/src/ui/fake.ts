@@ -4,6 +4,8 @@
  * States: see `STATES`; `chat` answers what one sends.
  */
 import { computed, type Signal, signal } from "@preact/signals";
+import { Api } from "../core/api.ts";
+import { browserEnv } from "../core/env.ts";
 import type {
   BlockItem,
   Chat,
@@ -16,6 +18,7 @@ import type {
   StatusLine,
   TimelineEntry,
 } from "../core/model.ts";
+import { Uploader } from "../core/uploads.ts";
 import { ANSWER, PICTURE, SHORT, TITLES } from "./fakeData.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -299,6 +302,38 @@ interface Setters {
   readonly notices: Signal<readonly Notice[]>;
 }
 
+/** Uploads go nowhere, in two seconds; a name with "bad" in it is refused. */
+function fakeUploader(): Uploader {
+  const env = { ...browserEnv(), upload: fakeUpload };
+  return new Uploader({
+    env,
+    api: new Api(env, "demo"),
+    maxFileBytes: signal(100 * 1_048_576),
+    signIn: async () => undefined,
+  });
+}
+
+async function fakeUpload(
+  _address: string,
+  form: FormData,
+  told: (sent: number) => void,
+  signal: AbortSignal,
+): Promise<Response> {
+  const part = form.get("file") as File;
+  for (let step = 0; step < 20; step++) {
+    await new Promise((done) => setTimeout(done, 100));
+    signal.throwIfAborted();
+    told((part.size * step) / 20);
+  }
+  if (part.name.includes("bad")) {
+    return new Response(JSON.stringify({ detail: "The disk is full." }), { status: 507 });
+  }
+  made += 1;
+  const url = part.type.startsWith("image/") ? PICTURE : "";
+  const file = { file_id: `fil_${made}`, name: part.name, content_type: part.type, url };
+  return new Response(JSON.stringify({ file: { ...file, size: String(part.size) } }));
+}
+
 export const STATES = [...Object.keys(FILL), "empty", "starting", "signed-out", "gone", "none"];
 
 export function fakeChat(state: string): Chat {
@@ -342,6 +377,7 @@ export function fakeChat(state: string): Chat {
     hasMoreSessions: computed(() => !query.value && all.value.length === TITLES.length),
     query,
     current,
+    uploader: fakeUploader(),
     maxTextBytes: signal(small ? 1024 : 262_144),
     start: async () => undefined,
     search: (text) => {

@@ -164,6 +164,18 @@ export class Tab implements Env {
     return this.#server.fetch(this, address, init);
   }
 
+  upload(
+    address: string,
+    form: FormData,
+    told: (sent: number) => void,
+    signal: AbortSignal,
+  ): Promise<Response> {
+    if (this.dead) {
+      return new Promise(() => undefined);
+    }
+    return this.#server.upload(this, address, form, told, signal);
+  }
+
   now(): number {
     return Date.now() + this.slept;
   }

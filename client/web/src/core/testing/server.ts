@@ -1,6 +1,6 @@
 /** The HTTP routes over the log, for tests, with faults to order. */
 
-import type { FollowFrame, TimelineItem } from "../../wire.ts";
+import type { FollowFrame, File as StoredFile, TimelineItem } from "../../wire.ts";
 import type { Tab } from "./browser.ts";
 import { FakeLog, type FakeSession } from "./log.ts";
 
@@ -28,6 +28,9 @@ export type Fault =
   | "answer late"
   | { status: number; reason?: string; detail?: string; retryAfter?: number };
 
+/** How long an upload takes. */
+export const UPLOAD_MS = 1_000;
+
 /** The server. */
 export class FakeServer {
   readonly log = new FakeLog();
@@ -42,6 +45,11 @@ export class FakeServer {
   after = -1;
   signIn = ["guest"];
   nextTab = 100;
+  /** Files by the request that uploaded them. */
+  readonly files = new Map<string, StoredFile>();
+  uploading = 0;
+  /** The most uploads that were open at once. */
+  mostUploads = 0;
   /** The most streams that were open at once, per tab. */
   mostStreams = 0;
   readonly #users = new Map<string, string>();
@@ -95,6 +103,57 @@ export class FakeServer {
       return new Promise(() => undefined);
     }
     return response;
+  }
+
+  /** Takes a file; half of it has gone before a fault shows. */
+  async upload(
+    tab: Tab,
+    address: string,
+    form: FormData,
+    told: (sent: number) => void,
+    signal: AbortSignal,
+  ): Promise<Response> {
+    const url = new URL(address, "http://localhost");
+    const requestId = url.searchParams.get("request_id") ?? "";
+    const part = form.get("file") as File;
+    const seen = { method: "POST", path: "/v1/files", body: { request_id: requestId } };
+    this.seen.push(seen);
+    this.uploading += 1;
+    this.mostUploads = Math.max(this.mostUploads, this.uploading);
+    try {
+      await new Promise((resolve) => tab.setTimeout(() => resolve(undefined), UPLOAD_MS / 2));
+      signal.throwIfAborted();
+      const fault = this.down || !tab.browser.online ? "refused" : this.fault(seen);
+      if (fault === "refused") {
+        throw new TypeError("the line was cut");
+      }
+      if (typeof fault === "object") {
+        return refuse(fault.status, fault.reason ?? "", fault.detail, fault.retryAfter);
+      }
+      told(part.size / 2);
+      await new Promise((resolve) => tab.setTimeout(() => resolve(undefined), UPLOAD_MS / 2));
+      signal.throwIfAborted();
+      const file = this.files.get(requestId) ?? this.#keepFile(requestId, part);
+      if (fault === "answer lost") {
+        throw new TypeError("the line was cut");
+      }
+      return answer(201, { file });
+    } finally {
+      this.uploading -= 1;
+    }
+  }
+
+  #keepFile(requestId: string, part: File): StoredFile {
+    const id = this.log.id("fil");
+    const file: StoredFile = {
+      file_id: id,
+      name: part.name,
+      content_type: part.type,
+      size: String(part.size),
+      url: `http://elsewhere/files/${id}/${part.name}?expires=9999999999&signature=s`,
+    };
+    this.files.set(requestId, file);
+    return file;
   }
 
   /** Lets the answers go that were late. */
