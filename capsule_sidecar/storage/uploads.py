@@ -1,0 +1,149 @@
+"""Uploads as rows: begun before the first byte, complete when the last one is on disk.
+
+Each function runs on the writer thread, inside a unit of work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+
+from capsule_sidecar.model.errors import LimitExceeded, NotFound
+from capsule_sidecar.model.types import Lease
+from capsule_sidecar.storage import files, log, schema, work
+from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.requests import Answer, Request, handler_scope, once, user_scope
+from capsule_sidecar.storage.rows import InvocationRow, SessionRow
+from capsule_sidecar.storage.unit import Unit
+
+_files = schema.files.c
+
+
+@dataclass(frozen=True, slots=True)
+class Uploader:
+    """Who uploads: a person, or else an attempt of an app's handler."""
+
+    app: int
+    person: Person | None = None
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an upload begins with: the file as it was told, and how long it may take."""
+
+    key: str
+    name: str
+    content_type: str
+    size: int
+    expire_after_ms: int
+
+
+def begin(unit: Unit, uploader: Uploader, begun: Begun, max_unused: int) -> None:
+    """Note that a file is going to be written.
+
+    Args:
+        unit: The group's unit.
+        uploader: Who uploads it.
+        begun: What it is.
+        max_unused: Bytes that a person may have uploaded without using them.
+
+    Raises:
+        NotFound: There is no such invocation.
+        Superseded: The attempt may write nothing any more.
+        InvocationEnded: Nor has it anything to write.
+        LimitExceeded: The person has too much that is not used.
+    """
+    user, session = _owner(unit, uploader)
+    if session is None:
+        _check_unused(unit, user, begun.size, max_unused)
+    unit.execute(
+        schema.files.insert().values(
+            key=begun.key, app=uploader.app, user=user,
+            session=None if session is None else session.id, state=files.UPLOADING, name=begun.name,
+            content_type=begun.content_type, size=begun.size, sha256=b"", create_ms=unit.now_ms,
+            expire_ms=unit.now_ms + begun.expire_after_ms,
+        )
+    )  # fmt: skip
+
+
+def _owner(unit: Unit, uploader: Uploader) -> tuple[int, SessionRow | None]:
+    if uploader.person is not None:
+        return log.find_or_make_user(unit, uploader.person), None
+    assert uploader.lease is not None
+    _, session = work.fence(unit, uploader.app, uploader.lease)
+    return session.user, session
+
+
+def _check_unused(unit: Unit, user: int, size: int, maximum: int, but: str = "") -> None:
+    held = unit.query(
+        select(func.coalesce(func.sum(_files.size), 0)).where(
+            _files.user == user, schema.is_passing_file, _files.session.is_(None),
+            _files.state != files.REMOVED, _files.key != but,
+        )
+    )[0][0]  # fmt: skip
+    if held + size > maximum:
+        raise LimitExceeded(
+            "unused_file_bytes",
+            maximum,
+            f"you have {held} bytes of files that no message carries; the most is {maximum}",
+        )
+
+
+def complete(
+    unit: Unit,
+    uploader: Uploader,
+    request: Request,
+    key: str,
+    size: int,
+    sha256: bytes,
+    retention_ms: int,
+    max_unused: int,
+) -> files.Found:
+    """Make an uploaded file one that is there; answer it, or the one that a retry repeats.
+
+    The file of a retry is due for removal then. A handler's file is its session's, a person's
+    waits to be used.
+
+    Raises:
+        RequestIdReused: The request id was used with other content.
+        NotFound: Its session was deleted meanwhile, or the file that it repeats is gone.
+        LimitExceeded: The person has too much that is not used.
+        Superseded: The attempt may write nothing any more.
+        InvocationEnded: Nor has it anything to write.
+    """
+    scope = handler_scope(uploader.app, request.method)
+    if uploader.person is not None:
+        scope = user_scope(log.find_or_make_user(unit, uploader.person), request.method)
+
+    def work_() -> tuple[Answer, InvocationRow | None]:
+        invocation = None
+        if uploader.lease is not None:
+            invocation, _ = work.fence(unit, uploader.app, uploader.lease)
+        rows = unit.query(
+            select(_files.state, _files.session, _files.user)
+            .where(_files.key == key)
+            .with_for_update()
+        )
+        if not rows or rows[0].state != files.UPLOADING:
+            raise NotFound("the upload took too long and was given up", file_id=key)
+        if invocation is not None and rows[0].session is None:
+            raise NotFound("the session was deleted")
+        if invocation is None:
+            _check_unused(unit, rows[0].user, size, max_unused, but=key)
+        unit.execute(
+            update(schema.files)
+            .where(_files.key == key)
+            .values(
+                state=files.COMPLETE, size=size, sha256=sha256, create_ms=unit.now_ms,
+                expire_ms=0 if invocation is not None else unit.now_ms + retention_ms,
+            )
+        )  # fmt: skip
+        return Answer(0, (key,)), invocation
+
+    first = once(unit, scope, request, work_).ids[0]
+    if first != key:
+        files.drop(unit, [key])
+    unit.flush_if_pending()
+    return files.find(unit.connection, first)
