@@ -33,6 +33,7 @@ from capsule_sidecar.runtime.followers import Followers
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.operations import Operations
+from capsule_sidecar.runtime.prompting import OpenPrompts, Prompting
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
@@ -88,12 +89,14 @@ class Sidecar:
                 interval=timing.checkpoint_interval,
                 chunk_bytes=timing.checkpoint_bytes,
             )
+            prompts = OpenPrompts()
             self._dispatcher = await stack.enter_async_context(
-                Dispatcher(self.journal, slots, self.hub, live, limits, timing)
+                Dispatcher(self.journal, slots, self.hub, live, prompts, limits, timing)
             )
-            commands = Commands(self.journal, self.hub, live, limits)
+            prompting = Prompting(self.journal, live, limits, timing)
+            commands = Commands(self.journal, self.hub, live, prompting, limits)
             conversations = Conversations(self.journal, limits, self._dispatcher.app)
-            followers = Followers(self.journal, self.hub, live, limits)
+            followers = Followers(self.journal, self.hub, live, prompts, limits)
             tokens = _tokens(settings, self._home)
             self._server = Server(
                 settings,
@@ -103,7 +106,7 @@ class Sidecar:
                 ChannelService(conversations, followers),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
             )
-            self._http = self._face(tokens, conversations, followers, live)
+            self._http = self._face(tokens, conversations, followers, live, prompts)
             self.address: Address = await self._server.start()
             # Ended last: followers are beaten for while the rest drains.
             keeper = asyncio.create_task(self._keep(), name="keeper")
@@ -119,6 +122,7 @@ class Sidecar:
         conversations: Conversations,
         followers: Followers,
         live: LiveStreams,
+        prompts: OpenPrompts,
     ) -> HttpServer:
         """Build the HTTP side."""
         settings = self._settings
@@ -142,6 +146,7 @@ class Sidecar:
                 "event_streams": ("Server-Sent Events being read.", chat.readers.total),
                 "http_connections": ("Open HTTP connections.", self._http.connections),
                 "open_streams": ("Replies being streamed.", live.total),
+                "open_prompts": ("Prompts that wait for a person.", prompts.total),
             }
 
         def counters() -> dict[str, tuple[str, float]]:

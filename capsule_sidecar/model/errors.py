@@ -77,6 +77,12 @@ class InvocationEnded(DomainError):
     reason = "INVOCATION_ENDED"
 
 
+class Stopped(DomainError):
+    """The invocation is being ended and takes no new prompt or task."""
+
+    reason = "STOPPED"
+
+
 class SessionClosed(DomainError):
     """The session is closing or closed and takes no input."""
 

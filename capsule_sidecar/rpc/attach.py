@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import status_pb2
 
 from capsule_protocol.v1 import handler_service_pb2 as pb
+from capsule_protocol.v1 import types_pb2
 from capsule_sidecar import __version__
 from capsule_sidecar.batching import Outbox
 from capsule_sidecar.config import Limits, Timing
@@ -104,6 +105,18 @@ class AttachLine(ProcessLine):
         """Tell how far a stream is durable."""
         ack = pb.StreamAck(stream_id=stream_id, revision=revision, position=position)
         self.put(pb.SidecarFrame(stream_ack=ack))
+
+    def resolved(self, lease: Lease, prompt: bytes) -> None:
+        """Tell how a prompt, encoded, has ended."""
+        self.put(
+            pb.SidecarFrame(
+                prompt_resolved=pb.PromptResolved(
+                    invocation_id=lease.invocation_id,
+                    attempt=lease.attempt,
+                    prompt=types_pb2.Prompt.FromString(prompt),
+                )
+            )
+        )
 
     def drain(self) -> None:
         """Tell that the sidecar takes its leave."""
@@ -227,6 +240,8 @@ class Attachment:
                 self._outcome(process, frame.outcome)
             case "beat":
                 self._beat(process, frame.beat.number)
+            case "prompt_ack":
+                self._commands.prompting.acknowledge(process.app, frame.prompt_ack.prompt_id)
             case "drain":
                 self._dispatcher.drain(process)
             case "hello":

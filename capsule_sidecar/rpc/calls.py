@@ -9,9 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from capsule_protocol.v1 import session_service_pb2 as pb
+from capsule_protocol.v1 import types_pb2
+from capsule_sidecar.model.types import (
+    ApprovalQuestion,
+    ChoiceQuestion,
+    FileQuestion,
+    Question,
+)
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
 from capsule_sidecar.runtime.live_stream import Refuse
@@ -104,6 +112,25 @@ def _show_block(commands: Commands, app: int, r: pb.ShowBlockRequest) -> Awaitab
     return commands.show_block(app, lease, r.request_id, convert.block(r.block))
 
 
+def _prompt_file(commands: Commands, app: int, r: pb.PromptFileRequest) -> Awaitable[bytes]:
+    return _ask(commands, app, r, FileQuestion(r.accept))
+
+
+def _prompt_approval(commands: Commands, app: int, r: pb.PromptApprovalRequest) -> Awaitable[bytes]:
+    labels = (r.approve_label or "Approve", r.reject_label or "Reject")
+    return _ask(commands, app, r, ApprovalQuestion(*labels))
+
+
+def _prompt_choice(commands: Commands, app: int, r: pb.PromptChoiceRequest) -> Awaitable[bytes]:
+    return _ask(commands, app, r, ChoiceQuestion(tuple(r.options)))
+
+
+def _ask(commands: Commands, app: int, r: Any, question: Question) -> Awaitable[bytes]:
+    timeout = r.timeout.seconds + r.timeout.nanos / 1e9 if r.HasField("timeout") else None
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.prompting.ask(app, lease, r.request_id, r.message, timeout, question)
+
+
 def _set_title(commands: Commands, app: int, r: pb.SetTitleRequest) -> Awaitable[Answer]:
     lease = convert.lease(r.invocation_id, r.attempt)
     return commands.set_title(app, lease, r.request_id, r.title)
@@ -131,6 +158,10 @@ def _closed(closed: Closed) -> pb.CloseStreamResponse:
     return response
 
 
+def _asked(response: Callable[..., Any], prompt: bytes) -> Any:
+    return response(prompt=types_pb2.Prompt.FromString(prompt))
+
+
 CALLS: dict[str, Call] = {
     "get_session": Call(
         _get_session,
@@ -148,6 +179,9 @@ CALLS: dict[str, Call] = {
     "show_block": Call(
         _show_block, lambda a: pb.ShowBlockResponse(block_id=a.ids[0], offset=a.offset)
     ),
+    "prompt_file": Call(_prompt_file, partial(_asked, pb.PromptFileResponse)),
+    "prompt_approval": Call(_prompt_approval, partial(_asked, pb.PromptApprovalResponse)),
+    "prompt_choice": Call(_prompt_choice, partial(_asked, pb.PromptChoiceResponse)),
     "set_title": Call(_set_title, lambda a: pb.SetTitleResponse(offset=a.offset)),
     "update_data": Call(
         _update_data, lambda a: pb.UpdateDataResponse(update_time=encoding.timestamp(a.offset))

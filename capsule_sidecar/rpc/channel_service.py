@@ -99,6 +99,18 @@ class ChannelService:
         )
         return pb.SendActionResponse(offset=offset, invocation_id=invocation_id)
 
+    async def AnswerPrompt(
+        self, request: pb.AnswerPromptRequest, context: Context
+    ) -> pb.AnswerPromptResponse:
+        """Answer or dismiss a prompt."""
+        caller = _caller(request.identity)
+        answer = convert.persons_answer(request)
+        return convert.answered(
+            *await self._conversations.answer_prompt(
+                caller, request.request_id, request.prompt_id, answer
+            )
+        )
+
     async def CloseSession(
         self, request: pb.CloseSessionRequest, context: Context
     ) -> pb.CloseSessionResponse:

@@ -11,6 +11,7 @@ from capsule_protocol.v1 import (
 )
 from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import (
+    Answer,
     Block,
     DataPatch,
     Declarations,
@@ -22,7 +23,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.runtime.conversations import Sent, Timeline
 from capsule_sidecar.runtime.dispatcher import Hello
-from capsule_sidecar.storage import encoding, reads
+from capsule_sidecar.storage import encoding, prompts, reads
 
 PROTOCOL_VERSION = "1"
 _MAX_INT = (1 << 31) - 1
@@ -106,6 +107,31 @@ def outcome(value: handler_service_pb2.Outcome) -> Outcome:
     )
 
 
+def answered(prompt: bytes, accepted: bool) -> channel_service_pb2.AnswerPromptResponse:
+    """Return the answer to a person's answer."""
+    return channel_service_pb2.AnswerPromptResponse(
+        prompt=types_pb2.Prompt.FromString(prompt), accepted=accepted
+    )
+
+
+def persons_answer(value: channel_service_pb2.AnswerPromptRequest) -> Answer:
+    """Return a person's answer to a prompt.
+
+    Raises:
+        InvalidArgument: There is none.
+    """
+    match value.WhichOneof("answer"):
+        case "file_id":
+            return Answer(file_id=value.file_id)
+        case "approved":
+            return Answer(approved=value.approved)
+        case "option":
+            return Answer(option=value.option)
+        case "dismissed" if value.dismissed:
+            return Answer()
+    raise InvalidArgument("answer", "give file_id, approved, option, or dismissed as true")
+
+
 def message_of(event: bytes) -> types_pb2.Message:
     """Return the message of an encoded MessageAdded event."""
     return events_pb2.Event.FromString(event).message_added.message
@@ -168,4 +194,6 @@ def _item(entry: reads.Item) -> channel_service_pb2.TimelineItem:
             item.block.CopyFrom(event.block_shown.block)
         case ItemKind.ENDED:
             item.ended.CopyFrom(event.invocation_ended)
+        case ItemKind.PROMPT:
+            item.prompt.CopyFrom(prompts.prompt_of(event))
     return item

@@ -24,6 +24,7 @@ _CODES: dict[type[DomainError], grpc.StatusCode] = {
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InvocationEnded: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Stopped: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SessionClosed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StreamClosed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.IncompatibleVersion: grpc.StatusCode.FAILED_PRECONDITION,

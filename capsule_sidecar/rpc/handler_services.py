@@ -130,6 +130,24 @@ class SessionService:
         """Show a block or change it in place."""
         return await self._call("show_block", request, sessions.ShowBlockResponse)
 
+    async def PromptFile(
+        self, request: sessions.PromptFileRequest, context: Context
+    ) -> sessions.PromptFileResponse:
+        """Ask a person for a file."""
+        return await self._call("prompt_file", request, sessions.PromptFileResponse)
+
+    async def PromptApproval(
+        self, request: sessions.PromptApprovalRequest, context: Context
+    ) -> sessions.PromptApprovalResponse:
+        """Ask a person for yes or no."""
+        return await self._call("prompt_approval", request, sessions.PromptApprovalResponse)
+
+    async def PromptChoice(
+        self, request: sessions.PromptChoiceRequest, context: Context
+    ) -> sessions.PromptChoiceResponse:
+        """Ask a person for one of several options."""
+        return await self._call("prompt_choice", request, sessions.PromptChoiceResponse)
+
     async def SetTitle(
         self, request: sessions.SetTitleRequest, context: Context
     ) -> sessions.SetTitleResponse:

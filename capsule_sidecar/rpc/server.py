@@ -134,6 +134,8 @@ def _service_handler(service: ServiceDescriptor, servicer: object) -> grpc.Gener
     """
     handlers = {}
     for method in service.methods:
+        if not hasattr(servicer, method.name):
+            continue  # being written: answered as UNIMPLEMENTED
         make: Any = grpc.unary_unary_rpc_method_handler
         serialize: Any = _message
         if method.client_streaming:

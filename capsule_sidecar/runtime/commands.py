@@ -35,6 +35,7 @@ from capsule_sidecar.runtime.checks import (
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Refuse, Where
+from capsule_sidecar.runtime.prompting import Prompting
 from capsule_sidecar.storage import log, reads, values, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -71,10 +72,19 @@ class Commands:
         journal: The log.
         hub: The followers.
         live: The open streams.
+        prompting: What it asks people.
         limits: What is taken.
     """
 
-    def __init__(self, journal: Journal, hub: Hub, live: LiveStreams, limits: Limits) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        hub: Hub,
+        live: LiveStreams,
+        prompting: Prompting,
+        limits: Limits,
+    ) -> None:
+        self.prompting = prompting
         self._journal = journal
         self._hub = hub
         self._live = live

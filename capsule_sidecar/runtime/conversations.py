@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
+from capsule_sidecar.model.types import Answer as PersonsAnswer
 from capsule_sidecar.model.types import InvocationStatus, Session
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
-from capsule_sidecar.storage import encoding, log, reads, values
+from capsule_sidecar.storage import asking, encoding, log, reads, values
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -187,6 +188,28 @@ class Conversations:
             ),
         )  # fmt: skip
         return answer.offset, answer.ids[0]
+
+    async def answer_prompt(
+        self, caller: Caller, request_id: str, prompt_id: str, answer: PersonsAnswer
+    ) -> tuple[bytes, bool]:
+        """Answer or dismiss a prompt; return it, encoded, as it has ended, and whether by this.
+
+        Raises:
+            NotFound: There is no such prompt of this person, or no such file.
+            InvalidArgument: The answer does not fit.
+        """
+        given = (answer.file_id or "", str(answer.approved), str(answer.option))
+        request = Request(
+            Method.ANSWER_PROMPT, parse_request_id(request_id), digest(prompt_id, *given)
+        )
+        person = await self.person(caller)
+        self._take_message(person, caller)
+        return await self._journal.submit(
+            person.app,
+            partial(
+                asking.answer_prompt, person=person, request=request, key=prompt_id, answer=answer
+            ),
+        )
 
     async def update_session(
         self, caller: Caller, request_id: str, session_id: str, title: str

@@ -29,6 +29,7 @@ from capsule_sidecar.runtime.delivery import Deliveries
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
+from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.storage import leases, log, reads, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal
 from capsule_sidecar.storage.slots import Slots
@@ -75,6 +76,10 @@ class ProcessLine:
         """Tell how far a stream is durable."""
         raise NotImplementedError
 
+    def resolved(self, lease: Lease, prompt: bytes) -> None:
+        """Tell how a prompt, encoded, has ended."""
+        raise NotImplementedError
+
     def drain(self) -> None:
         """Tell that the sidecar takes its leave."""
         raise NotImplementedError
@@ -102,6 +107,7 @@ class Dispatcher:
         slots: The free places, shared with the journal.
         hub: The followers.
         live: The open streams.
+        prompts: The open prompts.
         limits: What goes along with work.
         timing: The intervals.
     """
@@ -112,6 +118,7 @@ class Dispatcher:
         slots: Slots,
         hub: Hub,
         live: LiveStreams,
+        prompts: OpenPrompts,
         limits: Limits,
         timing: Timing,
     ) -> None:
@@ -119,6 +126,7 @@ class Dispatcher:
         self._slots = slots
         self._hub = hub
         self._live = live
+        self._prompts = prompts
         self._timing = timing
         self._deliveries = Deliveries(journal, limits, journal.terms.turn_deadline_ms)
         self._processes: dict[int, Process] = {}
@@ -137,6 +145,8 @@ class Dispatcher:
         for kept in await self._journal.read(reads.open_texts):
             where = Where(kept.session, kept.session_id, kept.user, kept.app, kept.channel)
             self._live.restore(kept, where)
+        for question in await self._journal.read(reads.open_questions):
+            self._prompts.restore(question)
         self._sweeper = asyncio.create_task(self._sweep_always(), name="sweep")
         return self
 
@@ -198,6 +208,8 @@ class Dispatcher:
             line.drain()
         for lease, reason in found.cancelled:
             line.cancel(lease, reason)
+        for lease, prompt in found.resolved:
+            line.resolved(lease, prompt)
         for leased in found.missing:
             self._deliver(process, leased)
         self._tell_presence(app)
@@ -233,8 +245,12 @@ class Dispatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether any attached process runs anything."""
-        return any(process.running for process in self._processes.values())
+        """Whether any attached process runs anything that does not only wait for a person."""
+        return any(
+            not self._prompts.waits(lease.invocation_id)
+            for process in self._processes.values()
+            for lease in process.running
+        )
 
     def _tell_presence(self, app: int) -> None:
         online = any(
@@ -282,6 +298,7 @@ class Dispatcher:
                 recent.publish(entry)
             if entry.closes:
                 self._live.discard(entry.closes)
+            self._prompts.publish(entry)
             self._hub.publish(entry)
 
     def patched(self, session: int, patch: DataPatch) -> None:
@@ -300,6 +317,11 @@ class Dispatcher:
 
     def _notice(self, notice: Notice) -> None:
         lease = Lease(notice.invocation_id, notice.attempt)
+        if notice.resolved:
+            waiting = self._processes.get(notice.process)
+            if waiting is not None:
+                waiting.line.resolved(lease, notice.resolved)
+            return
         if not notice.final:
             self._ending.add(notice.invocation_id)
         else:

@@ -17,6 +17,7 @@ from capsule_sidecar.model.errors import NotFound, PlaceUnavailable
 from capsule_sidecar.runtime import frames
 from capsule_sidecar.runtime.hub import Encode, Entry, Follower, Hub
 from capsule_sidecar.runtime.live import LiveStreams
+from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.storage import log, reads
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
@@ -36,13 +37,22 @@ class Followers:
         journal: The log.
         hub: Who wakes them.
         live: The open streams.
+        prompts: The open prompts.
         limits: The sizes of batches.
     """
 
-    def __init__(self, journal: Journal, hub: Hub, live: LiveStreams, limits: Limits) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        hub: Hub,
+        live: LiveStreams,
+        prompts: OpenPrompts,
+        limits: Limits,
+    ) -> None:
         self._journal = journal
         self._hub = hub
         self._live = live
+        self._prompts = prompts
         self._batch = limits.batch_bytes
 
     async def session(
@@ -176,6 +186,7 @@ class Followers:
                 position,
                 source.streams(self._live),
                 source.lines(self._hub),
+                source.prompts(self._prompts),
                 online=self._hub.online(follower.topic.app),
                 max_bytes=self._batch,
             )
@@ -215,6 +226,8 @@ class _Source(Protocol):
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]: ...
 
+    def prompts(self, prompts: OpenPrompts) -> Iterable[events_pb2.OpenPrompt]: ...
+
 
 class _SessionSource:
     def __init__(self, session: int, max_bytes: int) -> None:
@@ -240,6 +253,9 @@ class _SessionSource:
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
         return hub.lines(session=self._session)
 
+    def prompts(self, prompts: OpenPrompts) -> Iterable[events_pb2.OpenPrompt]:
+        return prompts.shown(session=self._session)
+
 
 class _UserSource:
     def __init__(self, user: int, max_bytes: int) -> None:
@@ -262,6 +278,9 @@ class _UserSource:
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
         return hub.lines(user=self._user)
+
+    def prompts(self, prompts: OpenPrompts) -> Iterable[events_pb2.OpenPrompt]:
+        return prompts.shown(user=self._user)
 
 
 class _ChannelSource:
@@ -287,6 +306,9 @@ class _ChannelSource:
 
     def lines(self, hub: Hub) -> list[events_pb2.SessionStatusLine]:
         return hub.lines(channel=(self._app, self._channel))
+
+    def prompts(self, prompts: OpenPrompts) -> Iterable[events_pb2.OpenPrompt]:
+        return prompts.shown(channel=(self._app, self._channel))
 
 
 def _session_and_lowest(

@@ -62,6 +62,7 @@ def snapshot_frames(
     position: int,
     streams: Iterable[events_pb2.OpenStreamState],
     lines: Iterable[events_pb2.SessionStatusLine],
+    prompts: Iterable[events_pb2.OpenPrompt],
     *,
     online: bool,
     max_bytes: int,
@@ -78,6 +79,14 @@ def snapshot_frames(
             part = events_pb2.Snapshot(offset=offset, position=position)
             size = 0
         part.streams.append(stream)
+        size += length
+    for prompt in prompts:
+        length = prompt.ByteSize()
+        if size and size + length > max_bytes:
+            yield _snapshot(part)
+            part = events_pb2.Snapshot(offset=offset, position=position)
+            size = 0
+        part.prompts.append(prompt)
         size += length
     part.last = True
     yield _snapshot(part)

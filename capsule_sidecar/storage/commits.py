@@ -20,6 +20,8 @@ class Appended:
     time: bytes
     # The stream that ends with this event.
     closes: str = ""
+    # The prompt that is opened or ended by this event.
+    asks: str = ""
     position: int = 0
     data: bytes = b""
 
@@ -62,6 +64,7 @@ class Notice:
         again: The invocation goes on with another attempt.
         reason: Why the invocation failed; empty where it did not.
         reference: What a person was given to quote.
+        resolved: A prompt that has ended, encoded; then nothing else is told.
     """
 
     invocation_id: str
@@ -72,3 +75,4 @@ class Notice:
     again: bool = False
     reason: str = ""
     reference: str = ""
+    resolved: bytes = b""

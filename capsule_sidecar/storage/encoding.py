@@ -13,9 +13,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from capsule_protocol.v1 import events_pb2, types_pb2
 from capsule_sidecar.model.types import (
+    ApprovalQuestion,
     Block,
+    ChoiceQuestion,
+    File,
+    FileQuestion,
     InvocationKind,
     InvocationStatus,
+    PromptStatus,
+    Question,
     Sender,
     Session,
     UserInfo,
@@ -194,6 +200,46 @@ def action_sent(name: str, block_id: str, payload_json: bytes) -> bytes:
     ).SerializeToString()
 
 
+def prompt(
+    key: str, message: str, question: Question, create_ms: int, expire_ms: int
+) -> types_pb2.Prompt:
+    """Return a prompt that is open, as the contract has it."""
+    value = types_pb2.Prompt(
+        prompt_id=key,
+        message=message,
+        create_time=timestamp(create_ms),
+        expire_time=timestamp(expire_ms),
+        status=int(PromptStatus.OPEN),  # type: ignore[arg-type]  # enum values are ints on the wire
+    )
+    match question:
+        case FileQuestion():
+            value.file.accept = question.accept
+            value.file.SetInParent()
+        case ApprovalQuestion():
+            value.approval.approve_label = question.approve_label
+            value.approval.reject_label = question.reject_label
+        case ChoiceQuestion():
+            value.choice.options.extend(question.options)
+    return value
+
+
+def attachment(file: File) -> types_pb2.Attachment:
+    """Return a file as messages and answers carry it; its address is made when it is read."""
+    return types_pb2.Attachment(
+        file_id=file.file_id, name=file.name, content_type=file.content_type, size=file.size
+    )
+
+
+def prompt_opened(value: types_pb2.Prompt) -> bytes:
+    """Return the body of a PromptOpened event."""
+    return events_pb2.Event(prompt_opened=events_pb2.PromptOpened(prompt=value)).SerializeToString()
+
+
+def prompt_ended(value: types_pb2.Prompt) -> bytes:
+    """Return the body of a PromptEnded event."""
+    return events_pb2.Event(prompt_ended=events_pb2.PromptEnded(prompt=value)).SerializeToString()
+
+
 def invocation_ended(
     kind: InvocationKind,
     status: InvocationStatus,
@@ -223,5 +269,7 @@ def made(data: bytes) -> tuple[int, tuple[str, ...]]:
             return value.item_offset, ids if added.stream_id else ids[:1]
         case "block_shown":
             return value.item_offset, (value.block_shown.block.block_id,)
+        case "prompt_opened":
+            return value.item_offset, (value.prompt_opened.prompt.prompt_id,)
         case _:
             return value.item_offset, ()

@@ -17,7 +17,7 @@ from capsule_sidecar.model.types import (
     Lease,
     WorkState,
 )
-from capsule_sidecar.storage import schema, work
+from capsule_sidecar.storage import asking, prompts, schema, work
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
 from capsule_sidecar.storage.unit import Leased, Unit
 
@@ -38,7 +38,8 @@ class Attached:
         superseded: Leases of the hello that it has lost.
         cancelled: Of those it keeps, the ones that it is to end, with why.
         missing: Leases that it holds and did not name: to be delivered again as they are.
-        held: How many it holds now.
+        held: How many of those it holds take a place: all but those that wait with a prompt.
+        resolved: Leases that it keeps, with prompts of theirs that have ended, encoded.
     """
 
     process: int
@@ -47,6 +48,7 @@ class Attached:
     cancelled: list[tuple[Lease, CancelReason]]
     missing: list[Leased]
     held: int
+    resolved: list[tuple[Lease, bytes]]
 
 
 def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached:
@@ -75,14 +77,23 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
         (kept if lease in held else superseded).append(lease)
     cancelled = [(lease, CancelReason(held[lease].cancel)) for lease in kept if held[lease].cancel]
     missing = []
+    places = 0
     for lease, row in held.items():
+        places += not row.prompts
         if lease in kept:
             continue
         if row.cancel:  # nobody runs it any more: it need not be told to end
             work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
+            places -= 1
         else:
             missing.append(Leased.of(row, unit.session_by_id(row.session)))
-    return Attached(process.id, kept, superseded, cancelled, missing, len(kept) + len(missing))
+    resolved = [
+        (Lease(asker.key, asker.attempt), prompts.present(unit, row).SerializeToString())
+        for row in prompts.untold(unit, process.id)
+        for asker in (unit.invocation_by_id(row.invocation),)
+        if Lease(asker.key, asker.attempt) in kept
+    ]
+    return Attached(process.id, kept, superseded, cancelled, missing, places, resolved)
 
 
 def renew(unit: Unit, process: ProcessRow) -> None:
@@ -144,6 +155,7 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
     Returns:
         Whether anything is leased at all.
     """
+    asking.expire(unit, _SWEEP_ROWS)
     if not unit.query(select(schema.processes.c.id).limit(1)):
         return False
     swept = _setting(unit, _SWEPT)

@@ -422,7 +422,9 @@ def delete_session(unit: Unit, person: Person, request: Request, session_key: st
         number = session.id
         keys = select(schema.streams.c.key).where(schema.streams.c.session == number)
         unit.execute(delete(schema.stream_chunks).where(schema.stream_chunks.c.stream.in_(keys)))
-        for table in (schema.streams, schema.items, schema.session_data, schema.events):
+        for table in (
+            schema.streams, schema.items, schema.session_data, schema.prompts, schema.events,
+        ):  # fmt: skip
             unit.execute(delete(table).where(table.c.session == number))
         unit.execute(delete(schema.sessions).where(schema.sessions.c.id == number))
         unit.append_deletion(session, encoding.SESSION_DELETED)

@@ -156,6 +156,18 @@ class OpenText:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A prompt that waits for a person; `event` is the encoded Event that opened it."""
+
+    session: int
+    session_id: str
+    user: int
+    app: int
+    channel: str
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LogEvent:
     """An encoded event with the order it is read in."""
 
@@ -428,6 +440,26 @@ def event_at(connection: Connection, session: int, offset: int) -> bytes:
     if data is None:
         raise NotFound("the event is not there")
     return bytes(data)
+
+
+def open_questions(connection: Connection) -> list[OpenQuestion]:
+    """Return every prompt that waits for a person."""
+    prompts = schema.prompts.c
+    rows = connection.execute(
+        select(
+            _sessions.id, _sessions.key, _sessions.user, _sessions.app, _sessions.channel,
+            _events.data,
+        )
+        .select_from(schema.prompts)
+        .join(schema.sessions, _sessions.id == prompts.session)
+        .join(
+            schema.events,
+            and_(_events.session == prompts.session, _events.offset == prompts.event),
+        )
+        .where(schema.is_open_prompt)
+        .order_by(_events.position)
+    )  # fmt: skip
+    return [OpenQuestion(*row) for row in rows]
 
 
 def open_texts(connection: Connection) -> list[OpenText]:

@@ -29,6 +29,9 @@ class Method(enum.IntEnum):
     SHOW_BLOCK = 4
     SET_TITLE = 5
     UPDATE_DATA = 6
+    PROMPT_FILE = 7
+    PROMPT_APPROVAL = 8
+    PROMPT_CHOICE = 9
     OPEN_SESSION = 16
     SEND_MESSAGE = 17
     UPDATE_SESSION = 18
@@ -36,6 +39,7 @@ class Method(enum.IntEnum):
     SEND_ACTION = 20
     CLOSE_SESSION = 21
     DELETE_SESSION = 22
+    ANSWER_PROMPT = 23
 
 
 _USERS = 1 << 62

@@ -173,6 +173,20 @@ class Unit:
             raise NotFound(f"invocation {key!r} does not exist", invocation_id=key)
         return row
 
+    def invocation_by_id(self, number: int) -> InvocationRow:
+        """Return the invocation that another row refers to.
+
+        Raises:
+            NotFound: Its session was deleted.
+        """
+        row = self._invocations.get(number)
+        if row is None:
+            found = self.query(select(schema.invocations).where(schema.invocations.c.id == number))
+            if not found:
+                raise NotFound("the session was deleted")
+            row = self.known_invocation(found[0])
+        return row
+
     def known_invocation(self, columns: Any) -> InvocationRow:
         """Return the row in memory for columns just read."""
         row = self._invocations.get(columns[0])
@@ -330,6 +344,7 @@ class Unit:
         repeat: tuple[int, bytes] | None = None,
         own_place: bool = False,
         closes: str = "",
+        asks: str = "",
         active: bool = False,
     ) -> int:
         """Append an event to a session's log.
@@ -343,6 +358,7 @@ class Unit:
             repeat: Method and digest by which a later attempt repeats it.
             own_place: The event causes an invocation: its place is its own offset.
             closes: The stream that ends with it.
+            asks: The prompt that it opens or ends.
             active: The session moves up in its person's list, to where this event is.
 
         Returns:
@@ -354,7 +370,7 @@ class Unit:
         if place and not item:
             item = offset
         suffix = invocation.suffix if invocation is not None else b""
-        entry = Appended(session, offset, place, item, suffix, body, self.time, closes)
+        entry = Appended(session, offset, place, item, suffix, body, self.time, closes, asks)
         self.appended.append(entry)
         if active:
             self._pending.active[session.id] = (session, offset)

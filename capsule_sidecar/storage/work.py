@@ -23,7 +23,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     WorkState,
 )
-from capsule_sidecar.storage import encoding, schema, values
+from capsule_sidecar.storage import encoding, prompts, schema, values
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
 from capsule_sidecar.storage.unit import Leased, Notice, Unit
@@ -145,6 +145,7 @@ def _lease(unit: Unit, invocation: InvocationRow, session: SessionRow, process: 
     invocation.process = process
     invocation.cancel = 0
     invocation.due_ms = unit.now_ms + unit.terms.turn_deadline_ms
+    invocation.prompts = invocation.left_ms = 0
     invocation.repeats = None
     invocation.withdrawn = False
     unit.change(invocation)
@@ -188,6 +189,15 @@ def release(unit: Unit, process: int, app: int) -> None:
         lease_ready(unit, app, process)
 
 
+def _leave_place(unit: Unit, invocation: InvocationRow) -> None:
+    """Give back the place of an attempt that is over, unless it waited and had none.
+
+    Its prompts stay open: the next attempt joins them.
+    """
+    if not invocation.prompts:
+        unit.give_places(invocation.process)
+
+
 def finish(unit: Unit, app: int, outcome: Outcome, texts: Mapping[str, str]) -> InvocationStatus:
     """Apply a handler's outcome.
 
@@ -212,7 +222,7 @@ def finish(unit: Unit, app: int, outcome: Outcome, texts: Mapping[str, str]) -> 
         unit.notices.append(
             Notice(invocation.key, invocation.attempt, process, 0, final=True, again=True)
         )
-        unit.give_places(process)
+        _leave_place(unit, invocation)
         _offer(unit, invocation, session)
         return InvocationStatus(invocation.status)
     patched = values.apply_patch(unit, session, outcome.data)
@@ -257,6 +267,7 @@ def end(
     if invocation.queued_message:
         session.waiting -= 1
     complete_open_streams(unit, session, invocation, texts or {})
+    prompts.withdraw(unit, session, invocation)
     if status == InvocationStatus.FAILED and not reference:
         reference = new_id("ref")
     kind = InvocationKind(invocation.kind)
@@ -344,7 +355,7 @@ def lose(
             invocation.key, attempt, process, int(CancelReason.SUPERSEDED), final=True, again=True
         )
     )
-    unit.give_places(process)
+    _leave_place(unit, invocation)
     _offer(unit, invocation, session)
 
 
@@ -379,6 +390,7 @@ def request_stop(unit: Unit, invocation: InvocationRow, session: SessionRow) -> 
     if invocation.state != WorkState.RUNNING:
         end(unit, invocation, session, InvocationStatus.STOPPED, reason="STOPPED")
         return InvocationStatus.STOPPED
+    prompts.withdraw(unit, session, invocation)
     cancel(unit, invocation, CancelReason.STOPPED)
     return InvocationStatus.RUNNING
 
@@ -408,5 +420,6 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
                 )
             )  # fmt: skip
             invocation.state = WorkState.ENDED
-            release(unit, invocation.process, invocation.app)
+            if not invocation.prompts:
+                release(unit, invocation.process, invocation.app)
     unit.execute(delete(schema.invocations).where(columns.session == session.id))

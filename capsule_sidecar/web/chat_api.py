@@ -128,6 +128,11 @@ class ChatApi:
             extra={"attachments": {"type": "array", "maxItems": 0}},
         )
         self._stop = Body(pb.StopInvocationRequest, rules=ids)
+        self._answer = Body(
+            pb.AnswerPromptRequest,
+            omit=frozenset({"identity", "prompt_id"}),
+            rules={"option": {"type": "integer", "minimum": 0, "maximum": _MAX_PAGE}, **ids},
+        )
         self._action = Body(
             pb.SendActionRequest,
             large=True,
@@ -185,6 +190,10 @@ class ChatApi:
                       errors=(409,)),
             Operation("POST", f"{_SESSION}/actions", "sendAction", "Click on a block.",
                       self.send_action, 202, pb.SendActionResponse, body=self._action,
+                      errors=(409,)),
+            Operation("POST", f"{_V1}/prompts/{{prompt_id}}/answer", "answerPrompt",
+                      "Answer or dismiss a prompt; the first answer counts.",
+                      self.answer_prompt, answer=pb.AnswerPromptResponse, body=self._answer,
                       errors=(409,)),
             Operation("GET", f"{_SESSION}/events", "followSession",
                       "Server-Sent Events of a session, by offset.",
@@ -334,6 +343,18 @@ class ChatApi:
         )
         answer = pb.SendActionResponse(offset=offset, invocation_id=invocation_id)
         return JSON(to_json(answer), 202)
+
+    async def answer_prompt(self, request: Request) -> Response:
+        """Answer or dismiss a prompt."""
+        visitor = await self._visitors.visitor(request)
+        body = await self._body(request, self._answer, pb.AnswerPromptRequest)
+        answer = await self._conversations.answer_prompt(
+            visitor.caller,
+            request_id_of(body.request_id),
+            request.path_params["prompt_id"],
+            convert.persons_answer(body),
+        )
+        return JSON(to_json(convert.answered(*answer)))
 
     # -- following -------------------------------------------------------------------------------
 

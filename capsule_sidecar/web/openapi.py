@@ -43,6 +43,8 @@ _PROBLEM = {
 _PATH_SCHEMAS = {
     "app": {"type": "string", "pattern": f"^{APP_NAME.pattern}$"},
     "session_id": {"type": "string", "minLength": 1, "maxLength": 64},
+    "prompt_id": {"type": "string", "minLength": 1, "maxLength": 64},
+    "file_id": {"type": "string", "minLength": 1, "maxLength": 64},
     "name": {"type": "string", "minLength": 1},
 }
 # What any operation may answer, and what only those with a body may.

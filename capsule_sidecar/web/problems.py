@@ -23,6 +23,7 @@ _STATUS: dict[type[DomainError], int] = {
     errors.PermissionDenied: 403,
     errors.NotFound: 404,
     errors.RequestIdReused: 409,
+    errors.Stopped: 409,
     errors.SessionClosed: 409,
     errors.Superseded: 409,
     errors.InvocationEnded: 409,
