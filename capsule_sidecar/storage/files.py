@@ -1,8 +1,8 @@
 """Files as rows: what is known of each, whose it is and when it goes.
 
-A file's bytes are an object of the file store, named by its key. An upload (uploads.py) writes its
-row before its first byte, and a removal takes the row last, so whatever is in the store has a row
-that leads to it. Functions that take a unit run on the writer thread, those that take a connection read.
+A file's bytes are an object of the file store, named by its key. An upload (uploads.py) writes
+its row before its first byte, and a removal takes the row last, so whatever is in the store has a
+row that leads to it. What takes a unit runs on the writer thread, what takes a connection reads.
 """
 
 from __future__ import annotations
