@@ -6,7 +6,9 @@ Each function runs on the writer thread, inside a unit of work.
 from __future__ import annotations
 
 from capsule_protocol.v1 import types_pb2
+from capsule_sidecar.model import accept
 from capsule_sidecar.model.errors import (
+    DomainError,
     InvalidArgument,
     LimitExceeded,
     NotFound,
@@ -14,8 +16,8 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import Answer as PersonsAnswer
-from capsule_sidecar.model.types import Lease, PromptStatus, Question
-from capsule_sidecar.storage import encoding, prompts, streams, work
+from capsule_sidecar.model.types import File, Lease, PromptStatus, Question
+from capsule_sidecar.storage import encoding, files, prompts, streams, work
 from capsule_sidecar.storage.log import Person, find_user
 from capsule_sidecar.storage.prompts import ENDED, OPEN, SETTLED, PromptRow
 from capsule_sidecar.storage.requests import (
@@ -181,7 +183,15 @@ def _fill(unit: Unit, session: SessionRow, prompt: types_pb2.Prompt, answer: Per
             )
         prompt.choice.answer = answer.option
     elif answer.file_id is not None:
-        raise NotFound("there is no such file", file_id=answer.file_id)
+        wanted = prompt.file.accept
+
+        def check(file: File) -> DomainError | None:
+            if accept.accepts(wanted, file.name, file.content_type):
+                return None
+            return InvalidArgument("file_id", f"{file.name!r} is not of what is taken: {wanted}")
+
+        (file,) = files.use(unit, session, [answer.file_id], "file_id", check)
+        prompt.file.answer.CopyFrom(encoding.attachment(file))
 
 
 _FIELDS = {"file": "file_id", "approval": "approved", "choice": "option"}
