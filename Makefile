@@ -82,6 +82,7 @@ format: setup
 proto: setup
 	$(PY) scripts/gen_protos.py $(if $(STUBS),--stubs $(STUBS))
 	$(if $(STUBS),,$(PY) scripts/gen_wire.py)
+	$(if $(STUBS),,$(PY) scripts/gen_blocks.py)
 
 lock: $(UV)
 	$(UV) pip compile pyproject.toml client/python/pyproject.toml \

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from build_page import PAGE, WEB, build_page
+from gen_blocks import BLOCKS_OUT, generate_blocks
 from gen_protos import PYTHON_OUT, ROOT_PACKAGE, generate_python, sources, write_image
 from gen_wire import WIRE_OUT, generate_wire
 from toolbox import BUILD, ROOT, environment, node_packages, node_settings
@@ -95,20 +96,22 @@ def breaking() -> str:
 
 
 def generated() -> str:
-    """Generates the Python code and the page's types anew; compares them with the committed."""
+    """Generates the Python code and what else is generated anew; compares with the committed."""
     with tempfile.TemporaryDirectory() as folder:
         generate_python(Path(folder))
         new, old = Path(folder) / ROOT_PACKAGE, PYTHON_OUT / ROOT_PACKAGE
         files = _files(new)
         unlike = sorted(files ^ _files(old))
         unlike += filecmp.cmpfiles(new, old, sorted(files & _files(old)), shallow=False)[1]
-        wire = Path(folder) / WIRE_OUT.name
-        generate_wire(wire)
-        if not WIRE_OUT.exists() or not filecmp.cmp(wire, WIRE_OUT, shallow=False):
-            unlike.append(WIRE_OUT.relative_to(ROOT).as_posix())
+        others = {WIRE_OUT: generate_wire, BLOCKS_OUT: generate_blocks}
+        for committed, generate in others.items():
+            made = Path(folder) / committed.name
+            generate(made)
+            if not committed.exists() or not filecmp.cmp(made, committed, shallow=False):
+                unlike.append(committed.relative_to(ROOT).as_posix())
     if unlike:
         raise Failed("not what `make proto` writes:\n" + "\n".join(f"  {name}" for name in unlike))
-    return f"{len(files) + 1} files"
+    return f"{len(files) + len(others)} files"
 
 
 def web() -> str:
