@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { constants, gzipSync } from "node:zlib";
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
+import { PICTURE } from "./src/ui/fakeData.ts";
 
 const OUT = "../../capsule_sidecar/web/page";
 const TEXT = /\.(?:css|html|js|json|svg|txt|webmanifest)$/;
@@ -38,6 +39,20 @@ function compressed(): Plugin {
   };
 }
 
+/** Serves a picture as the made-up chat's files. */
+function fakeFiles(): Plugin {
+  return {
+    name: "capsule-fake-files",
+    apply: "serve",
+    configureServer(server) {
+      server.middlewares.use("/files/fake/", (_request, response) => {
+        response.setHeader("Content-Type", "image/svg+xml");
+        response.end(decodeURIComponent(PICTURE.slice(PICTURE.indexOf(",") + 1)));
+      });
+    },
+  };
+}
+
 /** Puts the icon under a name without a digest too: for those who ask for /favicon.ico. */
 function plainIcon(): Plugin {
   return {
@@ -52,7 +67,7 @@ function plainIcon(): Plugin {
 
 export default defineConfig({
   base: "/",
-  plugins: [plainIcon(), compressed()],
+  plugins: [fakeFiles(), plainIcon(), compressed()],
   build: {
     outDir: OUT,
     emptyOutDir: true,
@@ -65,6 +80,7 @@ export default defineConfig({
     // `npm run dev` beside a running sidecar.
     proxy: {
       "^/apps/[^/]+/": { target: "http://127.0.0.1:7480" },
+      "^/files/(?!fake/)": { target: "http://127.0.0.1:7480" },
     },
   },
   test: {

@@ -1,6 +1,7 @@
 /** The HTTP routes of an app, typed. What may be retried is retried under the same request id. */
 
 import type {
+  AnswerPromptResponse,
   File,
   GetFileResponse,
   GetTimelineResponse,
@@ -87,6 +88,8 @@ const TIMEOUT_MS = 30_000;
 /** An upload of which nothing moves so long has come to its end. */
 const STALLED_MS = 60_000;
 const RETRIES = 3;
+/** Two clocks that are nearer than this agree: the header tells whole seconds, some time ago. */
+const CLOCK_SLACK_MS = 5_000;
 /** What a server may ask to wait: a person does not sit longer in front of it. */
 const MAX_RETRY_AFTER_MS = 30_000;
 
@@ -94,6 +97,8 @@ const MAX_RETRY_AFTER_MS = 30_000;
 export class Api {
   readonly #env: Env;
   readonly #base: string;
+  /** Milliseconds by which the sidecar's clock is ahead of this device's, to a second. */
+  skew = 0;
   /** Waits between repetitions; woken when the line is back. */
   readonly waiting: Waiting;
 
@@ -254,6 +259,19 @@ export class Api {
     }
   }
 
+  /** Answers a prompt. Not repeated here: whoever answers does that, under the id it has kept. */
+  answerPrompt(
+    promptId: string,
+    reply: Record<string, unknown>,
+    requestId: string,
+  ): Promise<AnswerPromptResponse> {
+    return this.#call(`/v1/prompts/${encodeURIComponent(promptId)}/answer`, {
+      method: "POST",
+      body: { ...reply, request_id: requestId },
+      retries: 0,
+    });
+  }
+
   /** Begins to follow all sessions from a position on. The body is the caller's to read. */
   async events(after: number, signal: AbortSignal): Promise<Response> {
     const address = `${this.#base}/v1/events${query({ after })}`;
@@ -285,6 +303,14 @@ export class Api {
     }
   }
 
+  #compareClocks(response: Response): void {
+    const theirs = Date.parse(response.headers.get("Date") ?? "");
+    const ahead = theirs - this.#env.now();
+    if (Number.isFinite(ahead)) {
+      this.skew = Math.abs(ahead) < CLOCK_SLACK_MS ? 0 : ahead;
+    }
+  }
+
   async #once(path: string, call: Call): Promise<unknown> {
     call.signal?.throwIfAborted();
     const controller = new AbortController();
@@ -307,6 +333,7 @@ export class Api {
         credentials: "same-origin",
         cache: "no-store",
       });
+      this.#compareClocks(response);
       if (!response.ok) {
         throw await problem(response);
       }

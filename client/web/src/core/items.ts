@@ -1,8 +1,9 @@
 /** The items of a timeline. What changes of them are signals; the objects last for the item's life. */
 
 import { type Signal, signal } from "@preact/signals";
-import type { Block, InvocationEnded, Message } from "../wire.ts";
+import type { Attachment, Block, InvocationEnded, Message } from "../wire.ts";
 import type { BlockItem, Delivery, EndedItem, MessageItem } from "./model.ts";
+import type { PromptEntry } from "./prompts.ts";
 
 /** A 64-bit number of the JSON form; positions stay far below 2^53. */
 export function int(value: string | undefined): number {
@@ -15,7 +16,7 @@ export function time(value: string | undefined): Date | null {
 }
 
 /** Where an item sorts, and as of which offset it is known. */
-interface Placed {
+export interface Placed {
   /** 0: it has no place yet, its message is not in the log. */
   place: number;
   offset: number;
@@ -31,6 +32,7 @@ export class MessageEntry implements MessageItem, Placed {
   readonly interrupted = signal(false);
   readonly delivery: Signal<Delivery>;
   readonly problem = signal("");
+  readonly attachments = signal<readonly Attachment[]>([]);
   place = 0;
   offset = 0;
   asOf = 0;
@@ -55,11 +57,22 @@ export class MessageEntry implements MessageItem, Placed {
     this.messageId = message.message_id ?? "";
     this.createTime = time(message.create_time);
     this.text.value = message.text ?? "";
+    const attachments = message.attachments ?? [];
+    if (!isSame(attachments, this.attachments.peek())) {
+      this.attachments.value = attachments; // Else the addresses are others, the files are not.
+    }
     this.interrupted.value = message.interrupted === true;
     this.streaming.value = false;
     this.delivery.value = "sent";
     this.problem.value = "";
   }
+}
+
+function isSame(some: readonly Attachment[], others: readonly Attachment[]): boolean {
+  return (
+    some.length === others.length &&
+    some.every(({ file_id }, at) => file_id === others[at]?.file_id && others[at]?.url)
+  );
 }
 
 /** A block; changes in place. */
@@ -117,7 +130,7 @@ export class EndedEntry implements EndedItem, Placed {
 }
 
 /** Any item. */
-export type Entry = MessageEntry | BlockEntry | EndedEntry;
+export type Entry = MessageEntry | BlockEntry | EndedEntry | PromptEntry;
 
 /** Orders two places in a timeline. */
 export function before(

@@ -4,7 +4,7 @@
  */
 import type { ReadonlySignal } from "@preact/signals";
 import type { Attachment } from "../wire.ts";
-import type { Uploader } from "./uploads.ts";
+import type { Upload, Uploader } from "./uploads.ts";
 
 /** The line to the sidecar. `offline`: the browser has no network; `reconnecting`: it does not answer. */
 export type Connection = "connecting" | "live" | "reconnecting" | "offline";
@@ -37,6 +37,7 @@ export interface MessageItem extends ItemBase {
   readonly delivery: ReadonlySignal<Delivery>;
   /** Why it failed, a sentence; empty where it did not. */
   readonly problem: ReadonlySignal<string>;
+  readonly attachments: ReadonlySignal<readonly Attachment[]>;
   readonly createTime: Date | null;
 }
 
@@ -95,6 +96,8 @@ export interface PromptItem extends ItemBase {
   readonly problem: ReadonlySignal<string>;
   /** Whether this tab answered what had ended before: another answer counts. */
   readonly late: ReadonlySignal<boolean>;
+  /** The file that this tab uploads to answer with it. */
+  readonly upload: ReadonlySignal<Upload | null>;
 }
 
 export type TimelineEntry = MessageItem | BlockItem | EndedItem | PromptItem;
@@ -103,6 +106,20 @@ export interface StatusLine {
   readonly invocationId: string;
   readonly text: string;
   readonly detail: string;
+}
+
+/** The prompts of a session. */
+export interface PromptActions {
+  /** The prompts that wait for the person, in order; some may lie before what is loaded. */
+  readonly waiting: ReadonlySignal<readonly PromptItem[]>;
+  /** Answers or dismisses a prompt; the first answer of all devices counts. */
+  answer(prompt: PromptItem, reply: PromptReply): Promise<void>;
+  /** Gives the answer again that could not be given, under the same request id. */
+  retry(prompt: PromptItem): Promise<void>;
+  /** Uploads a file and answers with it; goes on while another session is on screen. */
+  answerWithFile(prompt: PromptItem, file: File): void;
+  /** Ends the upload, before it answers. */
+  cancelUpload(prompt: PromptItem): void;
 }
 
 /** The session on screen. */
@@ -122,17 +139,14 @@ export interface OpenSession {
   /** What Stop would stop; empty: nothing runs or waits. */
   readonly busy: ReadonlySignal<boolean>;
   readonly stopping: ReadonlySignal<boolean>;
-  /** The prompts that wait for the person, in order; some may lie before what is loaded. */
-  readonly waiting: ReadonlySignal<readonly PromptItem[]>;
+  readonly prompts: PromptActions;
   loadOlder(): Promise<void>;
   /** Sends again a message that failed: with the same request id, unless that is forgotten. */
   resend(key: string): void;
-  /** Takes a failed message out; its text is returned to be edited. */
+  /** Takes a failed message out; its text is returned to be edited, its files are the draft's. */
   discard(key: string): string;
   stop(): Promise<void>;
   act(name: string, blockId: string, payload: unknown): Promise<void>;
-  /** Answers or dismisses a prompt; the first answer of all devices counts. */
-  answer(prompt: PromptItem, reply: PromptReply): Promise<void>;
 }
 
 export interface Notice {
@@ -159,8 +173,12 @@ export interface Chat {
   readonly notices: ReadonlySignal<readonly Notice[]>;
   /** The text that is being written, of the session on screen; survives a reload. */
   readonly draft: ReadonlySignal<string>;
+  /** The files of that text; those uploaded survive a reload. */
+  readonly attachments: ReadonlySignal<readonly Upload[]>;
   /** UTF-8 bytes that a message may have. */
   readonly maxTextBytes: ReadonlySignal<number>;
+  /** Files that a message may carry. */
+  readonly maxAttachments: ReadonlySignal<number>;
   /** Uploads of this tab, for whatever needs a file. */
   readonly uploader: Uploader;
   start(): Promise<void>;
@@ -172,7 +190,20 @@ export interface Chat {
   rename(sessionId: string, title: string): Promise<void>;
   remove(sessionId: string): Promise<void>;
   setDraft(text: string): void;
-  /** Sends text; opens a session first where none is on screen. Shows it at once as `sending`. */
-  send(text: string): void;
+  /** Attaches files to the draft, and begins to upload them. */
+  attach(files: readonly File[]): void;
+  /** Takes a file off the draft. */
+  detach(key: string): void;
+  /** Tells the person of something that did not work. */
+  tell(text: string): void;
+  /** Returns another signed address of a file. Throws where there is none. */
+  fileUrl(fileId: string): Promise<string>;
+  /**
+   * Sends text with what is attached, unless that is not all uploaded; opens a session first where
+   * none is on screen. Shows it at once as `sending`.
+   *
+   * @param alone - The text is not the draft: that stays, and so do its files.
+   */
+  send(text: string, alone?: boolean): void;
   dismiss(noticeId: number): void;
 }

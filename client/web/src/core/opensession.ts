@@ -1,7 +1,7 @@
 /** A session that is on screen, or was a moment ago: its timeline, kept up by events. */
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import type { Event, Message, SendMessageResponse } from "../wire.ts";
+import type { Attachment, Event, Message, SendMessageResponse } from "../wire.ts";
 import { type Api, ApiError } from "./api.ts";
 import { report } from "./defect.ts";
 import type { Env } from "./env.ts";
@@ -10,9 +10,13 @@ import type { OpenSession, SessionEntry, StatusLine, TimelineEntry } from "./mod
 import type { Outbox } from "./outbox.ts";
 import type { OutboxEntry } from "./outboxstore.ts";
 import type { Passing } from "./passing.ts";
+import type { Prompts } from "./prompts.ts";
 import type { SessionList } from "./sessionlist.ts";
+import { SessionPrompts } from "./sessionprompts.ts";
 import { Timeline } from "./timeline.ts";
+import type { Uploader } from "./uploads.ts";
 import { delay } from "./waiting.ts";
+import { isAlike } from "./whethersent.ts";
 
 const PAGE = 50;
 /** Events that wait for the page they follow. More of them, and the page is fetched anew. */
@@ -25,8 +29,12 @@ export interface Surroundings {
   readonly passing: Passing;
   readonly list: SessionList;
   readonly outbox: Outbox;
+  readonly prompts: Prompts;
+  readonly uploader: Uploader;
   /** Tells the person of something. */
   notice(text: string): void;
+  /** A message was taken back: these files of it are to be sent again. */
+  returned(session: SessionView, attachments: readonly Attachment[]): void;
   /** Nobody is signed in: returns when somebody is. */
   signIn(): Promise<void>;
   /** There is no such session any more, for this person. */
@@ -49,6 +57,7 @@ export class SessionView implements OpenSession {
   readonly statusLines: ReadonlySignal<readonly StatusLine[]>;
   readonly busy: ReadonlySignal<boolean>;
   readonly stopping: ReadonlySignal<boolean>;
+  readonly prompts: SessionPrompts;
   /** The request that opens it; empty where it was open. */
   readonly openId: string;
   readonly #with: Surroundings;
@@ -65,7 +74,7 @@ export class SessionView implements OpenSession {
 
   /** @param openId - Of a new chat: the request that opens it; `sessionId` is empty then. */
   constructor(surroundings: Surroundings, sessionId: string, openId = "") {
-    const { env, list, passing, outbox } = surroundings;
+    const { env, list, passing, outbox, prompts } = surroundings;
     this.#with = surroundings;
     this.key = sessionId || openId;
     this.openId = openId;
@@ -75,6 +84,8 @@ export class SessionView implements OpenSession {
       attach: (streamId, sink) => passing.attach(streamId, sink),
       detach: (streamId) => passing.detach(streamId),
       claim: (message, offset) => this.#claim(message, offset),
+      prompt: (prompt, invocationId, at, known) =>
+        prompts.take(prompt, this.#id.peek(), invocationId, at, known),
     });
     const unopened: SessionEntry = {
       id: "",
@@ -88,6 +99,7 @@ export class SessionView implements OpenSession {
     this.statusLines = computed(() => this.#lines(passing));
     this.busy = computed(() => this.#stoppable(pending.value) !== "");
     this.stopping = computed(() => pending.value.has(this.#stopped.value));
+    this.prompts = new SessionPrompts(surroundings, this.#id);
     for (const entry of outbox.of(this.key)) {
       this.#show(entry);
     }
@@ -237,6 +249,7 @@ export class SessionView implements OpenSession {
     this.#own.delete(own.entry.id);
     this.#timeline.removeLocal(own.item);
     this.flush();
+    this.#with.returned(this, own.entry.attachments);
     return own.entry.text;
   }
 
@@ -337,6 +350,7 @@ export class SessionView implements OpenSession {
     const delivery = entry.failed ? "failed" : "sending";
     const item = new MessageEntry(again, "user", entry.text, delivery);
     item.problem.value = entry.problem;
+    item.attachments.value = entry.attachments;
     const own = { entry, item, messageId: "" };
     this.#own.set(entry.id, own);
     this.#timeline.addLocal(item);
@@ -353,9 +367,9 @@ export class SessionView implements OpenSession {
    */
   #claim(message: Message, offset: number): MessageEntry | undefined {
     for (const own of this.#own.values()) {
-      const { after, tried, failed, text } = own.entry;
+      const { after, tried, failed } = own.entry;
       const open = own.messageId === "" && tried && !failed;
-      if (open && after !== null && offset > after && text === message.text) {
+      if (open && after !== null && offset > after && isAlike(own.entry, message)) {
         own.messageId = message.message_id ?? "";
         return own.item;
       }

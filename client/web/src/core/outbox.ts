@@ -4,7 +4,7 @@
  * it is so old that the sidecar may have forgotten that id, the person decides.
  */
 
-import type { SendMessageResponse, Session } from "../wire.ts";
+import type { Attachment, SendMessageResponse, Session } from "../wire.ts";
 import { type Api, ApiError } from "./api.ts";
 import type { Env } from "./env.ts";
 import { type OutboxEntry, OutboxStore } from "./outboxstore.ts";
@@ -116,12 +116,18 @@ export class Outbox {
    *
    * @returns null where too many are on their way.
    */
-  add(chat: { sessionId: string; openId: string; after: number | null }, text: string) {
+  add(
+    chat: { sessionId: string; openId: string; after: number | null },
+    text: string,
+    attachments: readonly Attachment[] = [],
+  ) {
     if (this.#entries.size >= MAX_ENTRIES) {
       return null;
     }
     const { openId } = chat;
-    const title = chat.sessionId ? "" : (this.#titles.get(openId) ?? titleOf(text));
+    const title = chat.sessionId
+      ? ""
+      : (this.#titles.get(openId) ?? titleOf(text || (attachments[0]?.name ?? "")));
     if (chat.sessionId === "") {
       this.#titles.set(openId, title); // Kept where the first message is taken back, too.
     }
@@ -131,6 +137,7 @@ export class Outbox {
       openId,
       title,
       text,
+      attachments,
       order: this.#nextOrder(),
       after: chat.after,
       tried: false,
@@ -280,7 +287,8 @@ export class Outbox {
       this.#store.save(entry);
     }
     const { sessionId, text, id } = entry;
-    const answer = await this.#api.sendMessage(sessionId, text, id, [], this.#stop.signal);
+    const files = entry.attachments.map(({ file_id = "" }) => file_id);
+    const answer = await this.#api.sendMessage(sessionId, text, id, files, this.#stop.signal);
     this.#forget(id);
     this.#handler.sent(entry, answer);
   }

@@ -4,6 +4,8 @@
  * one takes it over. Two tabs that send the same entry do no harm: its request id is the same.
  */
 
+import type { Attachment } from "../wire.ts";
+import { attachmentsOf } from "./draftfiles.ts";
 import type { Env } from "./env.ts";
 
 /** A message on its way. */
@@ -17,6 +19,8 @@ export interface OutboxEntry {
   /** The title that its session is opened with: the same for all entries of a new chat. */
   readonly title: string;
   readonly text: string;
+  /** The files that it carries. */
+  readonly attachments: readonly Attachment[];
   /** Its place among the others. */
   order: number;
   /** The offset it must come behind; null: not known. */
@@ -178,6 +182,7 @@ function parse(value: string | null): OutboxEntry | null {
       openId: text(said.openId),
       title: text(said.title),
       text: said.text,
+      attachments: attachmentsOf(said.attachments),
       order: number(said.order),
       after: typeof said.after === "number" ? said.after : null,
       tried: said.tried === true,

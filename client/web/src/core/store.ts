@@ -1,10 +1,11 @@
 /** The chat: what the components see. It puts the parts together and holds what is on screen. */
 
-import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import type { Event, FollowFrame, SendMessageResponse, Session } from "../wire.ts";
 import { Access } from "./access.ts";
 import { Api, ApiError } from "./api.ts";
 import { Beginning } from "./beginning.ts";
+import { DraftFiles } from "./draftfiles.ts";
 import { Drafts, NEW } from "./drafts.ts";
 import { browserEnv, type Env } from "./env.ts";
 import { Link } from "./link.ts";
@@ -17,7 +18,7 @@ import { Passing } from "./passing.ts";
 import { Prompts } from "./prompts.ts";
 import { SessionList } from "./sessionlist.ts";
 import { Standby } from "./standby.ts";
-import { Uploader } from "./uploads.ts";
+import { type Upload, Uploader } from "./uploads.ts";
 import { Views } from "./views.ts";
 
 /** So long after another person was signed in, what is missing is missing because of that. */
@@ -33,8 +34,10 @@ export class ChatStore implements Chat {
   readonly connection: ReadonlySignal<Connection>;
   readonly appOnline: ReadonlySignal<boolean | null>;
   readonly draft = signal("");
+  readonly attachments: ReadonlySignal<readonly Upload[]>;
   readonly notices: ReadonlySignal<readonly Notice[]>;
   readonly maxTextBytes: ReadonlySignal<number>;
+  readonly maxAttachments: ReadonlySignal<number>;
   readonly uploader: Uploader;
   readonly #env: Env;
   readonly #api: Api;
@@ -46,6 +49,7 @@ export class ChatStore implements Chat {
   readonly #prompts: Prompts;
   readonly #outbox: Outbox;
   readonly #drafts: Drafts;
+  readonly #files: DraftFiles;
   readonly #beginning: Beginning;
   readonly #current: Signal<SessionView | null> = signal(null);
   readonly #views: Views;
@@ -85,14 +89,31 @@ export class ChatStore implements Chat {
       failed: (entry, error) => this.#failed(entry, error),
       signIn: () => this.#access.renew(),
     });
+    this.uploader = new Uploader({
+      env,
+      api: this.#api,
+      maxFileBytes: this.#access.maxFileBytes,
+      signIn: () => this.#access.renew(),
+    });
+    this.#files = new DraftFiles({
+      env,
+      app,
+      uploader: this.uploader,
+      maxFileBytes: this.#access.maxFileBytes,
+      maxAttachments: this.#access.maxAttachments,
+      notice: (text) => this.#notices.tell(text),
+    });
+    this.attachments = computed(() => this.#files.of(this.#draftKey(this.#current.value)).value);
     this.#views = new Views({
       env,
       api: this.#api,
       passing: this.#passing,
       prompts: this.#prompts,
+      uploader: this.uploader,
       list: this.#list,
       outbox: this.#outbox,
       notice: (text) => this.#notices.tell(text),
+      returned: (view, attachments) => this.#files.put(view.id || view.openId, attachments),
       signIn: () => this.#access.renew(),
       gone: (view) => this.#gone(view),
     });
@@ -108,12 +129,7 @@ export class ChatStore implements Chat {
     });
     this.access = this.#access.state;
     this.maxTextBytes = this.#access.maxTextBytes;
-    this.uploader = new Uploader({
-      env,
-      api: this.#api,
-      maxFileBytes: this.#access.maxFileBytes,
-      signIn: () => this.#access.renew(),
-    });
+    this.maxAttachments = this.#access.maxAttachments;
     this.waiting = this.#prompts.waiting;
     this.sessions = this.#list.sessions;
     this.hasMoreSessions = this.#list.hasMore;
@@ -136,6 +152,7 @@ export class ChatStore implements Chat {
       this.#env.on("visibilitychange", () => this.#env.hidden() && flush()),
     );
     this.draft.value = this.#drafts.get(NEW);
+    this.#files.load();
     await this.#outbox.load();
     this.#route();
     await this.#beginning.begin();
@@ -152,6 +169,7 @@ export class ChatStore implements Chat {
     this.#link.close();
     this.#outbox.close();
     this.uploader.close();
+    this.#files.close();
     this.#list.close();
     this.#access.close();
     this.#views.close();
@@ -200,6 +218,7 @@ export class ChatStore implements Chat {
     }
     this.#outbox.drop(sessionId);
     this.#drafts.remove(sessionId);
+    this.#files.clear(sessionId);
     this.#forget(sessionId);
   }
 
@@ -208,8 +227,26 @@ export class ChatStore implements Chat {
     this.#drafts.set(this.#draftKey(), text);
   }
 
-  send(text: string): void {
-    if (text.trim() === "") {
+  attach(files: readonly File[]): void {
+    this.#files.add(this.#draftKey(), files);
+  }
+
+  detach(key: string): void {
+    this.#files.remove(this.#draftKey(), key);
+  }
+
+  tell(text: string): void {
+    this.#notices.tell(text);
+  }
+
+  async fileUrl(fileId: string): Promise<string> {
+    return (await this.#api.file(fileId)).url ?? "";
+  }
+
+  send(text: string, alone = false): void {
+    const draftKey = this.#draftKey();
+    const attached = alone ? [] : this.#files.attached(draftKey);
+    if (attached === null || (text.trim() === "" && attached.length === 0)) {
       return;
     }
     const max = this.maxTextBytes.peek();
@@ -223,13 +260,15 @@ export class ChatStore implements Chat {
       const chat = here
         ? { sessionId: here.id, openId, after: here.after }
         : { sessionId: "", openId, after: 0 };
-      const draftKey = this.#draftKey();
-      const entry = this.#outbox.add(chat, text);
+      const entry = this.#outbox.add(chat, text.trim() === "" ? "" : text, attached);
       if (entry === null) {
         this.#notices.tell(`${MAX_ENTRIES} messages wait to be sent: please wait for the line.`);
         return;
       }
-      this.#drafts.remove(draftKey);
+      if (!alone) {
+        this.#drafts.remove(draftKey);
+        this.#files.clear(draftKey);
+      }
       if (here) {
         here.sending(entry);
       } else {
@@ -321,6 +360,7 @@ export class ChatStore implements Chat {
     batch(() => {
       this.#list.merge(session);
       this.#drafts.move(openId, id);
+      this.#files.move(openId, id);
       const view = this.#views.opened(openId, id);
       if (view && this.#current.peek() === view) {
         this.#env.setHash(`#/${encodeURIComponent(id)}`, true);
@@ -332,6 +372,7 @@ export class ChatStore implements Chat {
   /** Somebody else is signed in than before: a guest whose cookie was lost is a new one. */
   #another(): void {
     this.#changedAt = this.#env.now();
+    this.#files.clearAll();
     this.#notices.tell("You were signed out. The chats of before are not yours to see any more.");
     this.#beginning.anew();
   }
@@ -350,6 +391,7 @@ export class ChatStore implements Chat {
       // The chat is gone. Its words go to where they can be sent from again.
       this.#outbox.discard(entry.id);
       this.#drafts.append(NEW, entry.text);
+      this.#files.put(NEW, entry.attachments);
       this.#drafts.flush();
       this.draft.value = this.#drafts.get(this.#draftKey());
       const why = this.#explained ? "" : "The chat is gone. ";
@@ -401,8 +443,7 @@ export class ChatStore implements Chat {
     });
   }
 
-  #draftKey(): string {
-    const current = this.#current.peek();
+  #draftKey(current = this.#current.peek()): string {
     return current ? current.id || current.openId : NEW;
   }
 }

@@ -1,6 +1,6 @@
 /** Whether a message is in the log whose request id the sidecar does not remember any more. */
 
-import type { SendMessageResponse } from "../wire.ts";
+import type { Message, SendMessageResponse } from "../wire.ts";
 import type { Api } from "./api.ts";
 import { int } from "./items.ts";
 import type { OutboxEntry } from "./outboxstore.ts";
@@ -16,6 +16,19 @@ export function isForgotten(entry: OutboxEntry, now: number): boolean {
   return entry.tried && now - entry.triedAt > REMEMBERED_MS;
 }
 
+/** Whether a message in the log says what an entry says, and carries what it carries. */
+export function isAlike(
+  entry: Pick<OutboxEntry, "text" | "attachments">,
+  message: Message,
+): boolean {
+  const its = message.attachments ?? [];
+  return (
+    (message.text ?? "") === entry.text &&
+    its.length === entry.attachments.length &&
+    its.every(({ file_id }, at) => file_id === entry.attachments[at]?.file_id)
+  );
+}
+
 /**
  * Looks for a message in the log, behind the offset that it was typed at.
  *
@@ -29,7 +42,7 @@ export async function findSent(
   taken: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<SendMessageResponse | null> {
-  const { sessionId, after, text } = entry;
+  const { sessionId, after } = entry;
   let pageToken = "";
   let found: SendMessageResponse | null = null;
   for (let count = 0; after !== null && count < MAX_PAGES; count++) {
@@ -38,7 +51,7 @@ export async function findSent(
     const item = items.find(
       ({ message, offset }) =>
         message?.sender === "SENDER_USER" &&
-        message.text === text &&
+        isAlike(entry, message) &&
         int(offset) > after &&
         !taken.has(message.message_id ?? ""),
     );

@@ -1,6 +1,7 @@
 import { useEffect, useMemo } from "preact/hooks";
 import type { Chat } from "../core/model.ts";
 import { watchAnswers } from "./answers.ts";
+import { DropZone } from "./attachments/DropZone.tsx";
 import { AppOfflineNote, ConnectionBanner } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { Dialogs } from "./Dialogs.tsx";
@@ -73,6 +74,7 @@ function Shell() {
             <Composer />
           </div>
         </div>
+        <DropZone />
       </main>
     </div>
   );

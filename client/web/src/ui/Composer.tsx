@@ -1,9 +1,12 @@
 /** Where messages are written. Its text is the core's draft, which outlives the page. */
 import { useComputed } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import type { Chat } from "../core/model.ts";
+import { AttachButton } from "./attachments/AttachButton.tsx";
+import { DraftFiles, hindrance } from "./attachments/DraftFiles.tsx";
 import { readable, room } from "./bytes.ts";
 import { SendIcon, StopIcon } from "./icons.tsx";
-import { COMPOSER_ID, touchOnly, useUi } from "./state.ts";
+import { COMPOSER_ID, touchOnly, type Ui, useUi } from "./state.ts";
 
 /** Browsers without it get their height measured. */
 const SIZES_ITSELF = typeof CSS !== "undefined" && CSS.supports("field-sizing", "content");
@@ -44,21 +47,34 @@ export function Composer() {
         submit(ui);
       }}
     >
+      <DraftFiles />
       <div class="composer-row">
+        <AttachButton />
         <Field />
         <Buttons />
       </div>
+      <Hindrance />
       <Size />
     </form>
   );
 }
 
-/** Sends the draft, where there is one that may be sent. */
-function submit({ chat, focusComposer }: ReturnType<typeof useUi>): void {
+/** Sends the draft, where there is one that may be sent; says why not where its files are why. */
+function submit({ chat, announcer, focusComposer }: Ui): void {
   const text = chat.draft.value;
-  if (!text.trim() || room(text, chat.maxTextBytes.value).kind === "over") return;
+  if (isEmpty(chat) || room(text, chat.maxTextBytes.value).kind === "over") return;
+  const why = hindrance(chat.attachments.value);
+  if (why) {
+    announcer.say(`Not sent yet: ${why}`);
+    return;
+  }
   chat.send(text);
   focusComposer();
+}
+
+/** Whether there is nothing to send, neither text nor files. */
+function isEmpty(chat: Chat): boolean {
+  return chat.draft.value.trim() === "" && chat.attachments.value.length === 0;
 }
 
 function Field() {
@@ -103,6 +119,17 @@ function Field() {
   );
 }
 
+/** Why the message is not sent yet, where its files are why. */
+function Hindrance() {
+  const { chat } = useUi();
+  const why = useComputed(() => hindrance(chat.attachments.value)).value;
+  return (
+    <p id="composer-hindrance" class="composer-size" role="status">
+      {why}
+    </p>
+  );
+}
+
 function Size() {
   const { chat } = useUi();
   const max = chat.maxTextBytes.value;
@@ -120,11 +147,11 @@ function Buttons() {
   const session = chat.current.value;
   const busy = session?.busy.value ?? false;
   const stopping = session?.stopping.value ?? false;
-  const sendable = useComputed(() => {
-    const text = chat.draft.value;
-    return text.trim() !== "" && room(text, chat.maxTextBytes.value).kind !== "over";
-  });
-  const empty = useComputed(() => chat.draft.value.trim() === "").value;
+  const sendable = useComputed(
+    () => !isEmpty(chat) && room(chat.draft.value, chat.maxTextBytes.value).kind !== "over",
+  );
+  const empty = useComputed(() => isEmpty(chat)).value;
+  const hindered = useComputed(() => hindrance(chat.attachments.value) !== "").value;
   return (
     <div class="composer-buttons">
       {busy && (
@@ -153,6 +180,9 @@ function Buttons() {
           aria-label="Send"
           title="Send"
           disabled={!sendable.value}
+          // It can be reached all the same, and says why.
+          aria-disabled={hindered}
+          aria-describedby={hindered ? "composer-hindrance" : undefined}
           // A click must not take the focus, and with it a phone's keyboard, away from the text.
           onMouseDown={(event) => event.preventDefault()}
         >

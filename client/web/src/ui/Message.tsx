@@ -1,5 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { MessageItem, OpenSession } from "../core/model.ts";
+import { Attachments } from "./attachments/Attachments.tsx";
 import { CopyButton } from "./CopyButton.tsx";
 import { RetryIcon } from "./icons.tsx";
 import { Prose } from "./Prose.tsx";
@@ -16,10 +17,13 @@ const LONG_LINES = 20;
 
 export function UserMessage({ item, session }: Props) {
   const delivery = item.delivery.value;
+  const text = item.text.value;
+  const files = item.attachments.value.length > 0;
   return (
-    <article class="entry user" data-delivery={delivery}>
+    <article class="entry user" data-delivery={delivery} data-files={files || undefined}>
       <h2 class="sr-only">You said</h2>
-      <UserText text={item.text.value} />
+      <Attachments item={item} />
+      {text !== "" && <UserText text={text} />}
       {delivery === "sending" && (
         <p class="delivery late" role="status">
           Sending…
@@ -28,7 +32,7 @@ export function UserMessage({ item, session }: Props) {
       {delivery === "failed" && <NotSent item={item} session={session} />}
       {delivery !== "failed" && (
         <div class="tools">
-          <CopyButton label="Copy your message" text={() => item.text.peek()} />
+          {text !== "" && <CopyButton label="Copy your message" text={() => item.text.peek()} />}
           <Time of={item.createTime} />
         </div>
       )}
@@ -77,7 +81,7 @@ function NotSent({ item, session }: Props) {
   const edit = () => {
     const text = session.discard(item.key);
     const draft = chat.draft.peek();
-    chat.setDraft(draft.trim() ? `${text}\n\n${draft}` : text);
+    chat.setDraft(draft.trim() && text ? `${text}\n\n${draft}` : text || draft);
     focusComposer();
   };
   return (
@@ -103,6 +107,7 @@ export function AppMessage({ item }: Props) {
     <article class="entry app" data-streaming={streaming || undefined} aria-busy={streaming}>
       <h2 class="sr-only">{chat.app} said</h2>
       <AppText item={item} />
+      <Attachments item={item} />
       {item.interrupted.value && (
         <p class="interrupted">
           <span>Interrupted</span>

@@ -4,8 +4,6 @@
  * States: see `STATES`; `chat` answers what one sends.
  */
 import { computed, type Signal, signal } from "@preact/signals";
-import { Api } from "../core/api.ts";
-import { browserEnv } from "../core/env.ts";
 import type {
   BlockItem,
   Chat,
@@ -18,8 +16,12 @@ import type {
   StatusLine,
   TimelineEntry,
 } from "../core/model.ts";
-import { Uploader } from "../core/uploads.ts";
+import type { PromptEntry } from "../core/prompts.ts";
+import type { Uploader } from "../core/uploads.ts";
+import type { Attachment } from "../wire.ts";
 import { ANSWER, PICTURE, SHORT, TITLES } from "./fakeData.ts";
+import { attachment, FakeFiles, fakeUploader, uploads } from "./fakeFiles.ts";
+import { ask, endings, FakePrompts } from "./fakePrompts.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Message = Mutable<MessageItem> & {
@@ -28,6 +30,7 @@ type Message = Mutable<MessageItem> & {
   interrupted: Signal<boolean>;
   delivery: Signal<"sending" | "failed" | "sent">;
   problem: Signal<string>;
+  attachments: Signal<readonly Attachment[]>;
 };
 
 let made = 0;
@@ -43,6 +46,7 @@ function message(sender: "user" | "app", text: string, more: { ago?: number } = 
     interrupted: signal(false),
     delivery: signal("sent"),
     problem: signal(""),
+    attachments: signal<readonly Attachment[]>([]),
     createTime: new Date(Date.now() - (more.ago ?? 0)),
   };
 }
@@ -65,6 +69,7 @@ class FakeSession implements OpenSession {
   readonly statusLines = signal<readonly StatusLine[]>([]);
   readonly busy = signal(false);
   readonly stopping = signal(false);
+  readonly prompts: FakePrompts;
   private pages = 0;
 
   readonly key: string;
@@ -72,8 +77,10 @@ class FakeSession implements OpenSession {
   constructor(
     readonly id: string,
     readonly entry: Signal<SessionEntry>,
+    uploader: Uploader,
   ) {
     this.key = id;
+    this.prompts = new FakePrompts(this.items, uploader);
   }
 
   add<T extends TimelineEntry>(item: T): T {
@@ -118,7 +125,7 @@ class FakeSession implements OpenSession {
   }
 
   /** Streams an answer, about 200 deltas a second. */
-  answer(text: string): void {
+  stream(text: string): void {
     this.busy.value = true;
     setTimeout(() => {
       const item = message("app", "");
@@ -181,6 +188,45 @@ function blocks(): TimelineEntry[] {
     block("suggestions", {
       items: ["Tell me more", { label: "Another one", text: "Show me another one" }, "No, thanks"],
     }),
+  ];
+}
+
+/** A question at the end of a short conversation. */
+function asked(session: FakeSession, item: PromptEntry): PromptEntry {
+  session.items.value = [message("user", "Plan my trip, and tell everybody"), item];
+  session.busy.value = true;
+  return item;
+}
+
+function withFiles(): TimelineEntry[] {
+  const picture = (name: string) => attachment(name, "image/png", 48_213);
+  const report = attachment(
+    "Quarterly report, final version (2).pdf",
+    "application/pdf",
+    7_340_032,
+  );
+  const of = (sender: "user" | "app", text: string, ...files: Attachment[]) => {
+    const item = message(sender, text);
+    item.attachments.value = files;
+    return item;
+  };
+  const sending = of("user", "And these.", picture("one.png"), picture("two.png"));
+  sending.delivery.value = "sending";
+  const failed = of("user", "", attachment("notes.txt", "text/plain", 812));
+  failed.delivery.value = "failed";
+  failed.problem.value = "too many messages wait already. Try again in a moment.";
+  return [
+    of("user", "What is in this picture?", picture("harbour.png")),
+    of(
+      "app",
+      "A green hill under a yellow sun. I drew two more.",
+      picture("a.png"),
+      picture("b.png"),
+    ),
+    of("user", "", picture("a.png"), picture("b.png"), picture("c.png"), picture("d.png"), report),
+    of("app", SHORT, report, attachment("data.csv", "text/csv", 1_234)),
+    sending,
+    failed,
   ];
 }
 
@@ -258,6 +304,14 @@ const FILL: Record<string, (session: FakeSession, set: Setters) => void> = {
   blocks: (s) => {
     s.items.value = blocks();
   },
+  files: (s) => {
+    s.items.value = withFiles();
+  },
+  attaching: (s, set) => {
+    s.items.value = conversation(2);
+    set.draft.value = "Have a look at these, please.";
+    set.files.attachments.value = uploads();
+  },
   loading: (s) => {
     s.loading.value = true;
   },
@@ -286,6 +340,35 @@ const FILL: Record<string, (session: FakeSession, set: Setters) => void> = {
     s.items.value = conversation(2);
     set.draft.value = "word ".repeat(290);
   },
+  "prompt-file": (s) => asked(s, ask.file()),
+  "prompt-approval": (s) => asked(s, ask.approval()),
+  "prompt-choice": (s) => asked(s, ask.choice()),
+  "prompt-many": (s) => asked(s, ask.many()),
+  "prompt-integration": (s) => asked(s, ask.integration()),
+  "prompt-soon": (s) => asked(s, ask.approval(45)),
+  "prompt-failed": (s) => {
+    const item = asked(s, ask.approval());
+    item.problem.value = "The server cannot be reached.";
+    item.tried = { reply: { kind: "approval", approved: true }, requestId: "r" };
+  },
+  "prompt-answering": (s) => {
+    asked(s, ask.choice()).answering.value = { kind: "choice", option: 1 };
+  },
+  "prompt-ended": (s) => {
+    s.items.value = [message("user", "Ask me everything"), ...endings()];
+  },
+  /** It is loaded, and scrolled away. */
+  "prompt-above": (s) => {
+    s.items.value = [message("user", "Send it"), ask.approval(), ...conversation(30)];
+    s.busy.value = true;
+  },
+  /** It lies before what is loaded. */
+  "prompt-before": (s) => {
+    s.items.value = conversation(30);
+    s.prompts.before.value = [ask.choice(), ask.file()];
+    s.hasOlder.value = true;
+    s.busy.value = true;
+  },
   notices: (s, set) => {
     s.items.value = conversation(2);
     set.notices.value = [
@@ -296,48 +379,19 @@ const FILL: Record<string, (session: FakeSession, set: Setters) => void> = {
 };
 
 interface Setters {
+  readonly files: FakeFiles;
   readonly connection: Signal<Connection>;
   readonly appOnline: Signal<boolean | null>;
   readonly draft: Signal<string>;
   readonly notices: Signal<readonly Notice[]>;
 }
 
-/** Uploads go nowhere, in two seconds; a name with "bad" in it is refused. */
-function fakeUploader(): Uploader {
-  const env = { ...browserEnv(), upload: fakeUpload };
-  return new Uploader({
-    env,
-    api: new Api(env, "demo"),
-    maxFileBytes: signal(100 * 1_048_576),
-    signIn: async () => undefined,
-  });
-}
-
-async function fakeUpload(
-  _address: string,
-  form: FormData,
-  told: (sent: number) => void,
-  signal: AbortSignal,
-): Promise<Response> {
-  const part = form.get("file") as File;
-  for (let step = 0; step < 20; step++) {
-    await new Promise((done) => setTimeout(done, 100));
-    signal.throwIfAborted();
-    told((part.size * step) / 20);
-  }
-  if (part.name.includes("bad")) {
-    return new Response(JSON.stringify({ detail: "The disk is full." }), { status: 507 });
-  }
-  made += 1;
-  const url = part.type.startsWith("image/") ? PICTURE : "";
-  const file = { file_id: `fil_${made}`, name: part.name, content_type: part.type, url };
-  return new Response(JSON.stringify({ file: { ...file, size: String(part.size) } }));
-}
-
 export const STATES = [...Object.keys(FILL), "empty", "starting", "signed-out", "gone", "none"];
 
 export function fakeChat(state: string): Chat {
+  const uploader = fakeUploader();
   const set: Setters = {
+    files: new FakeFiles(uploader),
     connection: signal<Connection>("live"),
     appOnline: signal<boolean | null>(true),
     draft: signal(""),
@@ -361,7 +415,7 @@ export function fakeChat(state: string): Chat {
   const open = (id: string, fill: string) => {
     const entry = all.value.find((one) => one.id === id);
     if (!entry) return;
-    const session = new FakeSession(id, signal(entry));
+    const session = new FakeSession(id, signal(entry), uploader);
     FILL[fill]?.(session, set);
     current.value = session;
   };
@@ -377,7 +431,10 @@ export function fakeChat(state: string): Chat {
     hasMoreSessions: computed(() => !query.value && all.value.length === TITLES.length),
     query,
     current,
-    uploader: fakeUploader(),
+    uploader,
+    attachments: set.files.attachments,
+    maxAttachments: signal(20),
+    waiting: computed(() => new Set(current.value?.prompts.waiting.value.length ? ["ses_0"] : [])),
     maxTextBytes: signal(small ? 1024 : 262_144),
     start: async () => undefined,
     search: (text) => {
@@ -398,16 +455,23 @@ export function fakeChat(state: string): Chat {
     setDraft: (text) => {
       set.draft.value = text;
     },
+    attach: (files) => set.files.attach(files),
+    detach: (key) => set.files.detach(key),
+    fileUrl: async () => "",
+    tell: (text) => {
+      set.notices.value = [{ id: Date.now(), text, bad: true }];
+    },
     send: (text) => {
       if (!current.value) open("ses_3", "none");
       const item = message("user", text);
       item.delivery.value = "sending";
+      item.attachments.value = set.files.take();
       current.value?.add(item);
       set.draft.value = "";
       setTimeout(() => {
         item.delivery.value = "sent";
       }, 150);
-      current.value?.answer(ANSWER);
+      current.value?.stream(ANSWER);
     },
     dismiss: (id) => {
       set.notices.value = set.notices.value.filter((one) => one.id !== id);

@@ -56,6 +56,25 @@ export const MoonIcon = stroke("M19.5 14.5A8 8 0 0 1 9.5 4.5a8 8 0 1 0 10 10z");
 export const PictureIcon = stroke(
   "M4 6.5A1.5 1.5 0 0 1 5.5 5h13A1.5 1.5 0 0 1 20 6.5v11a1.5 1.5 0 0 1-1.5 1.5h-13A1.5 1.5 0 0 1 4 17.5zM4 16l4.5-4.5 4 4 2.5-2.5 5 5M15.5 9.2v.1",
 );
+export const ClipIcon = stroke(
+  "M19.5 11.5l-7.6 7.6a4.6 4.6 0 0 1-6.5-6.5l8-8a3.1 3.1 0 0 1 4.4 4.4l-7.9 7.9a1.55 1.55 0 0 1-2.2-2.2l7.2-7.2",
+);
+export const FileIcon = stroke(
+  "M13.5 3.5H7A1.5 1.5 0 0 0 5.5 5v14A1.5 1.5 0 0 0 7 20.5h10a1.5 1.5 0 0 0 1.5-1.5V8.5zM13.5 3.5v5h5",
+);
+export const TextFileIcon = stroke(
+  "M13.5 3.5H7A1.5 1.5 0 0 0 5.5 5v14A1.5 1.5 0 0 0 7 20.5h10a1.5 1.5 0 0 0 1.5-1.5V8.5zM13.5 3.5v5h5M9 12.5h6M9 16h4",
+);
+export const MovieIcon = stroke(
+  "M4 7.5A1.5 1.5 0 0 1 5.5 6h13A1.5 1.5 0 0 1 20 7.5v9a1.5 1.5 0 0 1-1.5 1.5h-13A1.5 1.5 0 0 1 4 16.5zM10.5 9.5v5l4-2.5z",
+);
+export const SoundIcon = stroke(
+  "M9 17.5V5.5l10-2v12M9 17.5a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM19 15.5a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0z",
+);
+export const ArchiveIcon = stroke(
+  "M4.5 8.5h15M5.5 8.5v9.5a1.5 1.5 0 0 0 1.5 1.5h10a1.5 1.5 0 0 0 1.5-1.5V8.5l-2-4h-9zM10 12.5h4",
+);
+export const DownloadIcon = stroke("M12 4.5v10.5M7.5 11l4.5 4.5 4.5-4.5M5 19.5h14");
 export const CloudOffIcon = stroke(
   "M4 4l16 16M7.2 9.2A4.4 4.4 0 0 0 7.5 18h9M10.4 6.6A5.5 5.5 0 0 1 17.3 11a3.6 3.6 0 0 1 2.3 5.8",
 );
