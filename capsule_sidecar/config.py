@@ -79,6 +79,30 @@ def _storage_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _filled(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value():
+        raise ValueError("is empty")
+    return value
+
+
+def _signing_key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < 32:
+        raise ValueError("a signing key has at least 32 characters")
+    return value
+
+
+def _bucket_url(value: str) -> str:
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9/._-]*)?", value):
+        raise ValueError(f"{value!r} is not s3://BUCKET or s3://BUCKET/PREFIX")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+/?", value):
+        raise ValueError(f"{value!r} is not http(s)://HOST or http(s)://HOST:PORT, without a path")
+    return value.rstrip("/")
+
+
 def _grpc_address(value: str) -> str:
     parse_address(value)
     return value
@@ -102,6 +126,7 @@ def _proxy(value: str) -> str:
 
 
 Token = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_token)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_filled)]
 AppName = Annotated[str, StringConstraints(pattern=f"^{APP_NAME.pattern}$")]
 HostName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", to_lower=True)
@@ -142,6 +167,41 @@ class StorageSettings(Group):
 
     # `postgresql+psycopg://...`; None: SQLite in the home.
     url: Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_storage_url)] | None = None
+
+
+class FileSettings(Group):
+    """Where the bytes of files are kept, and what their addresses are signed with.
+
+    Attributes:
+        url: `s3://BUCKET` or `s3://BUCKET/PREFIX`; None: a directory in the home.
+        endpoint: The address of the service, where it is not that of AWS.
+        region: The bucket's region.
+        access_key_id: With `secret_access_key`; without them, AWS's own variables and roles count.
+        secret_access_key: As above.
+        allow_http: The endpoint may be plain http.
+        signing_key: What addresses are signed with, the same for all sidecars of one database;
+            None: a key in the home.
+    """
+
+    url: Annotated[str, AfterValidator(_bucket_url)] | None = None
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    region: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    allow_http: bool = False
+    signing_key: Annotated[Secret, AfterValidator(_signing_key)] | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        of_bucket = ("endpoint", "region", "access_key_id", "secret_access_key")
+        for name in of_bucket:
+            if self.url is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is set, but no url that it is for")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key belong together")
+        if (self.endpoint or "").startswith("http:") and not self.allow_http:
+            raise ValueError("the endpoint is plain http: set allow_http = true, or give https")
+        return self
 
 
 class ChannelSettings(Group):
@@ -203,6 +263,7 @@ class Settings(BaseSettings):
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
+    files: FileSettings = Field(default_factory=FileSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     apps: dict[AppName, AppSettings] = Field(default_factory=dict)
     limits: Limits = Field(default_factory=Limits)

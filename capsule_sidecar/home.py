@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOKEN_BYTES = 32
+SIGNING_BYTES = 32
 
 
 class HomeError(Exception):
@@ -42,6 +43,24 @@ class Home:
     def keys(self) -> Path:
         """Keys for signing and encryption."""
         return self.path / "keys"
+
+    def signing_key(self) -> bytes:
+        """Return what addresses are signed with: 32 random bytes, made when first asked for.
+
+        Raises:
+            HomeError: It cannot be read, or is not whole.
+        """
+        path = self.keys / "signing"
+        try:
+            if not path.exists():
+                _write_whole(path, secrets.token_bytes(SIGNING_BYTES))
+            path.chmod(0o600)
+            key = path.read_bytes()
+        except OSError as error:
+            raise HomeError(f"{path} cannot be used: {error.strerror}") from error
+        if len(key) != SIGNING_BYTES:
+            raise HomeError(f"{path} does not hold a key: remove it to get a new one")
+        return key
 
     @property
     def token_file(self) -> Path:
@@ -108,15 +127,22 @@ def _token(home: Path) -> str:
     if token:
         path.chmod(0o600)
         return token
-    # Whole or not at all: a reader never sees a token that is half written, and a crash leaves
-    # none that is empty. The home's lock keeps other writers away.
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    fresh = path.with_name("token.new")
+    _write_whole(path, f"{token}\n".encode("ascii"))
+    return token
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Writes a private file whole or not at all.
+
+    A reader never sees one that is half written, and a crash leaves none that is empty. The home's
+    lock keeps other writers away.
+    """
+    fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(token + "\n")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
-    return token
