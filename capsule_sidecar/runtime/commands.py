@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.config import Limits
+from capsule_sidecar.model.blocks import check_payload
 from capsule_sidecar.model.errors import (
     DigestMismatch,
     DomainError,
@@ -139,7 +140,7 @@ class Commands:
         """Show a block, or change it in place. Answers the offset and its id.
 
         Raises:
-            InvalidArgument: Type, id or payload is malformed.
+            InvalidArgument: Type, id or payload is malformed, or a known type carries another one.
             LimitExceeded: The payload is too large.
         """
         if not _BLOCK_TYPE.fullmatch(block.type):
@@ -148,6 +149,7 @@ class Commands:
         payload = check_object(
             block.payload_json, "block.payload_json", self._limits.max_block_bytes, "block_payload"
         )
+        check_payload(block.type, payload)
         named = Block(block.type, payload, block.block_id)
         content = digest(lease.invocation_id, block.block_id, block.type, payload)
         request = Request(
