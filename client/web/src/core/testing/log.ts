@@ -1,6 +1,7 @@
 /** A sidecar's log of sessions, for tests: it writes events and folds them by itself. */
 
 import type {
+  Attachment,
   Event,
   FollowFrame,
   GetTimelineResponse,
@@ -17,6 +18,13 @@ export interface Work {
   readonly id: string;
   readonly kind: InvocationKind;
   readonly place: number;
+}
+
+/** A user's message, and its turn. */
+export interface Said {
+  readonly offset: number;
+  readonly work: Work;
+  readonly messageId: string;
 }
 
 interface Item {
@@ -88,11 +96,11 @@ export class FakeSession {
   }
 
   /** A user's message; queues its turn. */
-  say(text: string): { offset: number; work: Work; messageId: string } {
+  say(text: string, attachments: readonly Attachment[] = []): Said {
     const offset = this.head + 1;
     const work: Work = { id: this.#log.id("inv"), kind: "INVOCATION_KIND_MESSAGE", place: offset };
     const messageId = this.#log.id("msg");
-    const message = { message_id: messageId, sender: "SENDER_USER" as const, text };
+    const message = { message_id: messageId, sender: "SENDER_USER" as const, text, attachments };
     this.items.push({ place: offset, offset, invocation: work.id, what: { message } });
     this.work.set(work.id, work);
     this.activity = this.#log.position + 1;

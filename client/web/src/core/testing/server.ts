@@ -343,8 +343,11 @@ export class FakeServer {
       return { status: 204, body: null };
     }
     if (what === "POST messages") {
-      const { offset, work, messageId } = session.say(String(body.text));
-      const message = { message_id: messageId, sender: "SENDER_USER", text: body.text };
+      const ids = (body.attachments ?? []) as string[];
+      const files = [...this.files.values()].filter(({ file_id = "" }) => ids.includes(file_id));
+      const { offset, work, messageId } = session.say(String(body.text), files);
+      const sender = "SENDER_USER";
+      const message = { message_id: messageId, sender, text: body.text, attachments: files };
       return {
         status: 202,
         body: { message, offset: String(offset), invocation_id: work.id },
