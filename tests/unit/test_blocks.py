@@ -343,3 +343,13 @@ def test_the_comments_of_the_proto_list_every_field_of_the_known_payloads() -> N
         for name in KNOWN
         for path, kind, described in fields_of(f"{name}.", SCHEMA["$defs"][name])
     ]
+
+
+def test_the_table_of_the_blocks_page_is_that_of_the_models() -> None:
+    page = (ROOT / "docs/blocks.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| `(image|step|sug\w+)` \| `", line)]
+    assert rows == [
+        f"| `{name}` | `{path}` | {kind} | {described} |"
+        for name in KNOWN
+        for path, kind, described in fields_of("", SCHEMA["$defs"][name])
+    ]
