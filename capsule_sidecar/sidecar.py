@@ -23,12 +23,15 @@ from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.model.types import Terms
 from capsule_sidecar.rpc.admin_service import AdminService
 from capsule_sidecar.rpc.channel_service import ChannelService
+from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 from capsule_sidecar.rpc.server import Server
+from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.conversations import Conversations
 from capsule_sidecar.runtime.dispatcher import Dispatcher
+from capsule_sidecar.runtime.files import Files
 from capsule_sidecar.runtime.followers import Followers
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
@@ -38,6 +41,7 @@ from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
+from capsule_sidecar.storage.objects import open_objects
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.web.app import build
 from capsule_sidecar.web.chat_api import ChatApi
@@ -81,7 +85,14 @@ class Sidecar:
             self.journal = await stack.enter_async_context(
                 Journal(database, slots, _terms(settings))
             )
-            self.hub = Hub()
+            addresses = _addresses(settings, self._home)
+            self.hub = Hub(addresses)
+            self.files = await stack.enter_async_context(
+                Files(
+                    self.journal, open_objects(settings.files, self._home.files), addresses,
+                    limits, timing,
+                )
+            )  # fmt: skip
             live = LiveStreams(
                 self.journal,
                 self.hub,
@@ -93,9 +104,9 @@ class Sidecar:
             self._dispatcher = await stack.enter_async_context(
                 Dispatcher(self.journal, slots, self.hub, live, prompts, limits, timing)
             )
-            prompting = Prompting(self.journal, live, limits, timing)
+            prompting = Prompting(self.journal, live, addresses, limits, timing)
             commands = Commands(self.journal, self.hub, live, prompting, limits)
-            conversations = Conversations(self.journal, limits, self._dispatcher.app)
+            conversations = Conversations(self.journal, limits, self._dispatcher.app, addresses)
             followers = Followers(self.journal, self.hub, live, prompts, limits)
             tokens = _tokens(settings, self._home)
             self._server = Server(
@@ -104,6 +115,7 @@ class Sidecar:
                 HandlerService(self._dispatcher, commands, limits, timing),
                 SessionService(self._dispatcher, commands, limits),
                 ChannelService(conversations, followers),
+                FileService(self.files, conversations, timing),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
             )
             self._http = self._face(tokens, conversations, followers, live, prompts)
@@ -113,6 +125,7 @@ class Sidecar:
             stack.push_async_callback(_cancel, keeper)
             stack.push_async_callback(self._stop)
             self.http_address: Address = await self._http.start()
+            addresses.base = _base(settings, self.http_address)
             self._stack = stack.pop_all()
         return self
 
@@ -159,7 +172,7 @@ class Sidecar:
     @property
     def state(self) -> State:
         """Whether work is taken, and by how many it is done."""
-        ready = self.journal.healthy and not self._stopping
+        ready = self.journal.healthy and self.files.healthy and not self._stopping
         return State(ready, len(self._dispatcher.processes))
 
     async def __aexit__(self, *_: object) -> None:
@@ -173,6 +186,7 @@ class Sidecar:
         """Take no new work, let what runs finish, end followers, then the rest."""
         self._stopping = True
         self._dispatcher.drain_all()
+        self.files.close()
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
         # Once in a life: an event would be in the way of every outcome.
@@ -213,6 +227,19 @@ def _terms(settings: Settings) -> Terms:
         max_data_bytes=limits.max_data_bytes,
         request_retention_ms=round(timing.request_retention * 1000),
     )
+
+
+def _addresses(settings: Settings, home: Home) -> Addresses:
+    given = settings.files.signing_key
+    key = home.signing_key() if given is None else given.get_secret_value().encode()
+    base = _base(settings, settings.http_address)
+    return Addresses(key, settings.timing.file_url_ttl, base)
+
+
+def _base(settings: Settings, listening: Address) -> str:
+    """Return the address of the HTTP side, as others see it."""
+    scheme = "https" if settings.tls.enabled else "http"
+    return settings.web.public_url or f"{scheme}://{listening}"
 
 
 def _tokens(settings: Settings, home: Home) -> Tokens:
