@@ -38,8 +38,8 @@ export function SessionRow({ entry, active }: Props) {
         aria-current={active ? "page" : undefined}
         onClick={open}
       >
-        {title}
         {waiting && <span class="row-waiting" />}
+        {title}
         {waiting && <span class="sr-only">, waits for your answer</span>}
       </a>
       <button

@@ -1,7 +1,7 @@
 /** What came of a question; stays in the conversation. */
 import type { PromptItem } from "../../core/model.ts";
+import { FileList } from "../attachments/Attachments.tsx";
 import { CheckIcon, CloseIcon } from "../icons.tsx";
-import { AnswerFile } from "./AnswerFile.tsx";
 import { answerWords, endWords, lateWords } from "./words.ts";
 
 export function Outcome({ item }: { readonly item: PromptItem }) {
@@ -10,7 +10,10 @@ export function Outcome({ item }: { readonly item: PromptItem }) {
   return (
     <>
       {answer?.kind === "file" ? (
-        <AnswerFile file={answer.file} />
+        <div class="outcome-file">
+          <span class="sr-only">Answered: </span>
+          <FileList all={[answer.file]} />
+        </div>
       ) : (
         <p class="outcome" data-answered={answer !== null || undefined}>
           {answer && <Mark refused={refused} />}

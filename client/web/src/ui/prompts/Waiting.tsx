@@ -145,9 +145,15 @@ function Pinned({ item, session, finding, onFind, onClose }: PinnedProps) {
       <div class="pinned-head">
         <p>{open ? "Waiting for your answer" : "Asked further up"}</p>
         {session.hasOlder.value && (
-          <button type="button" class="button quiet" aria-disabled={finding} onClick={onFind}>
+          <button
+            type="button"
+            class="button quiet"
+            aria-label="Show in the conversation"
+            aria-disabled={finding}
+            onClick={onFind}
+          >
             {finding && <span class="spinner" />}
-            Show in the conversation
+            Show
           </button>
         )}
         {!open && (
