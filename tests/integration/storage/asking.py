@@ -44,7 +44,7 @@ async def turn(sidecar: Sidecar) -> tuple[str, Lease]:
     return session, Lease(sent.ids[1], 1)
 
 
-def submit(
+def asks(
     sidecar: Sidecar,
     lease: Lease,
     message: str = "Really?",
@@ -53,14 +53,21 @@ def submit(
     timeout_ms: int = MINUTE_MS,
     key: bytes | None = None,
     maximum: int = 100,
-) -> asyncio.Future[bytes]:
-    """Asks a person something; what is asked is on its way when this returns."""
+) -> partial[bytes]:
+    """Returns the operation that asks a person something."""
     content = digest(lease.invocation_id, message, str(timeout_ms), repr(question))
     request = Request(_METHODS[type(question)], key or request_key(), content, content)
-    return sidecar.do(
+    return partial(
         asking.ask, app=sidecar.app, lease=lease, request=request, message=message,
         question=question, timeout_ms=timeout_ms, maximum=maximum,
     )  # fmt: skip
+
+
+def submit(
+    sidecar: Sidecar, lease: Lease, message: str = "Really?", **fields: Any
+) -> asyncio.Future[bytes]:
+    """Asks a person something; what is asked is on its way when this returns."""
+    return sidecar.do(asks(sidecar, lease, message, **fields))
 
 
 async def ask(
@@ -70,23 +77,30 @@ async def ask(
     return types_pb2.Prompt.FromString(await submit(sidecar, lease, message, **fields))
 
 
-async def answer(
+def answers(
     sidecar: Sidecar,
     prompt: types_pb2.Prompt,
     given: Answer | None = None,
     *,
     key: bytes | None = None,
     person: Person | None = None,
-) -> tuple[types_pb2.Prompt, bool]:
-    """Answers a prompt, with yes unless told otherwise; returns it, and whether this ended it."""
+) -> partial[tuple[bytes, bool]]:
+    """Returns the operation that answers a prompt, with yes unless told otherwise."""
     given = given or Answer(approved=True)
     request = Request(
         Method.ANSWER_PROMPT, key or request_key(), digest(prompt.prompt_id, repr(given))
     )
-    encoded, accepted = await sidecar.do(
+    return partial(
         asking.answer_prompt, person=person or sidecar.ada, request=request,
         key=prompt.prompt_id, answer=given,
     )  # fmt: skip
+
+
+async def answer(
+    sidecar: Sidecar, prompt: types_pb2.Prompt, given: Answer | None = None, **fields: Any
+) -> tuple[types_pb2.Prompt, bool]:
+    """Answers a prompt; returns how it has ended, and whether this ended it."""
+    encoded, accepted = await sidecar.do(answers(sidecar, prompt, given, **fields))
     return types_pb2.Prompt.FromString(encoded), accepted
 
 
