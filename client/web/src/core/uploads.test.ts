@@ -402,6 +402,22 @@ describe("a message with files", () => {
     expect(names()).toEqual(["a.txt"]);
   });
 
+  it("says which of its files is gone, and comes back with the others", async () => {
+    page.chat.attach([file("a.txt"), file("b.txt")]);
+    await settle(UPLOAD_MS);
+    const [, second] = [...server.files.values()];
+    const metadata = { file_id: second?.file_id ?? "" };
+    server.fault = (seen) =>
+      isSend(seen) ? { status: 404, reason: "NOT_FOUND", metadata } : undefined;
+    page.chat.send("look");
+    await settle();
+    expect(page.chat.current.value?.id).toBe(session.id);
+    const [item] = messages(page.chat);
+    expect(item?.problem.value).toContain("“b.txt” was not used for too long");
+    current(page.chat).discard(item?.key ?? "");
+    expect(kinds()).toEqual(["done", "failed"]);
+  });
+
   it("is found in the log by its files too, when its request id may be forgotten", async () => {
     page.chat.attach([file("a.txt")]);
     await settle(UPLOAD_MS);
