@@ -72,6 +72,6 @@ function one(item: TimelineEntry): unknown {
     return ["block", item.blockId, item.payload.peek()];
   }
   return item.kind === "prompt"
-    ? ["prompt", item.promptId, item.status.peek(), item.answer.peek()]
+    ? ["prompt", item.promptId, item.status.peek()]
     : ["ended", item.reason];
 }
