@@ -45,6 +45,7 @@ from capsule_sidecar.storage.objects import open_objects
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.web.app import build
 from capsule_sidecar.web.chat_api import ChatApi
+from capsule_sidecar.web.file_api import FileApi
 from capsule_sidecar.web.metrics import Metrics
 from capsule_sidecar.web.pages import Pages
 from capsule_sidecar.web.requests import Visitors
@@ -150,6 +151,7 @@ class Sidecar:
             secure=secure,
         )
         chat = ChatApi(conversations, followers, visitors, limits, timing)
+        files = FileApi(self.files, visitors, limits, timing)
 
         def gauges() -> dict[str, tuple[str, float]]:
             return {
@@ -159,6 +161,7 @@ class Sidecar:
                 "event_streams": ("Server-Sent Events being read.", chat.readers.total),
                 "http_connections": ("Open HTTP connections.", self._http.connections),
                 "open_streams": ("Replies being streamed.", live.total),
+                "uploads": ("Files being uploaded.", self.files.uploading),
                 "open_prompts": ("Prompts that wait for a person.", prompts.total),
             }
 
@@ -167,7 +170,7 @@ class Sidecar:
 
         metrics = Metrics(gauges, counters)
         status = StatusApi(lambda: self.state, metrics, tokens)
-        return HttpServer(build(settings, chat, Pages(visitors), status, metrics), settings)
+        return HttpServer(build(settings, chat, files, Pages(visitors), status, metrics), settings)
 
     @property
     def state(self) -> State:
@@ -190,11 +193,15 @@ class Sidecar:
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
         # Once in a life: an event would be in the way of every outcome.
-        while self._dispatcher.busy and not self._hurried and time.monotonic() < until:  # noqa: ASYNC110
+        while self._busy and not self._hurried and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self._dispatcher.let_go()
         self.hub.close()
         await asyncio.gather(self._server.stop(_STOP_SECONDS), self._http.stop())
+
+    @property
+    def _busy(self) -> bool:
+        return self._dispatcher.busy or self.files.uploading > 0
 
     async def _keep(self) -> None:
         """Beat for the followers, and let health say whether storage writes."""
