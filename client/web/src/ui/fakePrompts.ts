@@ -43,7 +43,7 @@ export class FakePrompts implements PromptActions {
   }
 
   async answer(item: PromptItem, reply: PromptReply): Promise<void> {
-    if (!(item instanceof PromptEntry)) return;
+    if (!(item instanceof PromptEntry) || item.answering.value) return;
     item.answering.value = reply;
     item.problem.value = "";
     await new Promise((done) => setTimeout(done, 900));
