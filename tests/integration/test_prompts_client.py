@@ -13,6 +13,7 @@ import pytest
 
 import capsule_client as capsule
 from capsule_protocol.v1 import file_service_pb2, file_service_pb2_grpc, types_pb2
+from tests.integration.test_docs import snippet
 from tests.support.eventually import eventually
 from tests.support.programs import CLIENT, running
 from tests.support.sidecar import (
@@ -403,3 +404,26 @@ async def test_a_file_that_is_not_accepted_leaves_the_question_open(tmp_path: Pa
             await answer(ada, prompt, file_id=right)
             await eventually(lambda: results)
         assert results[0].id == right
+
+
+async def test_the_prompts_page_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/prompts.md", "expenses"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar, app="expenses") as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            session = await ada.open()
+            await ada.say(session, "a receipt")
+            prompt = await asked(ada, session)
+            assert prompt.message == "Please upload the receipt"
+            file_id = await uploaded(ada, b"%PDF-1.7", "taxi.pdf", "application/pdf")
+            await answer(ada, prompt, file_id=file_id)
+            await answer(ada, await asked(ada, session, 2), option=0)
+            prompt = await asked(ada, session, 3)
+            assert prompt.message == "Book taxi.pdf under Travel?"
+            await answer(ada, prompt, approved=True)
+            await ada.hears(session, "Booked 8 bytes under Travel.")
+            assert (tmp_path / "receipts" / "taxi.pdf").read_bytes() == b"%PDF-1.7"
+            await ada.say(session, "another")
+            await answer(ada, await asked(ada, session, 4), dismissed=True)
+            await ada.hears(session, "No receipt, no money.")
