@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +12,7 @@ from playwright.async_api import FilePayload, Locator, expect
 
 import capsule_client as capsule
 from capsule_sidecar.config import Limits
+from tests.browser.pictures import picture
 from tests.browser.stage import LINE_FAULTS, Place, stage
 from tests.browser.tab import Tab
 from tests.browser.test_access import axe
@@ -36,22 +35,6 @@ _GIVE = """
   return event.defaultPrevented;
 }
 """
-
-
-def picture(width: int, height: int) -> bytes:
-    """Returns a PNG of one colour."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    rows = (b"\0" + b"\x20\x60\xa0" * width) * height
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )  # fmt: skip
 
 
 def file(name: str, data: bytes = b"some text", kind: str = "text/plain") -> FilePayload:

@@ -9,10 +9,10 @@ import pytest
 from playwright.async_api import Locator, expect
 
 import capsule_client as capsule
+from tests.browser.pictures import picture
 from tests.browser.stage import LINE_FAULTS, Place, stage
 from tests.browser.tab import Tab
 from tests.browser.test_access import axe
-from tests.browser.test_files import picture
 from tests.support.eventually import eventually
 
 CITIES = ["Aarhus", "Berlin", "Cádiz"]
