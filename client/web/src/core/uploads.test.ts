@@ -252,6 +252,23 @@ describe("the files of a draft", () => {
     expect(names()).toEqual(["a.txt"]);
   });
 
+  it("stay with a new chat that is being opened when it is open", async () => {
+    server.fault = (seen) =>
+      seen.method === "POST" && seen.path === "/v1/sessions" ? "refused" : undefined;
+    page.chat.newChat();
+    page.chat.send("the first");
+    page.chat.attach([file("a.txt")]);
+    await settle(UPLOAD_MS);
+    expect(current(page.chat).id).toBe("");
+    server.fault = () => undefined;
+    await settle(12_000);
+    expect(current(page.chat).id).not.toBe("");
+    expect(names()).toEqual(["a.txt"]);
+    page = again(page);
+    await settle();
+    expect(names()).toEqual(["a.txt"]);
+  });
+
   it("are dropped when the sidecar has forgotten them", async () => {
     page.chat.attach([file("a.txt")]);
     await settle(UPLOAD_MS);
@@ -373,6 +390,24 @@ describe("a message with files", () => {
     server.release();
     await settle();
     expect(sent().map((each) => each.length)).toEqual([1, 0]);
+  });
+
+  it("is not taken for one of the same words without files", async () => {
+    page.chat.attach([file("a.txt")]);
+    await settle(UPLOAD_MS);
+    server.fault = (seen) => (isSend(seen) ? "refused" : undefined);
+    page.chat.send("look");
+    await settle();
+    session.say("look");
+    await settle();
+    const shown = messages(page.chat).map((each) => [
+      each.attachments.value.length,
+      each.delivery.value,
+    ]);
+    expect(shown).toEqual([
+      [0, "sent"],
+      [1, "sending"],
+    ]);
   });
 
   it("comes back with its files to be edited", async () => {
