@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Attachment } from "../wire.ts";
+import { MessageEntry } from "./items.ts";
 import { FakeBrowser } from "./testing/browser.ts";
 import type { FakeSession } from "./testing/log.ts";
 import { current, messages, openPage, type Page, reload, settle } from "./testing/page.ts";
@@ -369,6 +370,19 @@ describe("a message with files", () => {
     expect(sent()).toHaveLength(1);
     expect(sent()[0]?.map(({ name }) => name)).toEqual(["a.txt", "b.txt"]);
     expect(messages(page.chat)).toHaveLength(1);
+  });
+
+  it("keeps the addresses of its files for a day, and then takes new ones", () => {
+    const url = (seconds: number) => `/files/fil_1/a?expires=${seconds}&signature=s`;
+    const at = (seconds: number) => ({
+      attachments: [{ file_id: "fil_1", url: url(seconds) }],
+    });
+    const item = new MessageEntry("key", "user");
+    item.complete(at(1_000_000));
+    item.complete(at(1_080_000));
+    expect(item.attachments.value[0]?.url).toBe(url(1_000_000));
+    item.complete(at(1_090_000));
+    expect(item.attachments.value[0]?.url).toBe(url(1_090_000));
   });
 
   it("is told apart from one of the same words with other files", async () => {
