@@ -57,18 +57,15 @@ async def test_an_approval_shows_its_labels_and_yes_answers_it(place: Place) -> 
         await chat.shows("demo  It was False.")
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"), [("y", "True"), ("NO", "False"), ("do it", "True"), (" Leave it ", "False")]
-)
-async def test_a_line_that_is_exactly_an_offered_answer_answers(
-    place: Place, typed: str, said: str
-) -> None:
+async def test_a_line_that_is_exactly_an_offered_answer_answers(place: Place) -> None:
     async with conversation(place) as chat:
-        await chat.type("approve\n")
-        await chat.shows("waiting for you: #1")
-        await chat.type(f"{typed}\n")
-        await chat.shows(f"demo  It was {said}.")
-        assert f"you  {typed}" not in chat.text
+        at = 0
+        for typed, said in (("y", True), ("NO", False), ("do it", True), (" Leave it ", False)):
+            await chat.type("approve\n")
+            at = await chat.shows("waiting for you: #", after=at)
+            await chat.type(f"{typed}\n")
+            at = await chat.shows(f"demo  It was {said}.", after=at)
+            assert f"you  {typed}" not in chat.text
 
 
 async def test_any_other_line_is_a_message_that_waits_behind_the_question(place: Place) -> None:
@@ -134,26 +131,25 @@ async def test_questions_of_two_kinds_are_each_answered_by_what_they_offer(place
         await chat.shows("They were True and blue.")
 
 
-@pytest.mark.parametrize(
-    ("options", "typed", "picked"),
-    [
-        ("red|blue", "2", "blue"),
-        ("red|blue", "red", "red"),
-        ("2|4", "2", "2"),  # an option's text; its number is `1.`
-        ("2|4", "2.", "4"),
-        ("red|blue", "/choose 1", "red"),
-        ("red|blue", "/choose #1 blue", "blue"),
-    ],
-)
-async def test_a_choice_takes_a_number_or_a_text(
-    place: Place, options: str, typed: str, picked: str
-) -> None:
+async def test_a_choice_takes_a_number_or_a_text(place: Place) -> None:
     async with conversation(place) as chat:
-        await chat.type(f"choose {options}\n")
-        await chat.shows("waiting for you: #1")
-        await chat.type(f"{typed}\n")
-        await chat.shows(f"question #1 Which? - picked: {picked}")
-        await chat.shows(f"It is {picked}.")
+        at = 0
+        for number, (options, typed, picked) in enumerate(
+            (
+                ("red|blue", "2", "blue"),
+                ("red|blue", "red", "red"),
+                ("2|4", "2", "2"),  # an option's text; its number is `1.`
+                ("2|4", "2.", "4"),
+                ("red|blue", "/choose 1", "red"),
+                ("red|blue", "/choose #6 blue", "blue"),
+            ),
+            1,
+        ):
+            await chat.type(f"choose {options}\n")
+            at = await chat.shows(f"waiting for you: #{number}", after=at)
+            await chat.type(f"{typed}\n")
+            at = await chat.shows(f"question #{number} Which? - picked: {picked}", after=at)
+            at = await chat.shows(f"It is {picked}.", after=at)
 
 
 async def test_a_question_that_is_dismissed_or_over_says_so_and_stays_in_history(
