@@ -31,6 +31,11 @@ class Answering(Talk):
         self._answerer = asyncio.create_task(self._answer_always())
         return await super().__aenter__()
 
+    def forgives(self) -> None:
+        """Leaves nothing alone any more, nor what was left alone before."""
+        self.silent = 0
+        self._answered.clear()
+
     async def finish(self) -> None:
         """Sends no more and answers on; returns when every turn has ended."""
         await super().finish()
