@@ -228,3 +228,59 @@ async def test_an_image_is_shown_once_also_by_a_later_attempt(tmp_path: Path) ->
         assert [block.type for block in blocks] == ["image", "image"]
         assert b'"url": "http' in blocks[0].payload_json
         assert png.file_id.encode() in blocks[0].payload_json
+
+
+APPS = {
+    "support": {
+        "token": "support-handler-token",
+        "channels": {
+            "terminal": {"token": "support-terminal-token"},
+            "telegram": {"token": "support-telegram-token"},
+        },
+    },
+    "other": {
+        "token": "other-handler-token",
+        "channels": {"terminal": {"token": "other-terminal-token"}},
+    },
+}
+DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+GONE = (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+UNKNOWN = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+async def test_no_wrong_identity_moves_a_file(tmp_path: Path) -> None:
+    async with running_sidecar(tmp_path, apps=APPS) as running, turn_on(running) as desk:
+        file = await Mover(desk.person).up(b"mine")
+        as_handler = Mover(desk).caller
+        as_person = Mover(desk.person).caller
+        as_eve = pb.FileCaller(identity="terminal:eve")
+        for token, caller, expected in (
+            ("", as_person, UNKNOWN),
+            ("nonsense", as_person, UNKNOWN),
+            ("support-handler-token", as_person, DENIED),
+            ("support-telegram-token", as_person, DENIED),
+            ("support-terminal-token", as_handler, DENIED),
+            ("support-terminal-token", as_eve, GONE),
+            ("other-handler-token", as_handler, GONE),
+            ("other-terminal-token", as_person, GONE),
+            ("support-handler-token", as_handler, None),
+            ("support-terminal-token", as_person, None),
+        ):
+            mover = Mover(desk.person)
+            mover.caller = caller
+            app = "other" if token.startswith("other") else "support"
+            bearer = (("authorization", f"Bearer {token}"),) if token else ()
+            mover.metadata = (*bearer, ("capsule-app", app))
+            if expected is None:
+                assert await mover.down(file.file_id) == b"mine"
+                await mover.get(file.file_id)
+                await mover.up(b"more")
+                continue
+            with refused(*expected):
+                await mover.down(file.file_id)
+            with refused(*expected):
+                await mover.get(file.file_id)
+            if caller is as_eve or token == "other-terminal-token":
+                continue  # theirs to upload: it is a file of their own
+            with refused(*expected):
+                await mover.up(b"more")

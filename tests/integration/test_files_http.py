@@ -218,6 +218,13 @@ async def test_a_form_has_one_file_and_nothing_else(tmp_path: Path) -> None:
         await eventually(lambda: not rows(tmp_path) and not stored(tmp_path), message="nothing")
 
 
+async def test_a_request_id_that_is_none_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        shown = problem(await me.try_upload(b"x", "x", request_id="x"), 400, "INVALID_ARGUMENT")
+        assert shown["errors"][0]["field"] == "request_id"
+
+
 async def test_a_file_that_is_too_large_is_refused_so_that_who_sends_it_reads_it(
     tmp_path: Path,
 ) -> None:

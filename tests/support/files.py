@@ -53,8 +53,8 @@ class Mover:
         self, data: bytes, name: str = "notes.txt", content_type: str = "text/plain", **header: Any
     ) -> list[pb.UploadFileRequest]:
         """Returns what an upload sends."""
-        header = {"caller": self.caller, "request_id": request_id()} | header
-        first = pb.UploadHeader(name=name, content_type=content_type, **header)
+        given: dict[str, Any] = {"caller": self.caller, "request_id": request_id()} | header
+        first = pb.UploadHeader(name=name, content_type=content_type, **given)
         return [
             pb.UploadFileRequest(header=first),
             *(
