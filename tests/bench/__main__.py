@@ -16,6 +16,7 @@ from tests.bench import (
     harness,
     rows_deltas,
     rows_fanout,
+    rows_prompts,
     rows_reply,
     rows_sse,
     rows_start,
@@ -41,6 +42,7 @@ ROWS: dict[str, Callable[[Settings], list[Line]]] = {
     "sse-fan-out": rows_sse.sse_fan_out,
     "open-session": rows_storage.open_session,
     "appends": rows_storage.appends,
+    "prompts": rows_prompts.prompts,
     "import": rows_start.imports,
     "start": rows_start.start,
 }
