@@ -75,12 +75,14 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
     superseded: list[Lease] = []
     for lease in claimed:
         (kept if lease in held else superseded).append(lease)
+    # It may hold thousands: those that wait with a prompt take no place, so nothing bounds them.
+    known = set(kept)
     cancelled = [(lease, CancelReason(held[lease].cancel)) for lease in kept if held[lease].cancel]
     missing = []
     places = 0
     for lease, row in held.items():
         places += not row.prompts
-        if lease in kept:
+        if lease in known:
             continue
         if row.cancel:  # nobody runs it any more: it need not be told to end
             work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
@@ -91,7 +93,7 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
         (Lease(asker.key, asker.attempt), prompts.present(unit, row).SerializeToString())
         for row in prompts.untold(unit, process.id)
         for asker in (unit.invocation_by_id(row.invocation),)
-        if Lease(asker.key, asker.attempt) in kept
+        if Lease(asker.key, asker.attempt) in known
     ]
     return Attached(process.id, kept, superseded, cancelled, missing, places, resolved)
 
