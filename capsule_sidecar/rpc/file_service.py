@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from capsule_protocol.v1 import file_service_pb2 as pb
 from capsule_sidecar.config import Timing
-from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, PlaceUnavailable
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.model.types import File
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.rpc.guard import Context, principal
@@ -56,20 +56,11 @@ class FileService:
 
     async def DownloadFile(self, request: pb.DownloadFileRequest, context: Context) -> None:
         """Send a file's description, and its bytes in pieces."""
-        if request.offset < 0:
-            raise InvalidArgument("offset", "must not be negative")
-        if request.length < 0:
-            raise InvalidArgument("length", "must not be negative")
         file = await self._find(request.caller, request.file_id)
-        if request.offset > file.size:
-            raise PlaceUnavailable(
-                f"byte {request.offset} is not in the file, which has {file.size}",
-                lowest=0, highest=file.size,
-            )  # fmt: skip
+        start, end = self._files.cut(file, request.offset, request.length)
         described = pb.DownloadFileResponse(file=self._files.addresses.file(file))
         await context.write(described.SerializeToString())
-        end = request.offset + request.length if request.length else file.size
-        async for piece in self._files.read(file, request.offset, end):
+        async for piece in self._files.read(file, start, end):
             await context.write(pb.DownloadFileResponse(data=piece).SerializeToString())
 
     async def GetFile(self, request: pb.GetFileRequest, context: Context) -> pb.GetFileResponse:

@@ -165,7 +165,7 @@ class Files:
             raise InvalidArgument("sha256", "must have 32 bytes, or none")
         if upload.size is not None and upload.size < 0:
             raise InvalidArgument("size", "must not be negative")
-        self._check_size(upload.size or 0)
+        self.check_size(upload.size or 0)
         begun = Begun(
             new_id("fil"), clean_name(upload.name), clean_media_type(upload.content_type),
             upload.size or 0, round((self._timing.upload_timeout + _LATE_SECONDS) * 1000),
@@ -209,7 +209,7 @@ class Files:
             nonlocal size
             async for chunk in chunks:
                 size += len(chunk)
-                self._check_size(size)
+                self.check_size(size)
                 if upload.size is not None and size > upload.size:
                     raise DigestMismatch(f"the file has more than {upload.size} bytes", size=size)
                 sha256.update(chunk)
@@ -235,7 +235,12 @@ class Files:
             raise DigestMismatch("the file has another SHA-256", sha256=sha256.hexdigest())
         return size, sha256.digest()
 
-    def _check_size(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
+        """Check how large a file is, or is going to be.
+
+        Raises:
+            LimitExceeded: It is too large.
+        """
         maximum = self._limits.max_file_bytes
         if size > maximum:
             raise LimitExceeded("max_file_bytes", maximum, f"a file has at most {maximum} bytes")
@@ -299,21 +304,37 @@ class Files:
         found = await self._journal.read(partial(files.find, key=file_id))
         return found.file, left
 
+    def cut(self, file: File, offset: int, length: int) -> tuple[int, int]:
+        """Return where a part of a file begins and ends.
+
+        Args:
+            file: The file.
+            offset: Its first byte; the end of the file is allowed.
+            length: How many bytes at the most; 0 for all.
+
+        Raises:
+            InvalidArgument: One is negative.
+            PlaceUnavailable: The file ends before the first byte.
+        """
+        for field, value in (("offset", offset), ("length", length)):
+            if value < 0:
+                raise InvalidArgument(field, "must not be negative")
+        if offset > file.size:
+            raise PlaceUnavailable(
+                f"byte {offset} is not in the file, which has {file.size}",
+                lowest=0, highest=file.size,
+            )  # fmt: skip
+        return offset, min(file.size, offset + length) if length else file.size
+
     async def read(self, file: File, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield a file's bytes from a position to another, which is not included.
 
         Raises:
-            PlaceUnavailable: The file ends before the first.
             FileLost: The store is there and does not have them.
             StorageUnavailable: The store is away.
         """
-        if not 0 <= start <= file.size:
-            raise PlaceUnavailable(
-                f"byte {start} is not in the file, which has {file.size}",
-                lowest=0, highest=file.size,
-            )  # fmt: skip
         try:
-            async for piece in self._objects.read(file.file_id, start, min(end, file.size)):
+            async for piece in self._objects.read(file.file_id, start, end):
                 yield piece
         except StorageUnavailable as error:
             in_order = await self._janitor.doubt()
