@@ -9,20 +9,17 @@ from starlette.responses import Response
 
 from capsule_protocol.v1 import file_service_pb2 as pb
 from capsule_sidecar.config import Limits, Timing
-from capsule_sidecar.model.errors import LimitExceeded
 from capsule_sidecar.model.types import File
 from capsule_sidecar.runtime.files import Files, Upload
 from capsule_sidecar.runtime.rates import Shares
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.web.chat_api import REQUEST_ID
-from capsule_sidecar.web.file_form import FIELD, FileForm
+from capsule_sidecar.web.file_form import AROUND, FIELD, FileForm
 from capsule_sidecar.web.file_response import FileResponse
 from capsule_sidecar.web.json_form import to_json
 from capsule_sidecar.web.operations import Operation, Query
 from capsule_sidecar.web.requests import JSON, Visitor, Visitors, network_of, request_id_of
 
-# What a form is beside its file: boundaries, and headers of its part.
-_AROUND = 64 * 1024
 # What one address may have of all uploads, as bodies.py has it of bodies.
 _SHARE = 4
 _FORM = {
@@ -53,6 +50,7 @@ class FileApi:
         self._visitors = visitors
         self._maximum = limits.max_file_bytes
         self._timeout = timing.body_timeout
+        self._deadline = timing.upload_timeout
         self._by_address = Shares("uploads from one address", max(1, limits.uploads // _SHARE))
 
     @property
@@ -80,7 +78,7 @@ class FileApi:
     async def upload(self, request: Request) -> Response:
         """Take a file."""
         visitor = await self._visitors.visitor(request)
-        form = FileForm(request, self._timeout)
+        form = FileForm(request, self._timeout, self._deadline)
         address = network_of(request.client.host if request.client else "")
         try:
             with self._by_address.one(address):
@@ -96,15 +94,9 @@ class FileApi:
         return JSON(to_json(answer), 201, {"location": where})
 
     async def _take(self, request: Request, visitor: Visitor, form: FileForm) -> File:
-        announced = request.headers.get("content-length", "0")
-        if (
-            not announced.isdecimal()
-            or len(announced) > 15
-            or (int(announced) > self._maximum + _AROUND)
-        ):
-            raise LimitExceeded(
-                "max_file_bytes", self._maximum, f"a file has at most {self._maximum} bytes"
-            )
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal():
+            self._files.check_size(int(announced[:15]) - AROUND)
         await form.open()
         person = Person(visitor.app, visitor.caller.app, visitor.caller.identity)
         upload = Upload(

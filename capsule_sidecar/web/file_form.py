@@ -10,10 +10,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from capsule_sidecar.model.errors import InvalidArgument
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.web.problems import Refusal
 
 FIELD = "file"
+# What a form may be beside its file: boundaries, and headers of its part.
+AROUND = 64 * 1024
 # What must come within the time that a body is waited for.
 _LEAST = 16 * 1024
 
@@ -24,13 +26,14 @@ class FileForm:
     Args:
         request: The request.
         timeout: Seconds in which something must come.
+        deadline: Seconds in which all of it must come.
 
     Raises:
         Refusal: It is of another media type.
         InvalidArgument: It names no boundary.
     """
 
-    def __init__(self, request: Request, timeout: float) -> None:
+    def __init__(self, request: Request, timeout: float, deadline: float) -> None:
         media, options = parse_options_header(request.headers.get("content-type", ""))
         if media.lower() != b"multipart/form-data":
             raise Refusal(
@@ -56,6 +59,8 @@ class FileForm:
             raise InvalidArgument("content-type", "must name the boundary of the form's parts")
         self._request = request
         self._timeout = timeout
+        self._deadline, self._until = deadline, time.monotonic() + deadline
+        self._size, self._total = 0, 0
         self._waited, self._came = 0.0, 0
         self._finished = False
         self._name, self._value = b"", b""
@@ -73,6 +78,7 @@ class FileForm:
 
         Raises:
             InvalidArgument: It is no form, or the form has no file.
+            LimitExceeded: It takes too long in all.
             Refusal: It does not come in time.
         """
         while self.filename is None:
@@ -84,6 +90,7 @@ class FileForm:
 
         Raises:
             InvalidArgument: There is another part, or the form ends early.
+            LimitExceeded: It takes too long in all.
             Refusal: It does not come in time.
         """
         while True:
@@ -107,7 +114,7 @@ class FileForm:
             async with asyncio.timeout(self._timeout):
                 while not self._finished and maximum > 0:
                     maximum -= len(await self._receive())
-        except (TimeoutError, Refusal):
+        except (TimeoutError, Refusal, LimitExceeded):
             pass  # it has had its time: the connection is ended
 
     async def _read(self) -> bool:
@@ -119,20 +126,30 @@ class FileForm:
             self._parser.write(data)
         except FormParserError:
             raise InvalidArgument("body", "is no multipart form that can be read") from None
+        # What stands before, behind and above the file is read too, and is nobody's file.
+        if self._total - self._size > AROUND:
+            raise InvalidArgument("body", f"has more than {AROUND} bytes beside its file")
         return True
 
     async def _receive(self) -> bytes:
         begun = time.monotonic()
+        left = self._until - begun
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(min(self._timeout, left)):
                 message = await self._request.receive()
         except TimeoutError:
+            if left < self._timeout:
+                raise LimitExceeded(
+                    "upload_timeout", round(self._deadline),
+                    f"an upload takes at most {self._deadline:g} s",
+                ) from None  # fmt: skip
             raise self._late() from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         data: bytes = message.get("body", b"")
         self._finished = not message.get("more_body", False)
         self._came += len(data)
+        self._total += len(data)
         # Only the waiting for the sender counts, not for the store.
         self._waited += time.monotonic() - begun
         if self._waited > self._timeout:
@@ -177,6 +194,7 @@ class FileForm:
         self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        self._size += end - start
         self._pieces.append(data[start:end])
 
     def _ended(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -291,3 +292,56 @@ async def test_a_file_is_its_persons_alone(tmp_path: Path) -> None:
         )
         problem(refused, 404, "NOT_FOUND")
         assert "attachments" in refused.json()["detail"]
+
+
+async def test_what_stands_around_a_file_is_bounded_and_holds_no_upload_open(
+    tmp_path: Path,
+) -> None:
+    """Before the form, in its headers, and behind its end."""
+    timing = {"upload_timeout": 3.0}
+    async with served(tmp_path, timing=timing) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        assert running.sidecar is not None
+        head = HEAD.format(token=me.token) + "transfer-encoding: chunked\r\n\r\n"
+        part = PART.format(name="file", file="x")
+        whole = f"{part}x\r\n--b--\r\n"
+        for begun, piece in (
+            (whole, "z" * 1000),
+            ("", "z" * 1000),
+            ("--b\r\n", "a: " + "b" * 1000 + "\r\n"),
+        ):
+            async with Line(running) as line:
+                await line.send(head + (f"{len(begun):x}\r\n{begun}\r\n" if begun else ""))
+                for _ in range(70):
+                    await line.send(f"{len(piece):x}\r\n{piece}\r\n")
+                await line.send("0\r\n\r\n")
+                answer = await line.answer()
+                assert (answer.status, answer.reason) == (400, "INVALID_ARGUMENT"), begun
+            assert running.sidecar.files.uploading == 0
+        # A little is taken: some clients write an end of their own.
+        async with Line(running) as line:
+            body = whole + "z" * 100
+            await line.send(f"{head}{len(body):x}\r\n{body}\r\n0\r\n\r\n")
+            assert (await line.answer()).status == 201
+
+
+async def test_an_upload_has_one_deadline_from_its_first_byte_to_its_last(tmp_path: Path) -> None:
+    timing = {"upload_timeout": 1.0}
+    async with served(tmp_path, timing=timing) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        head = HEAD.format(token=me.token) + "transfer-encoding: chunked\r\n\r\n"
+        for begun in ("--b\r\na", PART.format(name="file", file="x")):
+            async with Line(running) as line:
+                await line.send(f"{head}{len(begun):x}\r\n{begun}\r\n")
+                dripping = asyncio.create_task(_drip(line))
+                answer = await line.answer(timeout=5)
+                dripping.cancel()
+                assert (answer.status, answer.reason) == (413, "LIMIT_EXCEEDED")
+                assert b"upload_timeout" in answer.body
+        await eventually(lambda: not rows(tmp_path) and not stored(tmp_path), message="nothing")
+
+
+async def _drip(line: Line) -> None:
+    while True:
+        await line.send("1\r\nb\r\n")
+        await asyncio.sleep(0.1)  # the sender that is meant
