@@ -28,6 +28,8 @@ _STEPS = 100
 _LONGEST_STEP = 3600.0
 # Of a name, in an address: its end. A page of messages has room for that many addresses.
 _NAME = 64
+# What helps whoever has a right to the file; who has none learns nothing by it.
+_AGAIN = "GET .../v1/files/{file_id}, or reading the message again, gives a new one"
 
 
 class Addresses:
@@ -64,14 +66,18 @@ class Addresses:
         """Check an address; return the seconds that it is still good for.
 
         Raises:
-            PermissionDenied: It is not signed by this sidecar, or its time is over.
+            PermissionDenied: A part of it is missing, it is not as this sidecar signed it, or its
+                time is over.
         """
+        if not (expires and signature):
+            missing = "signature" if expires else "expires"
+            raise PermissionDenied(f"this address has lost its `{missing}`; {_AGAIN}")
         signed = f"{file_id}.{expires}".encode()
         if not (signature.isascii() and self._signer.verify_signature(signed, signature)):
-            raise PermissionDenied("this address is not signed by this sidecar")
+            raise PermissionDenied(f"this address is not as this sidecar signed it; {_AGAIN}")
         left = int(expires) - time.time()
         if left <= 0:
-            raise PermissionDenied("this address is no longer good; read the message again")
+            raise PermissionDenied(f"the time of this address is over; {_AGAIN}")
         return left
 
     # -- filling in --------------------------------------------------------------------------

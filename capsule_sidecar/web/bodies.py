@@ -48,7 +48,7 @@ class Bodies:
         return self._held
 
     async def read_json(self, request: Request, *, small: bool = False) -> dict[str, Any]:
-        """Return the JSON object of a request's body; an empty body is an empty object.
+        """Return the JSON object of a request's body; without body and type, an empty one.
 
         Args:
             request: The request.
@@ -161,6 +161,8 @@ def _parse(request: Request, data: bytes) -> dict[str, Any]:
             415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json",
             {"accept": "application/json"},
         )  # fmt: skip
+    if not data.strip():
+        raise InvalidArgument("body", "is empty; give a JSON object, {} at least")
     try:
         value = json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

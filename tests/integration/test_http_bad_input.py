@@ -242,3 +242,17 @@ async def test_ids_of_any_form_are_not_found(tmp_path: Path) -> None:
         for invocation in ("x", "a\0b", "a" * 5000, "é"):
             answer = await me.post(f"/sessions/{session}/stop", invocation_id=invocation)
             refused(answer, 404)
+
+
+async def test_a_body_that_is_empty_is_told_so(tmp_path: Path) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me:
+        session = await me.open()
+        where = f"{me.v1}/sessions/{session}/messages"
+        for body in (b"", b" \n"):
+            answer = await me.http.post(
+                where, content=body, headers={"content-type": "application/json"}
+            )
+            told = problem(answer, 400, "INVALID_ARGUMENT")
+            assert told["detail"] == "body: is empty; give a JSON object, {} at least"
+        nothing = await me.http.post(where)  # no body at all: an object without fields
+        assert problem(nothing, 400, "INVALID_ARGUMENT")["errors"][0]["field"] == "text"
