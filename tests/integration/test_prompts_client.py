@@ -423,7 +423,28 @@ async def test_the_prompts_page_does_what_it_says(tmp_path: Path) -> None:
             assert prompt.message == "Book taxi.pdf under Travel?"
             await answer(ada, prompt, approved=True)
             await ada.hears(session, "Booked 8 bytes under Travel.")
-            assert (tmp_path / "receipts" / "taxi.pdf").read_bytes() == b"%PDF-1.7"
+            assert (tmp_path / "receipts" / file_id / "taxi.pdf").read_bytes() == b"%PDF-1.7"
             await ada.say(session, "another")
             await answer(ada, await asked(ada, session, 4), dismissed=True)
             await ada.hears(session, "No receipt, no money.")
+            for number, end, said in (
+                (5, {"approved": False}, "Nothing is booked. Write again to start over."),
+                (8, {"dismissed": True}, "Nothing is booked. Write again when you have time."),
+            ):
+                await ada.say(session, "one more")
+                file_id = await uploaded(ada, b"%PDF-1.7", "taxi.pdf", "application/pdf")
+                await answer(ada, await asked(ada, session, number), file_id=file_id)
+                await answer(ada, await asked(ada, session, number + 1), option=1)
+                await answer(ada, await asked(ada, session, number + 2), **end)
+                await ada.hears(session, said)
+            await ada.say(session, "and one")
+            file_id = await uploaded(ada, b"%PDF-1.7", "taxi.pdf", "application/pdf")
+            await answer(ada, await asked(ada, session, 11), file_id=file_id)
+            await answer(ada, await asked(ada, session, 12), dismissed=True)  # the choice
+            times = "Nothing is booked. Write again when you have time."
+
+            async def twice() -> bool:
+                items = await ada.timeline(session)
+                return [item.message.text for item in items].count(times) == 2
+
+            await eventually(twice, timeout=15)
