@@ -11,6 +11,7 @@ import { ChoiceAsk } from "./ChoiceAsk.tsx";
 import { Countdown } from "./Countdown.tsx";
 import { FileAsk } from "./FileAsk.tsx";
 import { Outcome } from "./Outcome.tsx";
+import { useRest } from "./rest.ts";
 import { lead } from "./words.ts";
 
 export interface PromptProps {
@@ -24,6 +25,7 @@ export function PromptCard({ item, session }: PromptProps) {
   const { status, question } = item;
   const open = status.value === "open";
   useFocusKept(ref, item);
+  useRest(ref, open);
   return (
     <article
       ref={ref}
