@@ -100,7 +100,6 @@ export function ChoiceAsk({ item, session, options }: Props) {
             }}
             onClick={() => pick(index)}
           >
-            <span class="option-mark" aria-hidden="true" />
             <span dir="auto">{label}</span>
           </button>
         ))}

@@ -190,6 +190,15 @@ describe("a choice", () => {
     expect(focused()).toBe("07:10, direct");
   });
 
+  test("is of buttons that are sent at once, and look like no more than that", async () => {
+    const chat = fakeChat("prompt-choice");
+    const page = await show(chat);
+    const [, second] = page.querySelectorAll<HTMLElement>("button.option");
+    expect(second?.innerHTML).toBe('<span dir="auto">11:45, one stop in Frankfurt</span>');
+    await act(() => second?.click());
+    expect(asked(chat).answering.value).toEqual({ kind: "choice", option: 1 });
+  });
+
   test("of many is filtered; Enter takes the only one that is left", async () => {
     const chat = fakeChat("prompt-many");
     const page = await show(chat);
