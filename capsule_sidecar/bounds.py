@@ -63,9 +63,17 @@ class Limits(Group):
     max_file_bytes: Bytes = 100 * 1024 * 1024
     max_attachments: Count = 20
     unused_file_bytes: Bytes = 1024 * 1024 * 1024
-    # Uploads that are being read at once: of all, and of one person.
+    # Uploads that are being read at once: of all people, and of one; of all handlers, and of one
+    # invocation.
     uploads: Count = 64
     uploads_per_user: Count = 8
+    handler_uploads: Count = 64
+    uploads_per_invocation: Count = 8
+    # Files that are being sent at once: by signed addresses to all, and to one network; and over
+    # gRPC.
+    downloads: Count = 256
+    downloads_per_network: Count = 32
+    channel_downloads: Count = 256
     # Prompts: of one invocation at once, and what each is made of.
     open_prompts: Count = 100
     max_prompt_chars: Count = 4_000

@@ -10,6 +10,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from capsule_sidecar.model.filenames import type_by_name
+
 UNKNOWN_TYPE = "application/octet-stream"
 # What a compressed file is, whatever it holds.
 _ENCODINGS = {
@@ -82,6 +84,9 @@ def look_at(path: Path) -> LocalFile:
 
 def content_type(name: str) -> str:
     """Returns the media type that a file's name tells."""
+    known = type_by_name(name)  # as the sidecar has it, before what this machine says
+    if known != UNKNOWN_TYPE:
+        return known
     guess, encoding = mimetypes.guess_type(f"/{name}", strict=False)  # a path, never an address
     if encoding is not None:
         return _ENCODINGS.get(encoding, UNKNOWN_TYPE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,7 @@ from capsule_sidecar.model.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from capsule_sidecar.model.filenames import clean_media_type, clean_name
+from capsule_sidecar.model.filenames import clean_name, media_type_of
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
 from capsule_sidecar.model.types import File, Lease
 from capsule_sidecar.runtime.addresses import Addresses
@@ -34,7 +35,7 @@ from capsule_sidecar.storage import files, reads, uploads, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.objects import ObjectMissing, ObjectStore
-from capsule_sidecar.storage.requests import Method, Request
+from capsule_sidecar.storage.requests import Method, Request, check_same
 from capsule_sidecar.storage.unit import Unit
 from capsule_sidecar.storage.uploads import Begun, Uploader
 
@@ -90,6 +91,11 @@ class Files:
         self._rate = Rate("uploads", limits.uploads_per_minute)
         self._all = Shares("uploads", limits.uploads)
         self._mine = Shares("uploads of one person", limits.uploads_per_user)
+        # Handlers have places of their own: whoever blocks those of people blocks no answer.
+        self._handlers = Shares("uploads of handlers", limits.handler_uploads, retry_after=2)
+        self._turns = Shares(
+            "uploads of one invocation", limits.uploads_per_invocation, retry_after=1
+        )
         self._janitor = Janitor(journal, objects, timing.unused_file_retention)
         self._closed = False
 
@@ -120,7 +126,7 @@ class Files:
     @property
     def uploading(self) -> int:
         """How many uploads are being read."""
-        return self._all.total
+        return self._all.total + self._handlers.total
 
     # -- uploading -----------------------------------------------------------------------------
 
@@ -130,20 +136,25 @@ class Files:
         """Take a person's file, which waits to be used. See `_upload` for the errors."""
         if not caller.trusted:
             self._rate.take((person.app, person.identity))
-        who = Uploader(person.app, person=person)
-        return await self._upload(who, (person.app, person.identity), upload, chunks)
+        held = self._held(self._all, self._mine, (person.app, person.identity))
+        return await self._upload(Uploader(person.app, person=person), held, upload, chunks)
 
     async def upload_of_handler(
         self, app: int, lease: Lease, upload: Upload, chunks: AsyncIterator[bytes]
     ) -> File:
         """Take a handler's file, which is its session's. See `_upload` for the errors."""
-        who = Uploader(app, lease=lease)
-        return await self._upload(who, (app, lease.invocation_id), upload, chunks)
+        held = self._held(self._handlers, self._turns, (app, lease.invocation_id))
+        return await self._upload(Uploader(app, lease=lease), held, upload, chunks)
+
+    @contextmanager
+    def _held(self, all_: Shares, mine: Shares, owner: tuple[int, str]) -> Iterator[None]:
+        with mine.one(owner), all_.one(""):
+            yield
 
     async def _upload(
         self,
         uploader: Uploader,
-        owner: tuple[int, str],
+        held: AbstractContextManager[None],
         upload: Upload,
         chunks: AsyncIterator[bytes],
     ) -> File:
@@ -166,26 +177,33 @@ class Files:
         if upload.size is not None and upload.size < 0:
             raise InvalidArgument("size", "must not be negative")
         self.check_size(upload.size or 0)
+        name = clean_name(upload.name)
         begun = Begun(
-            new_id("fil"), clean_name(upload.name), clean_media_type(upload.content_type),
+            new_id("fil"), name, media_type_of(name, upload.content_type),
             upload.size or 0, round((self._timing.upload_timeout + _LATE_SECONDS) * 1000),
         )  # fmt: skip
-        with self._all.one(""), self._mine.one(owner):
+        with held:
             begin = partial(
-                uploads.begin, uploader=uploader, begun=begun,
+                uploads.begin, uploader=uploader, begun=begun, request=key,
                 max_unused=self._limits.unused_file_bytes,
             )  # fmt: skip
             try:
-                await self._journal.submit(uploader.app, begin)
-                size, sha256 = await self._write(begun.key, upload, chunks)
+                recorded = await self._journal.submit(uploader.app, begin)
+                if recorded is None:
+                    size, sha256 = await self._write(begun.key, upload, chunks)
+                else:
+                    size, sha256 = await self._again(upload, chunks)
             except BaseException:
                 self._give_up(begun.key)
                 raise
-            # What is committed stays, also where who waits for it has gone: a retry finds it.
             content = digest(
                 uploader.lease.invocation_id if uploader.lease is not None else "",
                 begun.name, begun.content_type, str(size), sha256,
             )  # fmt: skip
+            if recorded is not None:
+                check_same(recorded.digest, content)
+                return recorded.file.file
+            # What is committed stays, also where who waits for it has gone: a retry finds it.
             done = self._journal.submit(
                 uploader.app,
                 partial(
@@ -199,41 +217,45 @@ class Files:
             done.add_done_callback(partial(self._completed, begun.key))
             return (await asyncio.shield(done)).file
 
+    async def _again(self, upload: Upload, chunks: AsyncIterator[bytes]) -> tuple[int, bytes]:
+        """Return size and digest of what is sent again; it is read only where they were not told.
+
+        Whoever sends it is answered in the middle of it then, as gRPC and its clients allow.
+        """
+        if upload.size is not None and upload.sha256:
+            return upload.size, upload.sha256
+        taken = _Taken(self, upload)
+        async with self._limited():
+            async for _ in taken.counted(chunks):
+                pass
+        return taken.checked()
+
     async def _write(
         self, key: str, upload: Upload, chunks: AsyncIterator[bytes]
     ) -> tuple[int, bytes]:
         """Write the bytes; return how many they are and their digest."""
-        size, sha256 = 0, hashlib.sha256()
+        taken = _Taken(self, upload)
+        try:
+            async with self._limited():
+                await self._objects.write(key, taken.counted(chunks))
+        except StorageUnavailable:
+            await self._janitor.doubt()
+            raise
+        return taken.checked()
 
-        async def counted() -> AsyncIterator[bytes]:
-            nonlocal size
-            async for chunk in chunks:
-                size += len(chunk)
-                self.check_size(size)
-                if upload.size is not None and size > upload.size:
-                    raise DigestMismatch(f"the file has more than {upload.size} bytes", size=size)
-                sha256.update(chunk)
-                yield chunk
-
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
         timeout = self._timing.upload_timeout
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                await self._objects.write(key, counted())
+                yield
         except TimeoutError:
             if not limit.expired():
                 raise
             raise LimitExceeded(
                 "upload_timeout", round(timeout), f"an upload takes at most {timeout:g} s"
             ) from None
-        except StorageUnavailable:
-            await self._janitor.doubt()
-            raise
-        if upload.size is not None and size != upload.size:
-            raise DigestMismatch(f"the file has {size} bytes, not {upload.size}", size=size)
-        if upload.sha256 and upload.sha256 != sha256.digest():
-            raise DigestMismatch("the file has another SHA-256", sha256=sha256.hexdigest())
-        return size, sha256.digest()
 
     def check_size(self, size: int) -> None:
         """Check how large a file is, or is going to be.
@@ -253,7 +275,7 @@ class Files:
 
     def _give_up(self, key: str) -> None:
         """Let what there is of a file be removed, soon."""
-        dropped = self._journal.submit(0, partial(files.drop, keys=[key]))
+        dropped = self._journal.submit(0, partial(files.give_up, key=key))
         dropped.add_done_callback(self._dropped)
 
     def _dropped(self, done: asyncio.Future[None]) -> None:
@@ -346,6 +368,47 @@ class Files:
                     f"the bytes of file {file.file_id!r} are lost", file_id=file.file_id
                 ) from None
             raise StorageUnavailable(error.message) from error
+
+
+class _Taken:
+    """What has come of an upload: how much, and its digest."""
+
+    def __init__(self, files: Files, upload: Upload) -> None:
+        self._files = files
+        self._upload = upload
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+
+    async def counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the same pieces.
+
+        Raises:
+            LimitExceeded: It becomes too large.
+            DigestMismatch: It becomes larger than it was told.
+        """
+        told = self._upload.size
+        async for chunk in chunks:
+            self._size += len(chunk)
+            self._files.check_size(self._size)
+            if told is not None and self._size > told:
+                raise DigestMismatch(f"the file has more than {told} bytes", size=self._size)
+            self._sha256.update(chunk)
+            yield chunk
+
+    def checked(self) -> tuple[int, bytes]:
+        """Return the size and the digest.
+
+        Raises:
+            DigestMismatch: They are not those that were told.
+        """
+        told, digest_ = self._upload, self._sha256.digest()
+        if told.size is not None and told.size != self._size:
+            raise DigestMismatch(
+                f"the file has {self._size} bytes, not {told.size}", size=self._size
+            )
+        if told.sha256 and told.sha256 != digest_:
+            raise DigestMismatch("the file has another SHA-256", sha256=digest_.hex())
+        return self._size, digest_
 
 
 def _owned(found: files.Found, app: int, user: int | None) -> File:

@@ -58,9 +58,11 @@ class Shares:
     Args:
         what: What is counted, for the error.
         maximum: How many each may have.
+        retry_after: Seconds after which there may be room again, for the error.
     """
 
-    def __init__(self, what: str, maximum: int) -> None:
+    def __init__(self, what: str, maximum: int, retry_after: int = 10) -> None:
+        self._retry_after = retry_after
         self._what = what
         self._maximum = maximum
         self._counts: dict[Hashable, int] = {}
@@ -80,7 +82,8 @@ class Shares:
         count = self._counts.get(key, 0)
         if count >= self._maximum:
             raise RateLimited(
-                f"too many {self._what} at once: at most {self._maximum}", retry_after=10
+                f"too many {self._what} at once: at most {self._maximum}",
+                retry_after=self._retry_after,
             )
         self._counts[key] = count + 1
         try:

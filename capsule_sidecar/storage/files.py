@@ -153,6 +153,15 @@ def drop(unit: Unit, keys: Sequence[str]) -> None:
     )
 
 
+def give_up(unit: Unit, key: str) -> None:
+    """Let what was uploaded of a file be removed, unless it is complete all the same."""
+    unit.execute(
+        update(schema.files)
+        .where(_files.key == key, _files.state == UPLOADING)
+        .values(state=REMOVED, session=None, expire_ms=unit.now_ms)
+    )
+
+
 def drop_unfinished(unit: Unit) -> None:
     """Let what an earlier run has not finished be removed: only where no other sidecar writes."""
     unit.execute(

@@ -142,23 +142,42 @@ def find(unit: Unit, scope: int, request: Request) -> Answer | None:
     Raises:
         RequestIdReused: The id was used with other content.
     """
-    pending = unit.requests.get((scope, request.key))
+    found = recorded(unit, scope, request.key)
+    if found is None:
+        return None
+    digest, answer = found
+    check_same(digest, request.digest)
+    return answer
+
+
+def recorded(unit: Unit, scope: int, key: bytes) -> tuple[bytes, Answer] | None:
+    """Return the digest of the request that had this id, and what it was answered."""
+    pending = unit.requests.get((scope, key))
     if pending is not None:
         digest, response = pending[2], pending[6]
     else:
         columns = schema.requests.c
         row = unit.connection.execute(
             select(columns.digest, columns.response).where(
-                columns.scope == scope, columns.key == request.key
+                columns.scope == scope, columns.key == key
             )
         ).first()
         if row is None:
             return None
         digest, response = row
-    if digest != request.digest:
-        raise RequestIdReused("this request id was used before with other content")
+    assert isinstance(digest, bytes)
     assert isinstance(response, bytes)
-    return Answer.unpack(response)
+    return digest, Answer.unpack(response)
+
+
+def check_same(recorded: bytes, digest: bytes) -> None:
+    """Check that a request that is sent again asks for the same.
+
+    Raises:
+        RequestIdReused: The id was used with other content.
+    """
+    if recorded != digest:
+        raise RequestIdReused("this request id was used before with other content")
 
 
 def repeated(unit: Unit, invocation: InvocationRow, request: Request) -> Answer | None:

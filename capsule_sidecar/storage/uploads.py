@@ -13,7 +13,15 @@ from capsule_sidecar.model.errors import LimitExceeded, NotFound
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage import files, log, schema, work
 from capsule_sidecar.storage.log import Person
-from capsule_sidecar.storage.requests import Answer, Request, handler_scope, once, user_scope
+from capsule_sidecar.storage.requests import (
+    Answer,
+    Method,
+    Request,
+    handler_scope,
+    once,
+    recorded,
+    user_scope,
+)
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -40,21 +48,39 @@ class Begun:
     expire_after_ms: int
 
 
-def begin(unit: Unit, uploader: Uploader, begun: Begun, max_unused: int) -> None:
-    """Note that a file is going to be written.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a request id was answered before: the file, and the digest of the request."""
+
+    file: files.Found
+    digest: bytes
+
+
+def begin(
+    unit: Unit, uploader: Uploader, begun: Begun, request: bytes, max_unused: int
+) -> Recorded | None:
+    """Note that a file is going to be written, unless the request id is known.
+
+    What was answered stays the answer, whatever quota or fence would say now.
 
     Args:
         unit: The group's unit.
         uploader: Who uploads it.
         begun: What it is.
+        request: The request's id.
         max_unused: Bytes that a person may have uploaded without using them.
 
     Raises:
-        NotFound: There is no such invocation.
+        NotFound: There is no such invocation, or the file that is repeated is gone.
         Superseded: The attempt may write nothing any more.
         InvocationEnded: Nor has it anything to write.
         LimitExceeded: The person has too much that is not used.
     """
+    found = recorded(unit, _scope(unit, uploader), request)
+    if found is not None:
+        digest, answer = found
+        unit.flush_if_pending()
+        return Recorded(files.find(unit.connection, answer.ids[0]), digest)
     user, session = _owner(unit, uploader)
     if session is None:
         _check_unused(unit, user, begun.size, max_unused)
@@ -66,6 +92,14 @@ def begin(unit: Unit, uploader: Uploader, begun: Begun, max_unused: int) -> None
             expire_ms=unit.now_ms + begun.expire_after_ms,
         )
     )  # fmt: skip
+    return None
+
+
+def _scope(unit: Unit, uploader: Uploader) -> int:
+    if uploader.person is not None:
+        user = log.find_or_make_user(unit, uploader.person)
+        return user_scope(user, Method.UPLOAD_FILE)
+    return handler_scope(uploader.app, Method.UPLOAD_FILE)
 
 
 def _owner(unit: Unit, uploader: Uploader) -> tuple[int, SessionRow | None]:
@@ -103,8 +137,8 @@ def complete(
 ) -> files.Found:
     """Make an uploaded file one that is there; answer it, or the one that a retry repeats.
 
-    The file of a retry is due for removal then. A handler's file is its session's, a person's
-    waits to be used.
+    The file of a retry is due for removal then. A handler's file is its session's, a person's is
+    nobody's yet; either waits to be used and passes away where it is not.
 
     Raises:
         RequestIdReused: The request id was used with other content.
@@ -113,9 +147,7 @@ def complete(
         Superseded: The attempt may write nothing any more.
         InvocationEnded: Nor has it anything to write.
     """
-    scope = handler_scope(uploader.app, request.method)
-    if uploader.person is not None:
-        scope = user_scope(log.find_or_make_user(unit, uploader.person), request.method)
+    scope = _scope(unit, uploader)
 
     def work_() -> tuple[Answer, InvocationRow | None]:
         invocation = None
@@ -137,7 +169,8 @@ def complete(
             .where(_files.key == key)
             .values(
                 state=files.COMPLETE, size=size, sha256=sha256, create_ms=unit.now_ms,
-                expire_ms=0 if invocation is not None else unit.now_ms + retention_ms,
+                # A handler's too, though it is its session's: a block that shows it keeps it.
+                expire_ms=unit.now_ms + retention_ms,
             )
         )  # fmt: skip
         return Answer(0, (key,)), invocation

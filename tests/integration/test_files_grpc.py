@@ -230,6 +230,62 @@ async def test_an_image_is_shown_once_also_by_a_later_attempt(tmp_path: Path) ->
         assert png.file_id.encode() in blocks[0].payload_json
 
 
+async def test_a_retry_is_answered_whatever_quota_and_fence_say_by_then(tmp_path: Path) -> None:
+    limits = {"unused_file_bytes": 100}
+    async with turn(tmp_path, limits=limits) as desk:
+        data = bytes(60)
+        told = {"size": 60, "sha256": hashlib.sha256(data).digest()}
+        for mover in (Mover(desk.person), Mover(desk)):
+            same = request_id()
+            first = await mover.up(data, request_id=same, **told)
+            if mover.caller.invocation_id:
+                await desk.finish()
+            # Told what it is: nothing of it is asked for.
+            header, *_ = mover.parts(data, request_id=same, **told)
+            call = mover.stub.UploadFile(metadata=mover.metadata, timeout=5)
+            await call.write(header)
+            assert (await call).file.file_id == first.file_id
+            for header_ in ({}, {"size": 60}):
+                again = await mover.up(data, request_id=same, **header_)
+                assert again.file_id == first.file_id
+            with refused(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"):
+                await mover.up(bytes(59), request_id=same)
+            with refused(grpc.StatusCode.DATA_LOSS, "DIGEST_MISMATCH"):
+                await mover.up(bytes(61), request_id=same, size=60)
+        assert len(stored(tmp_path)) == len(rows(tmp_path)) == 2
+
+
+async def test_people_cannot_take_the_places_of_handlers(tmp_path: Path) -> None:
+    limits = {"uploads": 2, "handler_uploads": 2, "uploads_per_invocation": 1}
+    async with turn(tmp_path, limits=limits) as desk:
+        slow = Mover(desk.person)
+        calls = []
+        for _ in range(2):
+            call = slow.stub.UploadFile(metadata=slow.metadata)
+            await call.write(slow.parts(b"x")[0])
+            calls.append(call)
+        await eventually(lambda: len(rows(tmp_path)) == 2, message="they have begun")
+        with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
+            await slow.up(b"y")
+        handler = Mover(desk)
+        await handler.up(b"made")
+        call = handler.stub.UploadFile(metadata=handler.metadata)
+        await call.write(handler.parts(b"x")[0])
+        await eventually(lambda: len(rows(tmp_path)) == 4, message="it has begun")
+        with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED") as refusal:
+            await handler.up(b"z")
+        assert "of one invocation" in refusal.message
+        for each in (*calls, call):
+            each.cancel()
+
+
+async def test_a_name_tells_the_type_of_what_came_without_one(tmp_path: Path) -> None:
+    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+        for told in ("", "application/octet-stream"):
+            file = await Mover(ada).up(b"# x", "a.md", told)
+            assert file.content_type == "text/markdown"
+
+
 APPS = {
     "support": {
         "token": "support-handler-token",

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_sidecar.model.filenames import clean_media_type, clean_name
+from capsule_sidecar.model.filenames import (
+    _BY_EXTENSION,
+    clean_media_type,
+    clean_name,
+    media_type_of,
+)
 from capsule_sidecar.runtime.addresses import Addresses
+from capsule_sidecar.web.file_response import _is_shown
 
 
 @given(st.text(max_size=400))
@@ -45,3 +51,23 @@ def test_an_address_stays_short_whatever_the_name(name: str) -> None:
     url = addresses.url("fil_x", name)
     assert len(url) < 250
     assert url.isascii()
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "found"),
+    [
+        ("a.md", "", "text/markdown"),
+        ("A.MD", "application/octet-stream", "text/markdown"),
+        ("a.md", "text/plain", "text/plain"),
+        ("a.png", "", "application/octet-stream"),
+        ("a.txt", "", "application/octet-stream"),
+        ("md", "nonsense", "application/octet-stream"),
+        ("a.md.exe", "", "application/octet-stream"),
+    ],
+)
+def test_a_name_tells_the_type_where_nothing_else_does(name: str, told: str, found: str) -> None:
+    assert media_type_of(name, told) == found
+
+
+def test_no_name_lets_a_browser_show_what_it_would_have_downloaded() -> None:
+    assert not [kind for kind in _BY_EXTENSION.values() if _is_shown(kind)]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_sidecar.model.errors import LimitExceeded, NotFound, RequestIdReused
+from capsule_sidecar.model.errors import InvocationEnded, LimitExceeded, NotFound, RequestIdReused
 from capsule_sidecar.model.ids import digest
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage import files, uploads
 from capsule_sidecar.storage.requests import Method, Request
-from capsule_sidecar.storage.uploads import Begun, Uploader
+from capsule_sidecar.storage.uploads import Begun, Recorded, Uploader
 from tests.integration.storage.store import Sidecar, Store, request_key
 
 DAY = 86_400_000
 
 
-async def begin(sidecar: Sidecar, who: Uploader, key: str, size: int = 0) -> None:
+async def begin(
+    sidecar: Sidecar, who: Uploader, key: str, size: int = 0, request: bytes = b""
+) -> Recorded | None:
     begun = Begun(key, "a.txt", "text/plain", size, 60_000)
-    await sidecar.do(uploads.begin, uploader=who, begun=begun, max_unused=100)
+    return await sidecar.do(
+        uploads.begin, uploader=who, begun=begun, request=request or request_key(), max_unused=100
+    )
 
 
 async def due(sidecar: Sidecar, again_ms: int) -> list[str]:
@@ -126,3 +130,59 @@ async def test_what_was_given_up_can_be_removed_twice_and_is_then_forgotten(stor
         await sidecar.do(files.forget, keys=["fil_1"])
         sidecar.clock.advance(61_000)
         assert await due(sidecar, 1000) == []
+
+
+async def test_what_was_answered_is_answered_again_whatever_quota_and_fence_say(
+    store: Store,
+) -> None:
+    async with store.sidecar() as sidecar:
+        await sidecar.attach()
+        session = await sidecar.open()
+        sent = await sidecar.say(session, "hello")
+        handler = Uploader(sidecar.app, lease=Lease(sent.ids[1], 1))
+        ada = Uploader(sidecar.app, person=sidecar.ada)
+        for number, who in enumerate((ada, handler)):
+            key, same = f"fil_{number}", request_key()
+            assert await begin(sidecar, who, key, 90, same) is None
+            assert await complete(sidecar, who, key, bytes(90), same) == key
+            if who is handler:
+                await sidecar.finish(Lease(sent.ids[1], 1))
+            for again in ("fil_8", "fil_9"):
+                found = await begin(sidecar, who, again, 90, same)
+                assert found is not None
+                assert (found.file.file.file_id, found.digest) == (key, digest(bytes(90)))
+            with pytest.raises((LimitExceeded, InvocationEnded)):
+                await begin(sidecar, who, "fil_8", 90)
+        assert await due(sidecar, 1000) == [], "a retry makes no row"
+
+
+async def test_a_handlers_file_passes_away_unless_something_takes_it(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        await sidecar.attach()
+        session = await sidecar.open()
+        sent = await sidecar.say(session, "hello")
+        who = Uploader(sidecar.app, lease=Lease(sent.ids[1], 1))
+        for key in ("fil_1", "fil_2"):
+            await begin(sidecar, who, key)
+            await complete(sidecar, who, key)
+        await sidecar.do(
+            lambda unit: files.take(unit, unit.session(session, sidecar.app), ["fil_1"])
+        )
+        sidecar.clock.advance(DAY + 1000)
+        assert await due(sidecar, 1000) == ["fil_2"]
+        await sidecar.do(files.forget, keys=["fil_2"])
+        sidecar.clock.advance(30 * DAY)
+        assert await due(sidecar, 1000) == []
+        assert (await sidecar.read(files.find, key="fil_1")).file.session_id == session
+
+
+async def test_giving_up_leaves_what_is_complete(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        who = Uploader(sidecar.app, person=sidecar.ada)
+        for key in ("fil_1", "fil_2"):
+            await begin(sidecar, who, key)
+        await complete(sidecar, who, "fil_1")
+        for key in ("fil_1", "fil_2"):
+            await sidecar.do(files.give_up, key=key)
+        assert await due(sidecar, 1000) == ["fil_2"]
+        assert (await sidecar.read(files.find, key="fil_1")).file.file_id == "fil_1"
