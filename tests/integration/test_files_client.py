@@ -148,6 +148,24 @@ async def test_every_kind_of_image_is_shown(tmp_path: Path) -> None:
         assert payloads[5]["file_id"] == photo
 
 
+async def test_many_images_can_be_shown_at_once(tmp_path: Path) -> None:
+    """More than an invocation has places, and with other turns in the way."""
+    limits = {"uploads_per_invocation": 4, "handler_uploads": 3}
+    async with running_sidecar(tmp_path, limits=limits) as sidecar, Person(sidecar) as ada:
+
+        async def do(session: capsule.Session, msg: capsule.Message) -> list[str]:
+            images = (PNG + os.urandom(400_000) for _ in range(20))
+            return list(await asyncio.gather(*(session.show_image(image) for image in images)))
+
+        app, results = app_of(sidecar, do)
+        async with app.attached():
+            session = await ada.open()
+            await ada.say(session, "go")
+            await eventually(lambda: results, timeout=40)
+        assert len(set(results[0])) == 20
+        assert len(await blocks(ada, session)) == 20
+
+
 async def test_what_the_sidecar_refuses_of_files_is_our_error(tmp_path: Path) -> None:
     async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
 

@@ -29,6 +29,8 @@ PIECE_BYTES = 512 * 1024  # of an upload, and of what is written to disk at once
 _TRIES = 9  # without a byte between them, while the line is there: about 10 s in all
 _FIRST_DELAY = 0.05  # seconds, doubled each time
 _MAX_DELAY = 3.0
+_MAX_TOLD_DELAY = 60.0
+_UPLOADS = 4  # of one turn at once: fewer than the sidecar takes, the rest wait here
 _PIECE_TIMEOUT = 30.0  # for the next piece to come or go
 _ANSWER_TIMEOUT = 60.0  # for the last piece to be on disk
 
@@ -69,7 +71,7 @@ class TurnFiles:
     up, as with commands: the turn's lease decides.
     """
 
-    __slots__ = ("_limits", "_new_id", "_reach", "_turn")
+    __slots__ = ("_limits", "_new_id", "_reach", "_turn", "_uploading")
 
     def __init__(
         self, turn: Turn, limits: Limits, new_id: Callable[[], str], reach: Callable[[], Reach]
@@ -78,6 +80,7 @@ class TurnFiles:
         self._limits = limits
         self._new_id = new_id
         self._reach = reach
+        self._uploading = asyncio.Semaphore(_UPLOADS)
 
     @property
     def session_id(self) -> str:
@@ -154,11 +157,12 @@ class TurnFiles:
             sha256=content.sha256,
         )
         tries = _Tries()
-        while True:
-            try:
-                return await self._send(header, content)
-            except Unavailable as error:
-                await tries.wait(error, lost=not self._reach().connected)
+        async with self._uploading:
+            while True:
+                try:
+                    return await self._send(header, content)
+                except (Unavailable, LimitExceeded) as error:
+                    await tries.wait(error, lost=not self._reach().connected)
 
     async def _send(self, header: pb.UploadHeader, content: Content) -> str:
         channel, metadata = self._open()
@@ -222,7 +226,7 @@ class TurnFiles:
                 if file is None:
                     raise CapsuleError("the sidecar sent a file without saying what it is")
                 return file
-            except Unavailable as error:
+            except (Unavailable, LimitExceeded) as error:
                 if file is not None and request.offset == file.size:
                     return file  # only the end of the call was lost
                 await tries.wait(error, lost=not self._reach().connected)
@@ -250,13 +254,25 @@ class _Tries:
         self._counted = 0
         self._delay = _FIRST_DELAY
 
-    async def wait(self, error: Unavailable, *, lost: bool) -> None:
+    async def wait(self, error: CapsuleError, *, lost: bool) -> None:
         """Waits before the next try; raises `error` where there is none."""
-        self._counted += not lost
+        limited = error.reason == "RATE_LIMITED"
+        if not limited and not isinstance(error, Unavailable):
+            raise error
+        self._counted += limited or not lost
         if self._counted >= _TRIES:
             raise error
         self._delay = min(self._delay * 2, _MAX_DELAY)
+        if limited:
+            await asyncio.sleep(_told_delay(error) + self._delay * random.random())  # noqa: S311
+            return
         await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads
+
+
+def _told_delay(error: CapsuleError) -> float:
+    """Returns after how many seconds the sidecar may have room, as it says."""
+    told = error.metadata.get("retry_after_seconds", "")
+    return min(float(told), _MAX_TOLD_DELAY) if told.isdecimal() else 0.0
 
 
 async def _answer(call: Any) -> pb.UploadFileResponse:
