@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from capsule_protocol.v1.types_pb2 import SENDER_USER
 from tests.support.eventually import eventually
 from tests.support.files import Mover
 from tests.support.programs import CLIENT, DEMO, ROOT, running
@@ -61,14 +62,18 @@ async def test_the_handlers_page_does_what_it_says(tmp_path: Path) -> None:
             await ada.hears(session, "Welcome! Tell me something to remember.")
             await ada.say(session, "buy milk")
             await ada.hears(session, "BUY MILK ")
-            await ada.call("SendAction", session_id=session, name="more", block_id="card")
-            await ada.hears(session, "You have told me 1 things.")
+            await ada.say(session, "and tea")
+            await ada.hears(session, "AND TEA ")
+            said = [i.message for i in await ada.timeline(session) if i.HasField("message")]
+            mine = [f"card-{one.message_id}" for one in said if one.sender == SENDER_USER]
+            await ada.call("SendAction", session_id=session, name="more", block_id=mine[0])
+            await ada.hears(session, "You have told me 2 things.")
             await ada.call("CloseSession", session_id=session)
             await ada.hears(session, "Goodbye.")
             items = await ada.timeline(session)
-            assert [i.block.block_id for i in items if i.WhichOneof("item") == "block"] == ["card"]
+            assert [i.block.block_id for i in items if i.WhichOneof("item") == "block"] == mine
             listed = await ada.call("ListSessions")
-            assert listed.sessions[0].title == "buy milk"
+            assert listed.sessions[0].title == "and tea"
 
 
 async def test_the_order_of_the_blocks_page_is_shipped_in_its_place(tmp_path: Path) -> None:
