@@ -448,3 +448,43 @@ async def test_the_prompts_page_does_what_it_says(tmp_path: Path) -> None:
                 return [item.message.text for item in items].count(times) == 2
 
             await eventually(twice, timeout=15)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+async def test_how_much_and_how_long_is_asked_is_the_sidecars_to_say(
+    tmp_path: Path, wide: bool
+) -> None:
+    options = [str(number) for number in range(150)]
+    settings: dict[str, Any] = {
+        "limits": {"max_options": 200},
+        "timing": {"max_prompt_timeout": 40 * 86_400.0},
+    }
+    async with (
+        running_sidecar(tmp_path, **(settings if wide else {})) as sidecar,
+        Person(sidecar) as ada,
+    ):
+
+        async def ask(session: capsule.Session) -> list[Any]:
+            return await asyncio.gather(
+                session.prompt_choice("Which?", options),
+                session.prompt_approval("Really?", timeout=35 * 86_400.0),
+                return_exceptions=True,
+            )
+
+        app = app_of(sidecar)
+        results = asking(app, ask)
+        async with app.attached():
+            session = await ada.open()
+            await ada.say(session, "go")
+            if wide:
+                await asked(ada, session, 2)
+                for prompt in await prompts(ada, session):
+                    choice = prompt.WhichOneof("kind") == "choice"
+                    await answer(ada, prompt, **({"option": 149} if choice else {"approved": True}))
+            (found,) = await eventually(lambda: results)
+            if wide:
+                assert found == ["149", True]
+            else:
+                assert [type(error) for error in found] == [capsule.InvalidArgument] * 2
+                assert "1 to 100" in str(found[0])
+                assert "30 days" in str(found[1])

@@ -24,8 +24,7 @@ from capsule_protocol.v1 import types_pb2
 from capsule_protocol.v1.handler_service_pb2 import HandlerFrame
 
 _LEAST_TIMEOUT = 0.001  # seconds
-_MOST_TIMEOUT = 30 * 86_400.0
-_MAX_OPTIONS = 100
+_MOST_TIMEOUT = 100 * 365 * 86_400.0  # what can be sent; how long a prompt may wait is a setting
 
 
 class TurnPrompts:
@@ -174,7 +173,7 @@ def _duration(timeout: float | timedelta) -> timedelta:
     else:
         seconds = timeout
     if not _LEAST_TIMEOUT <= seconds <= _MOST_TIMEOUT:  # NaN is neither
-        raise ValueError(f"timeout is 1 ms to 30 days, not {timeout!r}")
+        raise ValueError(f"timeout is a finite time of at least 1 ms, not {timeout!r}")
     return timedelta(seconds=seconds)
 
 
@@ -187,8 +186,8 @@ def _options(options: Sequence[str]) -> list[str]:
             raise TypeError(f"options[{index}] is a string, not a {type(option).__qualname__}")
         if not option.strip():
             raise ValueError(f"options[{index}] is empty")
-    if not 1 <= len(chosen_from) <= _MAX_OPTIONS:
-        raise ValueError(f"1 to {_MAX_OPTIONS} options are offered, not {len(chosen_from)}")
+    if not chosen_from:
+        raise ValueError("at least one option is offered")
     if len(set(chosen_from)) != len(chosen_from):
         twice = next(one for one in chosen_from if chosen_from.count(one) > 1)
         raise ValueError(f"the option {twice!r} is offered twice")

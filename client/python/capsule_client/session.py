@@ -233,7 +233,7 @@ class Session:
             accept: What is taken, as HTML's `accept`: `.pdf,image/*`. Empty: any file.
             path: Where to write the file, as `Attachment.download` takes it. None: nowhere;
                 `download` and `read` of what is returned get it.
-            timeout: Seconds or a timedelta, 1 ms to 30 days.
+            timeout: Seconds or a timedelta, 1 ms to 30 days unless the sidecar is set otherwise.
 
         Raises:
             FileUploadTimeout: when the time is over or the person dismisses it.
@@ -258,7 +258,7 @@ class Session:
             message: What is asked, 1 to 4,000 characters.
             approve_label: The button for yes, at most 80 characters.
             reject_label: The button for no, at most 80 characters.
-            timeout: Seconds or a timedelta, 1 ms to 30 days.
+            timeout: Seconds or a timedelta, 1 ms to 30 days unless the sidecar is set otherwise.
 
         Returns:
             True for yes.
@@ -276,7 +276,7 @@ class Session:
         Args:
             message: What is asked, 1 to 4,000 characters.
             options: 1 to 100 different strings of 1 to 200 characters.
-            timeout: Seconds or a timedelta, 1 ms to 30 days.
+            timeout: Seconds or a timedelta, 1 ms to 30 days unless the sidecar is set otherwise.
 
         Returns:
             The option that was picked.

@@ -398,13 +398,12 @@ async def test_a_turn_whose_answer_has_come_is_not_given_back() -> None:
         (0.0001, ValueError),
         (10**400, ValueError),
         (timedelta(0), ValueError),
-        (timedelta(days=31), ValueError),
         (True, TypeError),
         ("5", TypeError),
         (None, TypeError),
     ],
 )
-async def test_a_timeout_is_one_millisecond_to_thirty_days(
+async def test_a_timeout_is_a_finite_time_of_at_least_one_millisecond(
     timeout: Any, error: type[Exception]
 ) -> None:
     async with FakeSidecar() as sidecar:
@@ -419,8 +418,7 @@ async def test_a_timeout_is_one_millisecond_to_thirty_days(
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ([], ValueError, "1 to 100 options"),
-        ([str(number) for number in range(101)], ValueError, "not 101"),
+        ([], ValueError, "at least one option"),
         (["a", "b", "a"], ValueError, "'a' is offered twice"),
         (["a", " "], ValueError, r"options\[1\] is empty"),
         ("abc", TypeError, "not one string"),
@@ -428,7 +426,7 @@ async def test_a_timeout_is_one_millisecond_to_thirty_days(
         (["a", "\ud800"], capsule.InvalidArgument, r"options\[1\]: not valid Unicode"),
     ],
 )
-async def test_options_are_different_strings_and_not_too_many(
+async def test_options_are_different_strings(
     options: Any, error: type[Exception], words: str
 ) -> None:
     async with FakeSidecar() as sidecar:
