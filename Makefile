@@ -16,12 +16,13 @@ export UV_SYSTEM_CERTS ?= 1
 # The environment below is the only one meant, whichever one a shell has activated.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup run test browser screenshots check format proto bench faults lock clean help
+.PHONY: setup run test terminal browser screenshots check format proto bench faults lock clean help
 
 help:
 	@echo 'make setup    .venv with locked versions, both distributions in editable form, the chat page'
 	@echo 'make run      sidecar and demo app as two processes, and the chat page in the browser'
 	@echo 'make test     every unit and integration test     (ARGS="-k name" narrows it)'
+	@echo 'make terminal the chat in a real pseudo-terminal'
 	@echo 'make browser  the chat page in a headless Chromium  (make screenshots: its pictures)'
 	@echo 'make check    lint, types, protos, import contracts, generated code, the chat page'
 	@echo 'make faults   kill, freeze, fill the disk, and look what was lost'
@@ -50,11 +51,18 @@ $(STAMP): requirements.lock pyproject.toml client/python/pyproject.toml | $(UV)
 run: setup
 	$(PY) scripts/run_demo.py
 
+# Side by side: most tests wait for something, as a lease's end, more than they work.
+WORKERS ?= 2
 NODE_TESTS := $(wildcard tests/neutral/typescript/package-lock.json)
 
 test: setup
 	$(if $(NODE_TESTS),@$(PY) scripts/toolbox.py --npm $(dir $(NODE_TESTS)) >/dev/null)
-	$(PY) -m pytest tests/unit tests/integration $(wildcard tests/neutral) $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/integration $(wildcard tests/neutral) $(ARGS)
+
+TERMINAL_TESTS := $(wildcard tests/terminal)
+
+terminal: setup
+	$(PY) -m pytest $(TERMINAL_TESTS) $(ARGS)
 
 BROWSER_TESTS := $(wildcard tests/browser)
 

@@ -35,6 +35,10 @@ def requests(work: Invocation, stream_id: str) -> dict[str, Any]:
         "AppendStream": {"stream_id": stream_id, "text": "from a zombie"},
         "CloseStream": {"request_id": request_id(), "stream_id": stream_id},
         "ShowBlock": {"request_id": request_id(), "block": block},
+        "ShowImage": {"request_id": request_id(), "file_id": "fil_of_a_zombie"},
+        "PromptFile": {"request_id": request_id(), "message": "from a zombie"},
+        "PromptApproval": {"request_id": request_id(), "message": "from a zombie"},
+        "PromptChoice": {"request_id": request_id(), "message": "?", "options": ["zombie"]},
         "SetTitle": {"request_id": request_id(), "title": "from a zombie"},
         "UpdateData": {"request_id": request_id(), "patch": patch},
     }
