@@ -3,7 +3,9 @@
 isort:skip_file
 """
 
+from capsule_protocol.v1 import collection_service_pb2 as _collection_service_pb2
 from capsule_protocol.v1 import session_service_pb2 as _session_service_pb2
+from capsule_protocol.v1 import state_service_pb2 as _state_service_pb2
 from capsule_protocol.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -361,6 +363,7 @@ class Declarations(_message.Message):
     ENTER_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
     message: _builtins.bool
     """User messages."""
     enter: _builtins.bool
@@ -371,6 +374,10 @@ class Declarations(_message.Message):
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Clicks, by the action's name: 1 to 128 characters each."""
 
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectionDeclaration]:
+        """Collections with indexes: at most 100."""
+
     def __init__(
         self,
         *,
@@ -378,14 +385,45 @@ class Declarations(_message.Message):
         enter: _builtins.bool = ...,
         exit: _builtins.bool = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
+        collections: _abc.Iterable[Global___CollectionDeclaration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "enter", b"enter", "exit", b"exit", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "collections", b"collections", "enter", b"enter", "exit", b"exit", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Declarations: _TypeAlias = Declarations  # noqa: Y015
+
+@_typing.final
+class CollectionDeclaration(_message.Message):
+    """CollectionDeclaration says what of a collection is looked for often."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> _collection_service_pb2.Collection:
+        """The collection."""
+
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dotted paths, or several separated by commas: at most 10. An index that is there already is kept; one that nobody declares any more stays."""
+
+    def __init__(
+        self,
+        *,
+        collection: _collection_service_pb2.Collection | None = ...,
+        indexes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "indexes", b"indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionDeclaration: _TypeAlias = CollectionDeclaration  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -708,6 +746,16 @@ class Command(_message.Message):
     PROMPT_APPROVAL_FIELD_NUMBER: _builtins.int
     PROMPT_CHOICE_FIELD_NUMBER: _builtins.int
     SHOW_IMAGE_FIELD_NUMBER: _builtins.int
+    GET_VALUE_FIELD_NUMBER: _builtins.int
+    SET_VALUE_FIELD_NUMBER: _builtins.int
+    DELETE_VALUE_FIELD_NUMBER: _builtins.int
+    INCREMENT_VALUE_FIELD_NUMBER: _builtins.int
+    LIST_VALUES_FIELD_NUMBER: _builtins.int
+    INSERT_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DISTINCT_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """Chosen by the process, unique among its unanswered commands on this stream. 0: no result is wanted (AppendStream only)."""
     @_builtins.property
@@ -766,6 +814,46 @@ class Command(_message.Message):
     def show_image(self) -> _session_service_pb2.ShowImageRequest:
         """SessionService.ShowImage."""
 
+    @_builtins.property
+    def get_value(self) -> _state_service_pb2.GetValueRequest:
+        """StateService.GetValue."""
+
+    @_builtins.property
+    def set_value(self) -> _state_service_pb2.SetValueRequest:
+        """StateService.SetValue."""
+
+    @_builtins.property
+    def delete_value(self) -> _state_service_pb2.DeleteValueRequest:
+        """StateService.DeleteValue."""
+
+    @_builtins.property
+    def increment_value(self) -> _state_service_pb2.IncrementValueRequest:
+        """StateService.IncrementValue."""
+
+    @_builtins.property
+    def list_values(self) -> _state_service_pb2.ListValuesRequest:
+        """StateService.ListValues."""
+
+    @_builtins.property
+    def insert(self) -> _collection_service_pb2.InsertRequest:
+        """CollectionService.Insert."""
+
+    @_builtins.property
+    def update(self) -> _collection_service_pb2.UpdateRequest:
+        """CollectionService.Update."""
+
+    @_builtins.property
+    def delete(self) -> _collection_service_pb2.DeleteRequest:
+        """CollectionService.Delete."""
+
+    @_builtins.property
+    def count(self) -> _collection_service_pb2.CountRequest:
+        """CollectionService.Count."""
+
+    @_builtins.property
+    def distinct(self) -> _collection_service_pb2.DistinctRequest:
+        """CollectionService.Distinct."""
+
     def __init__(
         self,
         *,
@@ -784,12 +872,22 @@ class Command(_message.Message):
         prompt_approval: _session_service_pb2.PromptApprovalRequest | None = ...,
         prompt_choice: _session_service_pb2.PromptChoiceRequest | None = ...,
         show_image: _session_service_pb2.ShowImageRequest | None = ...,
+        get_value: _state_service_pb2.GetValueRequest | None = ...,
+        set_value: _state_service_pb2.SetValueRequest | None = ...,
+        delete_value: _state_service_pb2.DeleteValueRequest | None = ...,
+        increment_value: _state_service_pb2.IncrementValueRequest | None = ...,
+        list_values: _state_service_pb2.ListValuesRequest | None = ...,
+        insert: _collection_service_pb2.InsertRequest | None = ...,
+        update: _collection_service_pb2.UpdateRequest | None = ...,
+        delete: _collection_service_pb2.DeleteRequest | None = ...,
+        count: _collection_service_pb2.CountRequest | None = ...,
+        distinct: _collection_service_pb2.DistinctRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -817,6 +915,16 @@ class CommandResult(_message.Message):
     PROMPT_APPROVAL_FIELD_NUMBER: _builtins.int
     PROMPT_CHOICE_FIELD_NUMBER: _builtins.int
     SHOW_IMAGE_FIELD_NUMBER: _builtins.int
+    GET_VALUE_FIELD_NUMBER: _builtins.int
+    SET_VALUE_FIELD_NUMBER: _builtins.int
+    DELETE_VALUE_FIELD_NUMBER: _builtins.int
+    INCREMENT_VALUE_FIELD_NUMBER: _builtins.int
+    LIST_VALUES_FIELD_NUMBER: _builtins.int
+    INSERT_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DISTINCT_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """The command's tag."""
     @_builtins.property
@@ -879,6 +987,46 @@ class CommandResult(_message.Message):
     def show_image(self) -> _session_service_pb2.ShowImageResponse:
         """Of show_image."""
 
+    @_builtins.property
+    def get_value(self) -> _state_service_pb2.GetValueResponse:
+        """Of get_value."""
+
+    @_builtins.property
+    def set_value(self) -> _state_service_pb2.SetValueResponse:
+        """Of set_value."""
+
+    @_builtins.property
+    def delete_value(self) -> _state_service_pb2.DeleteValueResponse:
+        """Of delete_value."""
+
+    @_builtins.property
+    def increment_value(self) -> _state_service_pb2.IncrementValueResponse:
+        """Of increment_value."""
+
+    @_builtins.property
+    def list_values(self) -> _state_service_pb2.ListValuesResponse:
+        """Of list_values."""
+
+    @_builtins.property
+    def insert(self) -> _collection_service_pb2.InsertResponse:
+        """Of insert."""
+
+    @_builtins.property
+    def update(self) -> _collection_service_pb2.UpdateResponse:
+        """Of update."""
+
+    @_builtins.property
+    def delete(self) -> _collection_service_pb2.DeleteResponse:
+        """Of delete."""
+
+    @_builtins.property
+    def count(self) -> _collection_service_pb2.CountResponse:
+        """Of count."""
+
+    @_builtins.property
+    def distinct(self) -> _collection_service_pb2.DistinctResponse:
+        """Of distinct."""
+
     def __init__(
         self,
         *,
@@ -898,12 +1046,22 @@ class CommandResult(_message.Message):
         prompt_approval: _session_service_pb2.PromptApprovalResponse | None = ...,
         prompt_choice: _session_service_pb2.PromptChoiceResponse | None = ...,
         show_image: _session_service_pb2.ShowImageResponse | None = ...,
+        get_value: _state_service_pb2.GetValueResponse | None = ...,
+        set_value: _state_service_pb2.SetValueResponse | None = ...,
+        delete_value: _state_service_pb2.DeleteValueResponse | None = ...,
+        increment_value: _state_service_pb2.IncrementValueResponse | None = ...,
+        list_values: _state_service_pb2.ListValuesResponse | None = ...,
+        insert: _collection_service_pb2.InsertResponse | None = ...,
+        update: _collection_service_pb2.UpdateResponse | None = ...,
+        delete: _collection_service_pb2.DeleteResponse | None = ...,
+        count: _collection_service_pb2.CountResponse | None = ...,
+        distinct: _collection_service_pb2.DistinctResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
