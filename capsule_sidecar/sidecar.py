@@ -40,6 +40,7 @@ from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.web.app import build
+from capsule_sidecar.web.app_api import AppApi
 from capsule_sidecar.web.chat_api import ChatApi
 from capsule_sidecar.web.metrics import Metrics
 from capsule_sidecar.web.pages import Pages
@@ -106,7 +107,7 @@ class Sidecar:
                 ChannelService(conversations, followers),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
             )
-            self._http = self._face(tokens, conversations, followers, live, prompts)
+            self._http = self._face(tokens, conversations, followers, live, prompts, slots)
             self.address: Address = await self._server.start()
             # Ended last: followers are beaten for while the rest drains.
             keeper = asyncio.create_task(self._keep(), name="keeper")
@@ -123,6 +124,7 @@ class Sidecar:
         followers: Followers,
         live: LiveStreams,
         prompts: OpenPrompts,
+        slots: Slots,
     ) -> HttpServer:
         """Build the HTTP side."""
         settings = self._settings
@@ -137,6 +139,8 @@ class Sidecar:
             secure=secure,
         )
         chat = ChatApi(conversations, followers, visitors, limits, timing)
+        calls = self._dispatcher.calls
+        apps = AppApi(calls, slots, visitors, limits, timing)
 
         def gauges() -> dict[str, tuple[str, float]]:
             return {
@@ -146,6 +150,7 @@ class Sidecar:
                 "event_streams": ("Server-Sent Events being read.", chat.readers.total),
                 "http_connections": ("Open HTTP connections.", self._http.connections),
                 "open_streams": ("Replies being streamed.", live.total),
+                "web_calls": ("Requests that apps are answering.", calls.total),
                 "open_prompts": ("Prompts that wait for a person.", prompts.total),
             }
 
@@ -154,7 +159,7 @@ class Sidecar:
 
         metrics = Metrics(gauges, counters)
         status = StatusApi(lambda: self.state, metrics, tokens)
-        return HttpServer(build(settings, chat, Pages(visitors), status, metrics), settings)
+        return HttpServer(build(settings, chat, apps, Pages(visitors), status, metrics), settings)
 
     @property
     def state(self) -> State:

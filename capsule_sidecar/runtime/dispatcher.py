@@ -30,6 +30,7 @@ from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
+from capsule_sidecar.runtime.web_calls import WebCalls
 from capsule_sidecar.storage import leases, log, reads, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal
 from capsule_sidecar.storage.slots import Slots
@@ -128,6 +129,7 @@ class Dispatcher:
         self._live = live
         self._prompts = prompts
         self._timing = timing
+        self.calls = WebCalls(slots, lambda n: self._processes.get(n), self._freed, limits, timing)
         self._deliveries = Deliveries(journal, limits, journal.terms.turn_deadline_ms)
         self._processes: dict[int, Process] = {}
         self._apps: dict[str, int] = {}
@@ -213,6 +215,7 @@ class Dispatcher:
         for leased in found.missing:
             self._deliver(process, leased)
         self._tell_presence(app)
+        self.calls.wake(app)
         self._journal.start(app, partial(_take_work, process=process.number, app=app))
 
     def detach(self, process: Process) -> None:
@@ -223,6 +226,8 @@ class Dispatcher:
     def _leave(self, process: Process) -> None:
         del self._processes[process.number]
         self._slots.detach(process.number, process.hello)
+        self.calls.lost(process.number)
+        self.calls.wake(process.app)
         self._tell_presence(process.app)
 
     def drain(self, process: Process) -> None:
@@ -279,12 +284,22 @@ class Dispatcher:
         )
         self._beaten(app, number)
 
+    def _freed(self, app: int, process: int) -> None:
+        """Give a place that a request has left to what waits for one."""
+        self.calls.wake(app)
+        if self._slots.backlog(process):
+            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+
     def _beaten(self, app: int, process: int) -> None:
         if self._slots.beat(process):
             self._journal.start(app, partial(work.lease_ready, app=app, process=process))
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
         """Apply an outcome, behind every command that was submitted before it."""
+        if self.calls.outcome(outcome):
+            taken: asyncio.Future[InvocationStatus] = asyncio.get_running_loop().create_future()
+            taken.set_result(InvocationStatus.COMPLETED)
+            return taken
         texts = self._live.texts(outcome.lease.invocation_id)
         return self._journal.submit(app, partial(_finish, app=app, outcome=outcome, texts=texts))
 
@@ -335,6 +350,7 @@ class Dispatcher:
             return
         if notice.final:
             process.running.discard(lease)
+            self.calls.wake(process.app)
         lost = notice.cancel in (CancelReason.SUPERSEDED, CancelReason.SESSION_DELETED)
         if notice.cancel and notice.final == lost:
             process.line.cancel(lease, CancelReason(notice.cancel))

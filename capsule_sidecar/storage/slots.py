@@ -169,6 +169,11 @@ class Slots:
                 return None
             return any(self._holders[p].declarations.takes(kind, name) for p in processes)
 
+    def declarations(self, app: int) -> list[Declarations]:
+        """Return what the processes of an app declare."""
+        with self._lock:
+            return [self._holders[process].declarations for process in self._apps.get(app, ())]
+
     def _expect(self, app: int) -> None:
         for process in self._apps.get(app, ()):
             self._holders[process].backlog = True

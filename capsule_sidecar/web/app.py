@@ -11,6 +11,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from capsule_sidecar.config import Settings
+from capsule_sidecar.web.app_api import AppApi
 from capsule_sidecar.web.chat_api import ChatApi
 from capsule_sidecar.web.front import Front, nothing_here
 from capsule_sidecar.web.metrics import Metrics
@@ -24,18 +25,24 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def build(
-    settings: Settings, chat: ChatApi, pages: Pages, status: StatusApi, metrics: Metrics
+    settings: Settings,
+    chat: ChatApi,
+    apps: AppApi,
+    pages: Pages,
+    status: StatusApi,
+    metrics: Metrics,
 ) -> ASGIApp:
     """Return the application.
 
     Args:
         settings: The hosts it answers for.
         chat: The chat API.
+        apps: The apps' own addresses.
         pages: The chat page.
         status: Health, readiness and metrics.
         metrics: Counts requests.
     """
-    described = [*chat.operations, *status.operations]
+    described = [*chat.operations, *apps.operations, *status.operations]
     shown = document(described)
 
     async def get_document(_: Request) -> Response:

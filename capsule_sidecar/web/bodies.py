@@ -64,6 +64,16 @@ class Bodies:
             data = await self._read(request, min(self._maximum, SMALL) if small else 0, share)
             return _parse(request, data)
 
+    async def read(self, request: Request) -> bytes:
+        """Return a request's body as it is.
+
+        Raises:
+            LimitExceeded: It is too large.
+            Refusal: It does not arrive in time, or too much is being read already.
+        """
+        with _Share(self, request) as share:
+            return await self._read(request, 0, share)
+
     async def _read(self, request: Request, maximum: int, share: _Share) -> bytes:
         maximum = maximum or self._maximum
         announced = request.headers.get("content-length", "0")

@@ -46,6 +46,7 @@ _PATH_SCHEMAS = {
     "prompt_id": {"type": "string", "minLength": 1, "maxLength": 64},
     "file_id": {"type": "string", "minLength": 1, "maxLength": 64},
     "name": {"type": "string", "minLength": 1},
+    "path": {"type": "string"},
 }
 # What any operation may answer, and what only those with a body may.
 _ALWAYS = (400, 421, 429, 500, 503)
@@ -90,7 +91,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": operation.summary,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
-            for name in re.findall(r"{(\w+)}", operation.path)
+            for name in re.findall(r"{(\w+)(?::path)?}", operation.path)
         ]
         + [_parameter(query) for query in operation.query],
         "responses": {},
