@@ -23,12 +23,15 @@ from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.model.types import Terms
 from capsule_sidecar.rpc.admin_service import AdminService
 from capsule_sidecar.rpc.channel_service import ChannelService
+from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 from capsule_sidecar.rpc.server import Server
+from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.conversations import Conversations
 from capsule_sidecar.runtime.dispatcher import Dispatcher
+from capsule_sidecar.runtime.files import Files
 from capsule_sidecar.runtime.followers import Followers
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
@@ -38,10 +41,12 @@ from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
+from capsule_sidecar.storage.objects import open_objects
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.web.app import build
 from capsule_sidecar.web.app_api import AppApi
 from capsule_sidecar.web.chat_api import ChatApi
+from capsule_sidecar.web.file_api import FileApi
 from capsule_sidecar.web.metrics import Metrics
 from capsule_sidecar.web.pages import Pages
 from capsule_sidecar.web.requests import Visitors
@@ -82,7 +87,14 @@ class Sidecar:
             self.journal = await stack.enter_async_context(
                 Journal(database, slots, _terms(settings))
             )
-            self.hub = Hub()
+            addresses = _addresses(settings, self._home)
+            self.hub = Hub(addresses)
+            self.files = await stack.enter_async_context(
+                Files(
+                    self.journal, open_objects(settings.files, self._home.files), addresses,
+                    limits, timing,
+                )
+            )  # fmt: skip
             live = LiveStreams(
                 self.journal,
                 self.hub,
@@ -94,9 +106,9 @@ class Sidecar:
             self._dispatcher = await stack.enter_async_context(
                 Dispatcher(self.journal, slots, self.hub, live, prompts, limits, timing)
             )
-            prompting = Prompting(self.journal, live, limits, timing)
+            prompting = Prompting(self.journal, live, addresses, limits, timing)
             commands = Commands(self.journal, self.hub, live, prompting, limits)
-            conversations = Conversations(self.journal, limits, self._dispatcher.app)
+            conversations = Conversations(self.journal, limits, self._dispatcher.app, addresses)
             followers = Followers(self.journal, self.hub, live, prompts, limits)
             tokens = _tokens(settings, self._home)
             self._server = Server(
@@ -105,6 +117,7 @@ class Sidecar:
                 HandlerService(self._dispatcher, commands, limits, timing),
                 SessionService(self._dispatcher, commands, limits),
                 ChannelService(conversations, followers),
+                FileService(self.files, conversations, timing),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
             )
             self._http = self._face(tokens, conversations, followers, live, prompts, slots)
@@ -114,6 +127,7 @@ class Sidecar:
             stack.push_async_callback(_cancel, keeper)
             stack.push_async_callback(self._stop)
             self.http_address: Address = await self._http.start()
+            addresses.base = _base(settings, self.http_address)
             self._stack = stack.pop_all()
         return self
 
@@ -141,6 +155,7 @@ class Sidecar:
         chat = ChatApi(conversations, followers, visitors, limits, timing)
         calls = self._dispatcher.calls
         apps = AppApi(calls, slots, visitors, limits, timing)
+        files = FileApi(self.files, visitors, limits, timing)
 
         def gauges() -> dict[str, tuple[str, float]]:
             return {
@@ -151,6 +166,7 @@ class Sidecar:
                 "http_connections": ("Open HTTP connections.", self._http.connections),
                 "open_streams": ("Replies being streamed.", live.total),
                 "web_calls": ("Requests that apps are answering.", calls.total),
+                "uploads": ("Files being uploaded.", self.files.uploading),
                 "open_prompts": ("Prompts that wait for a person.", prompts.total),
             }
 
@@ -159,12 +175,16 @@ class Sidecar:
 
         metrics = Metrics(gauges, counters)
         status = StatusApi(lambda: self.state, metrics, tokens)
-        return HttpServer(build(settings, chat, apps, Pages(visitors), status, metrics), settings)
+        described = [
+            *chat.operations, *files.operations, *apps.operations, *status.operations,
+        ]  # fmt: skip
+        pages = Pages(visitors).operations
+        return HttpServer(build(settings, described, pages, metrics), settings)
 
     @property
     def state(self) -> State:
         """Whether work is taken, and by how many it is done."""
-        ready = self.journal.healthy and not self._stopping
+        ready = self.journal.healthy and self.files.healthy and not self._stopping
         return State(ready, len(self._dispatcher.processes))
 
     async def __aexit__(self, *_: object) -> None:
@@ -178,14 +198,19 @@ class Sidecar:
         """Take no new work, let what runs finish, end followers, then the rest."""
         self._stopping = True
         self._dispatcher.drain_all()
+        self.files.close()
         await self._server.healthy(False)
         until = time.monotonic() + self._settings.timing.drain_grace
         # Once in a life: an event would be in the way of every outcome.
-        while self._dispatcher.busy and not self._hurried and time.monotonic() < until:  # noqa: ASYNC110
+        while self._busy and not self._hurried and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self._dispatcher.let_go()
         self.hub.close()
         await asyncio.gather(self._server.stop(_STOP_SECONDS), self._http.stop())
+
+    @property
+    def _busy(self) -> bool:
+        return self._dispatcher.busy or self.files.uploading > 0
 
     async def _keep(self) -> None:
         """Beat for the followers, and let health say whether storage writes."""
@@ -218,6 +243,19 @@ def _terms(settings: Settings) -> Terms:
         max_data_bytes=limits.max_data_bytes,
         request_retention_ms=round(timing.request_retention * 1000),
     )
+
+
+def _addresses(settings: Settings, home: Home) -> Addresses:
+    given = settings.files.signing_key
+    key = home.signing_key() if given is None else given.get_secret_value().encode()
+    base = _base(settings, settings.http_address)
+    return Addresses(key, settings.timing.file_url_ttl, base)
+
+
+def _base(settings: Settings, listening: Address) -> str:
+    """Return the address of the HTTP side, as others see it."""
+    scheme = "https" if settings.tls.enabled else "http"
+    return settings.web.public_url or f"{scheme}://{listening}"
 
 
 def _tokens(settings: Settings, home: Home) -> Tokens:

@@ -11,6 +11,7 @@ stand as plain JSON named `x`.
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -47,6 +48,7 @@ ROOTS = (
 )
 
 JSON_SUFFIX = "_json"
+_ITEM = re.compile(r"\n(?=\s*- )")
 TIMESTAMP = ".google.protobuf.Timestamp"
 SCALARS = {
     FieldDescriptorProto.TYPE_BOOL: "boolean",
@@ -216,9 +218,16 @@ def _comment(text: str, indent: str) -> Iterator[str]:
     for paragraph in words.split("\n\n"):
         if paragraph != words.split("\n\n")[0]:
             yield f"{indent} *"
-        plain = " ".join(paragraph.split())
-        for line in textwrap.wrap(plain, WIDTH - len(indent) - 3, break_long_words=False):
-            yield f"{indent} * {line}"
+        for part in _ITEM.split(paragraph):  # a list stays one
+            plain, inner = " ".join(part.split()), "  " if part.lstrip().startswith("- ") else ""
+            for line in textwrap.wrap(
+                plain,
+                WIDTH - len(indent) - 3,
+                break_long_words=False,
+                break_on_hyphens=False,
+                subsequent_indent=inner,
+            ):
+                yield f"{indent} * {line}"
     yield f"{indent} */"
 
 

@@ -72,6 +72,7 @@ class AttachLine(ProcessLine):
                 max_block_bytes=limits.max_block_bytes,
                 max_data_bytes=limits.max_data_bytes,
                 max_message_bytes=limits.max_message_bytes,
+                max_file_bytes=limits.max_file_bytes,
             ),
             kept=[_lease(entry) for entry in found.kept],
             superseded=[_lease(entry) for entry in found.superseded],

@@ -69,7 +69,7 @@ class ChannelService:
         """Append a user message and queue its turn."""
         caller = _caller(request.identity)
         sent = await self._conversations.send_message(
-            caller, request.request_id, request.session_id, request.text
+            caller, request.request_id, request.session_id, request.text, request.attachments
         )
         return convert.sent(sent, request.text, caller.identity.partition(":")[0])
 

@@ -169,6 +169,10 @@ def message_of(event: bytes) -> types_pb2.Message:
 
 def sent(value: Sent, text: str, channel: str) -> channel_service_pb2.SendMessageResponse:
     """Return the answer to a user message."""
+    if value.event is not None:
+        return channel_service_pb2.SendMessageResponse(
+            message=message_of(value.event), offset=value.offset, invocation_id=value.invocation_id
+        )
     return channel_service_pb2.SendMessageResponse(
         message=types_pb2.Message(
             message_id=value.message_id,
@@ -183,10 +187,10 @@ def sent(value: Sent, text: str, channel: str) -> channel_service_pb2.SendMessag
 
 
 def messages(items: list[reads.Item], token: str) -> session_service_pb2.ListMessagesResponse:
-    """Return a page of history; messages without text take no part in it."""
+    """Return a page of history; what has neither text nor file takes no part."""
     found = (message_of(item.event) for item in items)
     return session_service_pb2.ListMessagesResponse(
-        messages=[message for message in found if message.text], next_page_token=token
+        messages=[m for m in found if encoding.is_history(m)], next_page_token=token
     )
 
 

@@ -67,8 +67,8 @@ class Guard(grpc.aio.ServerInterceptor):
         return guarded
 
     def _guard(self, handler: Handler) -> Handler:
-        if handler.unary_unary is not None:
-            inner = handler.unary_unary
+        if handler.unary_unary is not None or handler.stream_unary is not None:
+            inner = handler.unary_unary or handler.stream_unary
 
             async def unary(request: Any, context: Context) -> Any:
                 try:
@@ -81,9 +81,12 @@ class Guard(grpc.aio.ServerInterceptor):
                 except Exception as error:  # noqa: BLE001 - the table decides what is told of it
                     return await abort(context, error)
 
-            return grpc.unary_unary_rpc_method_handler(
-                unary, handler.request_deserializer, handler.response_serializer
+            make = (
+                grpc.unary_unary_rpc_method_handler
+                if handler.unary_unary is not None
+                else grpc.stream_unary_rpc_method_handler
             )
+            return make(unary, handler.request_deserializer, handler.response_serializer)
         inner = handler.unary_stream or handler.stream_stream
 
         async def stream(request: Any, context: Context) -> None:

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from capsule_protocol.v1 import (
     admin_service_pb2,
     channel_service_pb2,
+    file_service_pb2,
     handler_service_pb2,
     session_service_pb2,
 )
@@ -23,6 +24,7 @@ from capsule_sidecar.config import Settings
 from capsule_sidecar.identity.tokens import Tokens
 from capsule_sidecar.rpc.admin_service import AdminService
 from capsule_sidecar.rpc.channel_service import ChannelService
+from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.guard import Guard
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 
@@ -30,6 +32,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = (
     handler_service_pb2.DESCRIPTOR.services_by_name["HandlerService"],
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
     channel_service_pb2.DESCRIPTOR.services_by_name["ChannelService"],
+    file_service_pb2.DESCRIPTOR.services_by_name["FileService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 )
 # How long calls are kept before the server stops.
@@ -46,6 +49,7 @@ class Server:
         handlers: HandlerService.
         sessions: SessionService.
         channels: ChannelService.
+        files: FileService.
         admin: AdminService.
     """
 
@@ -56,6 +60,7 @@ class Server:
         handlers: HandlerService,
         sessions: SessionService,
         channels: ChannelService,
+        files: FileService,
         admin: AdminService,
     ) -> None:
         self._settings = settings
@@ -75,7 +80,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ],
         )
-        servicers = (handlers, sessions, channels, admin)
+        servicers = (handlers, sessions, channels, files, admin)
         self._server.add_generic_rpc_handlers(tuple(map(_service_handler, _SERVICES, servicers)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.grpc_address.loopback:
@@ -138,7 +143,9 @@ def _service_handler(service: ServiceDescriptor, servicer: object) -> grpc.Gener
             continue  # being written: answered as UNIMPLEMENTED
         make: Any = grpc.unary_unary_rpc_method_handler
         serialize: Any = _message
-        if method.client_streaming:
+        if method.client_streaming and not method.server_streaming:
+            make = grpc.stream_unary_rpc_method_handler
+        elif method.client_streaming:
             make, serialize = grpc.stream_stream_rpc_method_handler, _encoded
         elif method.server_streaming:
             make, serialize = grpc.unary_stream_rpc_method_handler, _encoded

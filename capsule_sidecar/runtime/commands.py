@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -379,12 +379,14 @@ class Commands:
         where, place = await self._journal.submit(
             app, partial(_where, app=app, lease=lease, place=True)
         )
-        return await self._journal.read(
+        items, following = await self._journal.read(
             partial(
                 reads.timeline, session=where.session, size=page_size(size, self._limits),
                 max_bytes=self._limits.page_bytes, before=before, messages_before=place,
             )
         )  # fmt: skip
+        fill = self._hub.addresses.event
+        return [replace(item, event=fill(item.event)) for item in items], following
 
     # -- the way to the journal -------------------------------------------------------------------
 

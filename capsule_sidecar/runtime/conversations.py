@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from sqlalchemy import Connection
@@ -14,6 +14,7 @@ from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.model.ids import digest, new_id, parse_request_id
 from capsule_sidecar.model.types import Answer as PersonsAnswer
 from capsule_sidecar.model.types import InvocationStatus, Session
+from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.storage import asking, encoding, log, reads, values
@@ -38,12 +39,13 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A user message that is durable."""
+    """A user message that is durable; `event` is its encoded event where it carries files."""
 
     offset: int
     message_id: str
     invocation_id: str
     create_ms: int
+    event: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,20 @@ class Conversations:
         journal: The log.
         limits: What is taken.
         app: Finds an app's number by its name.
+        addresses: Fills in the addresses of files.
     """
 
     def __init__(
-        self, journal: Journal, limits: Limits, app: Callable[[str], Awaitable[int]]
+        self,
+        journal: Journal,
+        limits: Limits,
+        app: Callable[[str], Awaitable[int]],
+        addresses: Addresses,
     ) -> None:
         self._journal = journal
         self._limits = limits
         self._app = app
+        self._addresses = addresses
         self._messages = Rate("messages", limits.messages_per_minute)
         self._sessions = Rate("new sessions", limits.sessions_per_minute)
         self._changes = Rate("changes", limits.changes_per_minute)
@@ -114,20 +122,35 @@ class Conversations:
         return await self.session(person, answer.ids[0])
 
     async def send_message(
-        self, caller: Caller, request_id: str, session_id: str, text: str
+        self,
+        caller: Caller,
+        request_id: str,
+        session_id: str,
+        text: str,
+        attachments: Sequence[str] = (),
     ) -> Sent:
         """Append a user message and queue its turn.
 
         Raises:
-            InvalidArgument: The text is blank.
+            InvalidArgument: The text is blank and there is no file, or a file is named twice.
             LimitExceeded: The text is too long, or too many messages wait.
+            NotFound: A file is not there, or is not this person's for this session.
             SessionClosed: The session takes no more input.
         """
-        check_text(text, self._limits.max_text_bytes)
-        if not text.strip():
+        if text or not attachments:
+            check_text(text, self._limits.max_text_bytes)
+        if not attachments and not text.strip():
             raise InvalidArgument("text", "must not be only white space")
+        if len(attachments) > self._limits.max_attachments:
+            raise InvalidArgument(
+                "attachments", f"has at most {self._limits.max_attachments} files"
+            )
+        if len(set(attachments)) < len(attachments):
+            raise InvalidArgument("attachments", "names a file twice")
         request = Request(
-            Method.SEND_MESSAGE, parse_request_id(request_id), digest(session_id, text)
+            Method.SEND_MESSAGE,
+            parse_request_id(request_id),
+            digest(session_id, text, *attachments),
         )
         person = await self.person(caller)
         self._take_message(person, caller)
@@ -135,11 +158,19 @@ class Conversations:
             person.app,
             partial(
                 log.send_message, person=person, request=request, session_key=session_id,
-                message_id=new_id("msg"), text=text,
+                message_id=new_id("msg"), text=text, attachments=attachments,
             ),
         )  # fmt: skip
+        event = await self._event(person, session_id, answer.offset) if attachments else None
         message_id, invocation_id, create_ms = answer.ids
-        return Sent(answer.offset, message_id, invocation_id, int(create_ms))
+        return Sent(answer.offset, message_id, invocation_id, int(create_ms), event)
+
+    async def _event(self, person: Person, session_id: str, offset: int) -> bytes:
+        def read(connection: Connection) -> bytes:
+            found = reads.own_session(connection, person.app, session_id, person.identity)
+            return reads.event_at(connection, found.number, offset)
+
+        return self._addresses.event(await self._journal.read(read))
 
     async def send_action(
         self,
@@ -204,12 +235,13 @@ class Conversations:
         )
         person = await self.person(caller)
         self._take_message(person, caller)
-        return await self._journal.submit(
+        prompt, accepted = await self._journal.submit(
             person.app,
             partial(
                 asking.answer_prompt, person=person, request=request, key=prompt_id, answer=answer
             ),
         )
+        return self._addresses.prompt(prompt), accepted
 
     async def update_session(
         self, caller: Caller, request_id: str, session_id: str, title: str
@@ -347,6 +379,7 @@ class Conversations:
             items, following = reads.timeline(
                 connection, found.number, size, self._limits.page_bytes, before
             )
+            items = [replace(item, event=self._addresses.event(item.event)) for item in items]
             waiting = [] if token else reads.pending(connection, found.number, _PENDING)
             position = reads.last_position(connection, person.app)
             return Timeline(items, following, found.session, position, waiting)

@@ -12,10 +12,11 @@ from capsule_protocol.v1 import events_pb2, handler_service_pb2, types_pb2
 from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind
+from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.recent import Entry, Recent
 from capsule_sidecar.storage import encoding, reads
 from capsule_sidecar.storage.commits import Leased
-from capsule_sidecar.storage.encoding import field_bytes
+from capsule_sidecar.storage.encoding import field_bytes, is_history
 from capsule_sidecar.storage.journal import Journal
 
 _FRAMES = 0x0A  # field 1 of AttachResponse
@@ -30,12 +31,16 @@ class Deliveries:
 
     Args:
         journal: The log.
+        addresses: Fills in the addresses of files.
         limits: How much history goes along.
         deadline_ms: How long an attempt may take.
     """
 
-    def __init__(self, journal: Journal, limits: Limits, deadline_ms: int) -> None:
+    def __init__(
+        self, journal: Journal, addresses: Addresses, limits: Limits, deadline_ms: int
+    ) -> None:
         self._journal = journal
+        self._addresses = addresses
         self._limits = limits
         self._deadline = Duration(seconds=deadline_ms // 1000, nanos=deadline_ms % 1000 * 1_000_000)
         # What other sidecars write is not told here: then nothing is remembered.
@@ -100,7 +105,7 @@ class Deliveries:
         )
         for item in items:
             message = events_pb2.Event.FromString(item.event).message_added.message
-            if message.text:
+            if is_history(message):
                 entry.add(item.place, item.offset, message.SerializeToString())
         entry.trimmed = entry.trimmed or bool(token)
         for key, value in reads.session_values(connection, row.id):
@@ -111,7 +116,8 @@ class Deliveries:
     def _frame_read(self, connection: Connection, leased: Leased, entry: Entry) -> bytes:
         """Return a frame, reading what the entry does not have."""
         row = leased.invocation
-        cause = events_pb2.Event.FromString(reads.event_at(connection, row.session, row.place))
+        caused = reads.event_at(connection, row.session, row.place)
+        cause = events_pb2.Event.FromString(self._addresses.event(caused))
         history = self._history(entry, row.place)
         if history is None:
             items, _ = reads.timeline(
@@ -123,7 +129,7 @@ class Deliveries:
                 messages_before=row.place,
             )
             messages = (events_pb2.Event.FromString(i.event).message_added.message for i in items)
-            history = [message.SerializeToString() for message in messages if message.text]
+            history = [message.SerializeToString() for message in messages if is_history(message)]
         return self._encode(leased, entry, history, cause)
 
     def _frame(self, leased: Leased, entry: Entry) -> bytes | None:
@@ -134,7 +140,7 @@ class Deliveries:
             message = entry.message_at(row.place)
             if message is None:
                 return None
-            cause.message_added.message.MergeFromString(message)
+            cause.message_added.message.MergeFromString(self._addresses.message(message))
         if history is None:
             return None
         return self._encode(leased, entry, history, cause)
@@ -176,7 +182,9 @@ class Deliveries:
                 work.enter.SetInParent()
             case InvocationKind.EXIT:
                 work.exit.SetInParent()
-        told = b"".join([field_bytes(_HISTORY, message) for message in history])
+        told = b"".join(
+            [field_bytes(_HISTORY, self._addresses.message(message)) for message in history]
+        )
         encoded = work.SerializeToString() + told
         return field_bytes(_FRAMES, field_bytes(_INVOCATION, encoded))
 

@@ -130,7 +130,9 @@ class Dispatcher:
         self._prompts = prompts
         self._timing = timing
         self.calls = WebCalls(slots, lambda n: self._processes.get(n), self._freed, limits, timing)
-        self._deliveries = Deliveries(journal, limits, journal.terms.turn_deadline_ms)
+        self._deliveries = Deliveries(
+            journal, hub.addresses, limits, journal.terms.turn_deadline_ms
+        )
         self._processes: dict[int, Process] = {}
         self._apps: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,7 +213,7 @@ class Dispatcher:
         for lease, reason in found.cancelled:
             line.cancel(lease, reason)
         for lease, prompt in found.resolved:
-            line.resolved(lease, prompt)
+            line.resolved(lease, self._hub.addresses.prompt(prompt))
         for leased in found.missing:
             self._deliver(process, leased)
         self._tell_presence(app)
@@ -335,7 +337,7 @@ class Dispatcher:
         if notice.resolved:
             waiting = self._processes.get(notice.process)
             if waiting is not None:
-                waiting.line.resolved(lease, notice.resolved)
+                waiting.line.resolved(lease, self._hub.addresses.prompt(notice.resolved))
             return
         if not notice.final:
             self._ending.add(notice.invocation_id)

@@ -151,7 +151,9 @@ class Followers:
         while more:
             page, place, more = await self._journal.read(partial(source.page, after=place))
             if page:
-                batch = b"".join([frames.event_frame(entry.data) for entry in page])
+                batch = b"".join(
+                    [frames.event_frame(self._hub.addresses.event(entry.data)) for entry in page]
+                )
                 await write(encode(batch))
         return place
 

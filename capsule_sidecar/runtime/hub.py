@@ -17,6 +17,7 @@ from typing import TypeVar
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import DomainError, NotFound, ShuttingDown
 from capsule_sidecar.runtime import frames
+from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.storage.unit import Appended
 
 # Turns joined frames into what a follower is sent: gRPC's followers take them as they are.
@@ -141,9 +142,14 @@ class Topic:
 
 
 class Hub:
-    """Every topic that is followed, and what passes by in the sessions."""
+    """Every topic that is followed, and what passes by in the sessions.
 
-    def __init__(self) -> None:
+    Args:
+        addresses: Fills in the addresses of files.
+    """
+
+    def __init__(self, addresses: Addresses) -> None:
+        self.addresses = addresses
         self._sessions: dict[int, Topic] = {}
         self._users: dict[int, Topic] = {}
         self._channels: dict[tuple[int, str], Topic] = {}
@@ -218,7 +224,7 @@ class Hub:
             self._drop_line(session.id, entry)
         topics = self._topics_of(session.id, session.user, session.app, session.channel)
         if topics:
-            frame = frames.event_frame(entry.data)
+            frame = frames.event_frame(self.addresses.event(entry.data))
             for topic in topics:
                 topic.put(Entry(entry.offset, entry.position, frame))
         if not entry.offset:  # the session was deleted

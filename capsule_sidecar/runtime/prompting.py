@@ -20,6 +20,7 @@ from capsule_sidecar.model.types import (
     Lease,
     Question,
 )
+from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.storage import asking, prompts
 from capsule_sidecar.storage.commits import Appended
@@ -40,12 +41,21 @@ class Prompting:
     Args:
         journal: The log.
         live: Keeps the order of an invocation's commands.
+        addresses: Fills in the addresses of files.
         limits: What is taken.
         timing: How long prompts may wait.
     """
 
-    def __init__(self, journal: Journal, live: LiveStreams, limits: Limits, timing: Timing) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        live: LiveStreams,
+        addresses: Addresses,
+        limits: Limits,
+        timing: Timing,
+    ) -> None:
         self._journal = journal
+        self._addresses = addresses
         self._live = live
         self._limits = limits
         self._timing = timing
@@ -79,11 +89,12 @@ class Prompting:
         request = Request(_METHODS[type(question)], parse_request_id(request_id), content, content)
         flow = self._live.flow(lease.invocation_id)
         flow.submitted += 1
-        operation = partial(
+        ask = partial(
             asking.ask, app=app, lease=lease, request=request, message=message, question=question,
             timeout_ms=timeout_ms, maximum=self._limits.open_prompts,
         )  # fmt: skip
-        return self._journal.submit(app, operation, None, flow.settle)
+        fill = self._addresses.prompt
+        return self._journal.submit(app, lambda unit: fill(ask(unit)), None, flow.settle)
 
     def acknowledge(self, app: int, prompt_id: str) -> None:
         """Note that a process has taken how a prompt ended."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from capsule_protocol.v1 import events_pb2, types_pb2
 from capsule_sidecar.model.types import DataPatch
 from capsule_sidecar.storage.commits import Appended
+from capsule_sidecar.storage.encoding import is_history
 
 # (place, offset of the item, encoded Message)
 Kept = tuple[int, int, bytes]
@@ -32,7 +33,8 @@ class Entry:
         app: The app's name.
         user: The person.
         data: Session data by key, each value JSON.
-        messages: The newest messages in the timeline's order, those without text left out.
+        messages: The newest messages in the timeline's order, without those that have neither text
+            nor file.
         trimmed: There are older ones.
     """
 
@@ -171,7 +173,7 @@ class Recent:
 
 def _apply(entry: Entry, appended: Appended) -> None:
     message = events_pb2.Event.FromString(appended.body).message_added.message
-    if message.text:
+    if is_history(message):
         entry.add(appended.place, appended.item, message.SerializeToString())
 
 

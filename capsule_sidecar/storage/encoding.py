@@ -8,6 +8,7 @@ the position is known. Protobuf merges fields in any order, so header and body a
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -85,6 +86,11 @@ def event(
     )  # fmt: skip
 
 
+def is_history(message: types_pb2.Message) -> bool:
+    """Whether a message takes part in what a handler gets of its session."""
+    return bool(message.text or message.attachments)
+
+
 def timestamp(milliseconds: int) -> Timestamp:
     """Return a time as protobuf has it."""
     return Timestamp(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
@@ -121,8 +127,9 @@ def message_added(
     *,
     stream_id: str = "",
     interrupted: bool = False,
+    files: Sequence[File] = (),
 ) -> bytes:
-    """Return the body of a MessageAdded event.
+    """Return the body of a MessageAdded event, with the files that the message carries.
 
     The one event that there is most of, so it is joined from its fields rather than built as a
     message; a test holds it to what protobuf makes of the same.
@@ -134,6 +141,7 @@ def message_added(
             field_bytes(0x1A, text.encode()) if text else b"",
             field_bytes(0x22, channel.encode()),
             field_bytes(0x2A, _timestamp_bytes(create_ms)),
+            *(field_bytes(0x32, attachment(file).SerializeToString()) for file in files),
             b"\x38\x01" if interrupted else b"",
         )
     )

@@ -5,6 +5,7 @@ Each function runs on the writer thread, inside a unit of work, through `once`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
@@ -23,7 +24,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     UserInfo,
 )
-from capsule_sidecar.storage import encoding, reads, schema, streams, values, work
+from capsule_sidecar.storage import encoding, files, reads, schema, streams, values, work
 from capsule_sidecar.storage.requests import (
     Answer,
     Method,
@@ -312,18 +313,31 @@ def open_session(unit: Unit, person: Person, request: Request, title: str) -> An
 
 
 def send_message(
-    unit: Unit, person: Person, request: Request, session_key: str, message_id: str, text: str
+    unit: Unit,
+    person: Person,
+    request: Request,
+    session_key: str,
+    message_id: str,
+    text: str,
+    attachments: Sequence[str] = (),
 ) -> Answer:
-    """Append a user message and queue its turn. Answers its offset, id, invocation and time."""
+    """Append a user message and queue its turn. Answers its offset, id, invocation and time.
+
+    The files that it carries are the session's from then on.
+    """
     session = own_session(unit, person, session_key)
 
     def work_() -> tuple[Answer, None]:
         _require_open(session)
-        body = encoding.message_added(message_id, Sender.USER, text, session.channel, unit.now_ms)
+        carried = files.usable(unit, session, attachments, "attachments")
+        body = encoding.message_added(
+            message_id, Sender.USER, text, session.channel, unit.now_ms, files=carried
+        )
         invocation, offset = work.enqueue(
             unit, session, InvocationKind.MESSAGE, body,
             maximum_waiting=unit.terms.max_waiting, item=ItemKind.MESSAGE,
         )  # fmt: skip
+        files.take(unit, session, attachments)
         return Answer(offset, (message_id, invocation.key, str(unit.now_ms))), None
 
     return once(unit, user_scope(session.user, Method.SEND_MESSAGE), request, work_)
@@ -427,6 +441,7 @@ def delete_session(unit: Unit, person: Person, request: Request, session_key: st
         ):  # fmt: skip
             unit.execute(delete(table).where(table.c.session == number))
         unit.execute(delete(schema.sessions).where(schema.sessions.c.id == number))
+        files.drop_session(unit, number)
         unit.append_deletion(session, encoding.SESSION_DELETED)
         unit.drop_session(session)
         return Answer(0), None

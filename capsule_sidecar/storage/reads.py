@@ -443,12 +443,12 @@ def event_at(connection: Connection, session: int, offset: int) -> bytes:
 
 
 def open_questions(connection: Connection) -> list[OpenQuestion]:
-    """Return every prompt that waits for a person."""
+    """Return every prompt that waits for a person, in the order asked."""
     prompts = schema.prompts.c
     rows = connection.execute(
         select(
             _sessions.id, _sessions.key, _sessions.user, _sessions.app, _sessions.channel,
-            _events.data,
+            _events.data, _events.position,
         )
         .select_from(schema.prompts)
         .join(schema.sessions, _sessions.id == prompts.session)
@@ -457,9 +457,9 @@ def open_questions(connection: Connection) -> list[OpenQuestion]:
             and_(_events.session == prompts.session, _events.offset == prompts.event),
         )
         .where(schema.is_open_prompt)
-        .order_by(_events.position)
     )  # fmt: skip
-    return [OpenQuestion(*row) for row in rows]
+    # Sorted here: the database would write it all out to sort it by another table's column.
+    return [OpenQuestion(*row[:-1]) for row in sorted(rows, key=lambda row: row.position)]
 
 
 def open_texts(connection: Connection) -> list[OpenText]:

@@ -32,6 +32,8 @@ class Method(enum.IntEnum):
     PROMPT_FILE = 7
     PROMPT_APPROVAL = 8
     PROMPT_CHOICE = 9
+    SHOW_IMAGE = 10
+    UPLOAD_FILE = 11
     OPEN_SESSION = 16
     SEND_MESSAGE = 17
     UPDATE_SESSION = 18

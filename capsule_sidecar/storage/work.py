@@ -390,13 +390,16 @@ def request_stop(unit: Unit, invocation: InvocationRow, session: SessionRow) -> 
     if invocation.state != WorkState.RUNNING:
         end(unit, invocation, session, InvocationStatus.STOPPED, reason="STOPPED")
         return InvocationStatus.STOPPED
-    prompts.withdraw(unit, session, invocation)
     cancel(unit, invocation, CancelReason.STOPPED)
     return InvocationStatus.RUNNING
 
 
 def cancel(unit: Unit, invocation: InvocationRow, reason: CancelReason) -> None:
-    """Tell the process that holds an invocation to end it, and begin its time of grace."""
+    """Tell the process that holds an invocation to end it, and begin its time of grace.
+
+    What it has asked people is withdrawn: an answer would come too late for it.
+    """
+    prompts.withdraw(unit, unit.session_by_id(invocation.session), invocation)
     invocation.cancel = reason
     invocation.due_ms = unit.now_ms + unit.terms.stop_grace_ms
     unit.change(invocation)

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from capsule_protocol.v1 import channel_service_pb2 as pb
 from capsule_sidecar import __version__
 from capsule_sidecar.config import Limits, Timing
-from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.runtime.conversations import Conversations
 from capsule_sidecar.runtime.followers import Followers, Write
@@ -41,7 +40,7 @@ _SESSION = f"{_V1}/sessions/{{session_id}}"
 # What str.strip takes for white space; each dialect of regular expressions has a \s of its own.
 _SPACES = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _HEX = "[0-9a-fA-F]"
-_UUID = {
+REQUEST_ID = {
     "type": "string",
     "description": "A UUID. Empty: none; sent again, it would be done twice.",
     "pattern": (
@@ -115,7 +114,17 @@ class ChatApi:
         name = {"type": "string", "minLength": 1, "maxLength": limits.max_action_name_chars}
         block = {"type": "string", "maxLength": limits.max_block_id_chars}
         text = {"type": "string", "minLength": 1, "pattern": f"[^{_SPACES}]"}
-        ids = {"request_id": _UUID}
+        attachments = {
+            "type": "array",
+            "items": {"type": "string"},
+            "maxItems": limits.max_attachments,
+            "uniqueItems": True,
+        }
+        either = [
+            {"required": ["text"], "properties": {"text": text}},
+            {"required": ["attachments"], "properties": {"attachments": {"minItems": 1}}},
+        ]
+        ids = {"request_id": REQUEST_ID}
         self._open = Body(pb.OpenSessionRequest, rules={"title": title, **ids})
         self._update = Body(
             pb.UpdateSessionRequest, required=("title",), rules={"title": title, **ids}
@@ -123,9 +132,8 @@ class ChatApi:
         self._message = Body(
             pb.SendMessageRequest,
             large=True,
-            required=("text",),
-            rules={"text": text, **ids},
-            extra={"attachments": {"type": "array", "maxItems": 0}},
+            rules={"attachments": attachments, **ids},
+            whole={"anyOf": either},
         )
         self._stop = Body(pb.StopInvocationRequest, rules=ids)
         self._answer = Body(
@@ -148,7 +156,7 @@ class ChatApi:
             {"type": "string", "maxLength": self._limits.max_title_chars},
             "Only sessions whose title contains it.",
         )
-        request_id = Query("request_id", _UUID, "Makes it safe to send again.")
+        request_id = Query("request_id", REQUEST_ID, "Makes it safe to send again.")
         user = {
             "type": "object",
             "properties": {
@@ -224,6 +232,8 @@ class ChatApi:
         limits = {
             "text_bytes": self._limits.max_text_bytes,
             "title_chars": self._limits.max_title_chars,
+            "file_bytes": self._limits.max_file_bytes,
+            "attachments": self._limits.max_attachments,
         }
         return JSON(
             {
@@ -310,6 +320,7 @@ class ChatApi:
             request_id_of(body.request_id),
             request.path_params["session_id"],
             body.text,
+            body.attachments,
         )
         channel = visitor.caller.identity.partition(":")[0]
         return JSON(to_json(convert.sent(sent, body.text, channel)), 202)
@@ -402,8 +413,6 @@ class ChatApi:
 
     async def _body(self, request: Request, body: Body, kind: type[_M]) -> _M:
         given = await self._bodies.read_json(request, small=not body.large)
-        if "attachments" in body.extra and given.pop("attachments", []) != []:
-            raise InvalidArgument("attachments", "must be empty: files cannot be uploaded yet")
         return from_json(kind, given, omit=body.omit, required=body.required)
 
 

@@ -7,6 +7,7 @@ not hold them.
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from collections.abc import Callable, Collection, Mapping
@@ -143,7 +144,7 @@ def _show_one(field: FieldDescriptor, *, inline: bool) -> _Show:
         case FieldDescriptor.TYPE_INT64 | FieldDescriptor.TYPE_UINT64:
             return str
         case FieldDescriptor.TYPE_BYTES:
-            raise TypeError(f"{field.full_name} has no JSON form")
+            return lambda value: base64.b64encode(value).decode()
         case _:
             return lambda value: value
 

@@ -103,6 +103,11 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "required": bool(operation.body.required),
             "content": {"application/json": {"schema": _body(operation.body, schemas)}},
         }
+    if operation.form is not None:
+        shown["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": dict(operation.form)}},
+        }
     success = {"description": "Success."} | _content(operation, schemas)
     responses = {str(status): success for status in (operation.status, *operation.also)}
     refused = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -126,7 +131,7 @@ def _refusals(operation: Operation) -> list[int]:
         statuses.add(401)
     if operation.method != "GET":
         statuses.add(403)
-    if operation.body is not None:
+    if operation.body is not None or operation.form is not None:
         statuses.update(_WITH_BODY)
     return sorted(statuses)
 
@@ -157,7 +162,9 @@ def _body(body: Body, schemas: dict[str, Any]) -> dict[str, Any]:
             name = shown_name(field)
             properties[name] = {**_field(field, schemas), **body.rules.get(name, {})}
     properties.update(body.extra)
-    shown = {"type": "object", "properties": properties, "additionalProperties": False}
+    shown: dict[str, Any] = {"type": "object", "properties": properties}
+    shown["additionalProperties"] = False
+    shown |= body.whole
     return shown | ({"required": list(body.required)} if body.required else {})
 
 

@@ -29,6 +29,7 @@ class Body:
         required: Its fields that must be given.
         rules: Bounds of fields beyond their types, as JSON Schema.
         large: It may be larger than a title and some ids.
+        whole: Rules over several fields, as JSON Schema.
         extra: Fields beyond the message's, as JSON Schema.
     """
 
@@ -38,6 +39,7 @@ class Body:
     rules: Mapping[str, Schema] = field(default_factory=dict)
     extra: Mapping[str, Schema] = field(default_factory=dict)
     large: bool = False
+    whole: Schema = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Operation:
         answer: The message, or schema, of its JSON body; None for no JSON.
         media: The media type where it is not JSON; empty with no answer: no body.
         body: What it takes.
+        form: What it takes as multipart/form-data, as JSON Schema.
         query: Its parameters besides those of the path.
         errors: The statuses of its refusals, besides those that any may have.
         signed_in: It needs who is signed in.
@@ -79,6 +82,7 @@ class Operation:
     answer: type[Message] | Schema | None = None
     media: str = ""
     body: Body | None = None
+    form: Schema | None = None
     query: tuple[Query, ...] = ()
     errors: tuple[int, ...] = ()
     signed_in: bool = True

@@ -46,8 +46,10 @@ function fakeFiles(): Plugin {
     apply: "serve",
     configureServer(server) {
       server.middlewares.use("/files/fake/", (_request, response) => {
-        response.setHeader("Content-Type", "image/svg+xml");
-        response.end(decodeURIComponent(PICTURE.slice(PICTURE.indexOf(",") + 1)));
+        const [, type = "", form = "", data = ""] =
+          /^data:([^;,]+)(;base64)?,(.*)$/.exec(PICTURE) ?? [];
+        response.setHeader("Content-Type", type);
+        response.end(form ? Buffer.from(data, "base64") : decodeURIComponent(data));
       });
     },
   };

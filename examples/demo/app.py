@@ -13,12 +13,14 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 
+import asking
+
 import capsule_client as capsule
 
 log = logging.getLogger("demo")
 app = capsule.App("demo")
 
-HELP = """\
+HELP = f"""\
 - `echo TEXT` answers with TEXT
 - `reply` two messages of their own
 - `notify` a status line, replaced twice, then an answer
@@ -29,9 +31,8 @@ HELP = """\
 - `history` what a model would be sent: chat_messages
 - `remember TEXT` keeps TEXT in the session's data
 - `recall` says what was kept
-- `card` a block with a button; in the terminal: /action more, or /action more {"by": 5}
-- `steps` steps that change in place while they are done
-- `suggest` suggestions to click on
+- `card` a block with a button; in the terminal: /action more, or /action more {{"by": 5}}
+{asking.HELP}
 - `title TEXT` sets the session's title
 - `slow [SECONDS]` works for a while (30) and says so: press Stop
 - `fail` raises an error
@@ -67,7 +68,7 @@ async def handle(session, msg):
 """
 
 Command = Callable[[capsule.Session, capsule.Message, str], Awaitable[None]]
-COMMANDS: dict[str, Command] = {}
+COMMANDS: dict[str, Command] = dict(asking.COMMANDS)
 
 
 def command(function: Command) -> Command:
@@ -105,7 +106,8 @@ async def message(session: capsule.Session, msg: capsule.Message) -> None:
     """Finds the command that a message begins with."""
     if session.attempt > 1:  # the process before this one ended in the middle of it
         await session.notify(f"Attempt {session.attempt}: beginning again")
-    word, rest = (*msg.text.split(maxsplit=1), "", "")[:2]
+    text = msg.text or "files"  # nothing but attachments
+    word, rest = (*text.split(maxsplit=1), "", "")[:2]
     answer = COMMANDS.get(word.lower())
     if answer is None:
         await session.reply(f"I do not know {word!r}. Type help to see what I do know.")
@@ -227,33 +229,6 @@ async def more(session: capsule.Session, action: capsule.Action) -> None:
     by = action.payload.get("by", 1) if isinstance(action.payload, dict) else 1
     session.data["count"] = session.data.get("count", 0) + by
     await session.show(counter(session.data["count"]))
-
-
-@command
-async def steps(session: capsule.Session, msg: capsule.Message, rest: str) -> None:
-    """Shows steps: each block has an id, so showing it again changes it in place."""
-    labels = ["Read the question", "Look things up", "Write it down"]
-
-    async def show(number: int, status: str, detail: str = "") -> None:
-        payload = {"label": labels[number], "status": status, "detail": detail}
-        block = capsule.Block("step", payload, id=f"step-{msg.id}-{number}")
-        await session.show(block)
-
-    for number in range(len(labels)):
-        await show(number, "pending")
-    for number in range(len(labels)):
-        await show(number, "running")
-        await asyncio.sleep(0.7)
-        await show(number, "completed", f"took {number + 1} x 0.7 s")
-    await session.reply("All three are done.")
-
-
-@command
-async def suggest(session: capsule.Session, msg: capsule.Message, rest: str) -> None:
-    """Shows suggestions: a click sends one as if it had been typed."""
-    await session.reply("What would you like to see?")
-    items = ["markdown", "steps", {"label": "Count to a hundred", "text": "count 100 30"}]
-    await session.show(capsule.Block("suggestions", {"items": items}))
 
 
 @command

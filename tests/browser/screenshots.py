@@ -6,8 +6,12 @@ They go to build/screenshots/, and the one for the README to docs/images/chat.pn
 from __future__ import annotations
 
 import asyncio
+import base64
+import math
 import shutil
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,10 +85,28 @@ async def answer(session: capsule.Session, msg: capsule.Message) -> None:
         await session.show(_step("o2", "Asked the warehouse", "failed", "It closes at 18:00."))
         order = {"title": "2 × 8 TB", "price": "€ 338.00", "delivery": ["Tuesday", "Wednesday"]}
         await session.show(capsule.Block("order_card", order | {"buttons": buttons}))
-        picture = {"url": "https://shop.example/disk.png", "alt": "The disk from all sides"}
+        picture = {"src": _drawing(320, 180), "alt": "The disk from above"}
         await session.show(capsule.Block("image", picture))
     else:
         raise RuntimeError("a turn that fails is one of the pictures")
+
+
+def _drawing(width: int, height: int) -> str:
+    """Returns a PNG of a grey disk on white, as a data address."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    def shade(x: int, y: int) -> int:
+        away = math.hypot(x - width / 2, y - height / 2) / (height / 2)
+        return 255 if away > 0.95 or away < 0.12 else 120 + int(80 * away)
+
+    rows = (bytes([0, *(shade(x, y) for x in range(width))]) for y in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey
+    file = b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head)
+    file += part(b"IDAT", zlib.compress(b"".join(rows), 9)) + part(b"IEND", b"")
+    return f"data:image/png;base64,{base64.b64encode(file).decode()}"
 
 
 def _step(name: str, label: str, status: str, detail: str = "") -> capsule.Block:

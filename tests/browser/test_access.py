@@ -11,6 +11,7 @@ from playwright.async_api import Locator, expect
 import capsule_client as capsule
 from tests.browser.stage import ROOT, Place, stage
 from tests.browser.tab import Tab
+from tests.browser.test_blocks import PIXEL
 from tests.browser.test_talk import MARKDOWN
 from tests.support.eventually import eventually
 
@@ -33,7 +34,7 @@ BLOCKS = [
     capsule.Block("suggestions", {"items": ["Tell me more", "Stop it"]}),
     capsule.Block("step", {"label": "Reading", "status": "running", "detail": "page 3"}),
     capsule.Block("step", {"label": "Writing", "status": "failed", "detail": "no\nink"}),
-    capsule.Block("image", {"url": "https://pictures.example/cat.png", "alt": "a cat"}),
+    capsule.Block("image", {"src": PIXEL, "alt": "a red dot"}),
     capsule.Block(
         "order_card",
         {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.programs import CLIENT, DEMO, ROOT, running
 from tests.support.sidecar import Person, running_sidecar
 
@@ -63,6 +66,62 @@ async def test_the_handlers_page_does_what_it_says(tmp_path: Path) -> None:
             assert [i.block.block_id for i in items if i.WhichOneof("item") == "block"] == ["card"]
             listed = await ada.call("ListSessions")
             assert listed.sessions[0].title == "buy milk"
+
+
+async def test_the_order_of_the_blocks_page_is_shipped_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/blocks.md", "order"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar, app="shop") as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            session = await ada.open()
+
+            async def shown() -> list[dict[str, Any]]:
+                items = await ada.timeline(session)
+                return [json.loads(i.block.payload_json) for i in items if i.HasField("block")]
+
+            await ada.say(session, "order")
+            [card] = await eventually(shown, timeout=15)
+            assert card["state"] == "open"
+            [ship, cancel] = card["buttons"]
+            for button, state in ((ship, "shipped to Bonn"), (cancel, "cancelled")):
+                payload = json.dumps(button.get("payload", {})).encode()
+                name = button["action"]
+                await ada.call(
+                    "SendAction", session_id=session, name=name, block_id="order-7",
+                    payload_json=payload,
+                )  # fmt: skip
+
+                async def changed(wanted: str = state) -> bool:
+                    return [card["state"] for card in await shown()] == [wanted]
+
+                await eventually(changed, timeout=15)
+
+
+async def test_the_search_of_the_blocks_page_shows_one_of_each(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/blocks.md", "search"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar, app="search") as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            session = await ada.open()
+            await ada.say(session, "find")
+
+            async def shown() -> list[tuple[str, dict[str, Any]]]:
+                items = await ada.timeline(session)
+                blocks = [item.block for item in items if item.HasField("block")]
+                return [(block.type, json.loads(block.payload_json)) for block in blocks]
+
+            async def all_three() -> bool:
+                return len(await shown()) == 3
+
+            await eventually(all_three, timeout=15)
+            (_, step), (_, image), (_, suggestions) = found = await shown()
+            assert [kind for kind, _ in found] == ["step", "image", "suggestions"]
+            assert (step["status"], step["detail"]) == ("completed", "2 matches")
+            assert (image["alt"], image["width"]) == ("A red dot", 32)
+            more = {"label": "Both", "text": "Tell me about tea and milk"}
+            assert suggestions == {"items": ["tea", "milk", more]}
 
 
 async def test_the_channel_of_the_protocol_page_talks_to_the_readmes_handler(

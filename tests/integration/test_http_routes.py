@@ -332,7 +332,9 @@ async def test_the_configuration_needs_no_sign_in_and_the_front_leads_to_the_app
         shown = (await me.get("/config")).json()
         assert shown["app"] == APP
         assert shown["sign_in"] == ["guest"]
-        assert shown["limits"] == {"text_bytes": 262_144, "title_chars": 200}
+        assert shown["limits"] == {
+            "text_bytes": 262_144, "title_chars": 200, "file_bytes": 104_857_600, "attachments": 20,
+        }  # fmt: skip
         front = await me.http.get("/")
         assert (front.status_code, front.headers["location"]) == (307, "/apps/support")
         async with BareHandler(running, app="billing") as second:

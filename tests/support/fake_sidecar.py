@@ -7,6 +7,7 @@ to refuse, to cut the line and to come back.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +18,13 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from capsule_protocol.v1 import (
+    file_service_pb2,
+    file_service_pb2_grpc,
+    handler_service_pb2_grpc,
+    types_pb2,
+)
 from capsule_protocol.v1 import handler_service_pb2 as pb
-from capsule_protocol.v1 import handler_service_pb2_grpc, types_pb2
 from tests.support.eventually import eventually
 
 TOKEN = "fake-token"
@@ -49,6 +55,93 @@ class FakeStream:
     completed: pb.CommandResult | None = None
     interrupted: bool = False
     appends: list[pb.Command] = field(default_factory=list)
+
+
+@dataclass
+class FakeFiles(file_service_pb2_grpc.FileServiceServicer):
+    """Files in memory. Each of `cuts` is how many bytes the next call moves before it is cut."""
+
+    kept: dict[str, tuple[types_pb2.File, bytes]] = field(default_factory=dict)
+    headers: list[file_service_pb2.UploadHeader] = field(default_factory=list)
+    asked: list[file_service_pb2.DownloadFileRequest] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
+    largest: int = 0  # bytes of the largest piece that came
+    cuts: list[int] = field(default_factory=list)
+    refusals: list[status_pb2.Status] = field(default_factory=list)
+    piece: int = 64 * 1024
+    silent: bool = False  # downloads give nothing, and do not end
+
+    def put(
+        self, data: bytes, name: str = "notes.txt", content_type: str = "text/plain"
+    ) -> types_pb2.Attachment:
+        """Keeps a file and returns it as a message names it."""
+        file = types_pb2.File(
+            file_id=f"fil_{len(self.kept) + 1}",
+            name=name,
+            content_type=content_type,
+            size=len(data),
+            sha256=hashlib.sha256(data).digest(),
+        )
+        self.kept[file.file_id] = (file, data)
+        return types_pb2.Attachment(
+            file_id=file.file_id,
+            name=name,
+            content_type=content_type,
+            size=len(data),
+            url="http://fake/file",
+        )
+
+    async def UploadFile(  # noqa: N802 - gRPC's name; it reads by calls
+        self, request_iterator: Any, context: Any
+    ) -> file_service_pb2.UploadFileResponse:
+        """Takes a file."""
+        await self._begin(context)
+        header = (await context.read()).header
+        self.headers.append(header)
+        known = [one for one in self.headers[:-1] if one.request_id == header.request_id]
+        cut = self.cuts.pop(0) if self.cuts else None
+        data = bytearray()
+        while (request := await context.read()) is not grpc.aio.EOF:
+            self.largest = max(self.largest, len(request.data))
+            data += request.data
+            if cut is not None and len(data) >= cut:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the test")
+        assert not known or known[-1] == header
+        assert not header.HasField("size") or header.size == len(data)
+        assert not header.sha256 or header.sha256 == hashlib.sha256(data).digest()
+        attachment = self.put(bytes(data), header.name, header.content_type)
+        return file_service_pb2.UploadFileResponse(file=self.kept[attachment.file_id][0])
+
+    async def GetFile(  # noqa: N802 - gRPC's name
+        self, request: file_service_pb2.GetFileRequest, context: Any
+    ) -> file_service_pb2.GetFileResponse:
+        """Describes a file."""
+        return file_service_pb2.GetFileResponse(file=self.kept[request.file_id][0])
+
+    async def DownloadFile(  # type: ignore[override]  # noqa: N802 - gRPC's name; it writes by calls
+        self, request: file_service_pb2.DownloadFileRequest, context: Any
+    ) -> None:
+        """Gives a file."""
+        self.asked.append(request)
+        await self._begin(context)
+        if self.silent:
+            await asyncio.Event().wait()
+        if request.file_id not in self.kept:
+            await _abort(context, status("NOT_FOUND", "NOT_FOUND"))
+        file, data = self.kept[request.file_id]
+        cut = self.cuts.pop(0) if self.cuts else None
+        end = len(data) if cut is None else request.offset + cut
+        await context.write(file_service_pb2.DownloadFileResponse(file=file))
+        for at in range(request.offset, end, self.piece):
+            piece = data[at : min(at + self.piece, end)]
+            await context.write(file_service_pb2.DownloadFileResponse(data=piece))
+        if cut is not None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the test")
+
+    async def _begin(self, context: Any) -> None:
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
+        if self.refusals:
+            await _abort(context, self.refusals.pop(0))
 
 
 @dataclass
@@ -84,6 +177,10 @@ class FakeLine:
     def outcomes(self) -> list[pb.Outcome]:
         """Returns the outcomes that came."""
         return [frame.outcome for frame in self.frames if frame.HasField("outcome")]
+
+    def acks(self) -> list[str]:
+        """Returns the prompts whose ends were acknowledged."""
+        return [one.prompt_ack.prompt_id for one in self.frames if one.HasField("prompt_ack")]
 
     def kinds(self) -> list[str]:
         """Returns what came, in order: a command by its request, else the frame; no beats."""
@@ -121,6 +218,10 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
         self.streams: dict[str, FakeStream] = {}
         self.outcomes: dict[tuple[str, int], pb.Outcome] = {}
         self.answers: dict[str, pb.CommandResult] = {}
+        self.files = FakeFiles()
+        self.prompts: dict[str, types_pb2.Prompt] = {}
+        self.asked: dict[str, pb.Command] = {}  # the command that opened a prompt
+        self.unacknowledged: dict[str, pb.PromptResolved] = {}
         self.port = 0
         self._ids = itertools.count(1)
         self._server: grpc.aio.Server | None = None
@@ -136,6 +237,7 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
         """Serves: on a free port first, on the same one when it is started again."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         handler_service_pb2_grpc.add_HandlerServiceServicer_to_server(self, self._server)
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(self.files, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
@@ -191,6 +293,37 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
             )
         )
 
+    async def prompt(self, count: int = 1) -> types_pb2.Prompt:
+        """Waits for the prompt number `count` and returns it."""
+        await eventually(lambda: len(self.prompts) >= count, message=f"prompt {count}")
+        return list(self.prompts.values())[count - 1]
+
+    def end_prompt(
+        self,
+        prompt: types_pb2.Prompt,
+        answer: Any = None,
+        status: types_pb2.PromptStatus.ValueType = types_pb2.PROMPT_STATUS_ANSWERED,
+        *,
+        tell: bool = True,
+    ) -> pb.SidecarFrame:
+        """Ends a prompt and tells the process, now and on every attach until it acknowledges."""
+        prompt.status = status
+        kind = prompt.WhichOneof("kind")
+        if answer is not None and kind == "file":
+            prompt.file.answer.CopyFrom(answer)
+        elif answer is not None:
+            getattr(prompt, str(kind)).answer = answer
+        command = self.asked[prompt.prompt_id]
+        request = getattr(command, command.WhichOneof("request") or "")
+        resolved = pb.PromptResolved(
+            invocation_id=request.invocation_id, attempt=request.attempt, prompt=prompt
+        )
+        self.unacknowledged[prompt.prompt_id] = resolved
+        frame = pb.SidecarFrame(prompt_resolved=resolved)
+        if tell:
+            self.line.send(frame)
+        return frame
+
     async def outcome(self, of: pb.Invocation, *, timeout: float = 10) -> pb.Outcome:
         """Waits for the outcome of an invocation."""
         key = (of.invocation_id, of.attempt)
@@ -211,7 +344,12 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
         line = FakeLine(len(self.lines) + 1, first[0].hello, metadata)
         self.lines.append(line)
         if self.answer_hello:
-            line.send(pb.SidecarFrame(welcome=self._welcome(line.hello)))
+            welcome = self._welcome(line.hello)
+            line.send(pb.SidecarFrame(welcome=welcome))
+            kept = {lease.invocation_id for lease in welcome.kept}
+            for resolved in self.unacknowledged.values():
+                if resolved.invocation_id in kept:
+                    line.send(pb.SidecarFrame(prompt_resolved=resolved))
         reader = asyncio.create_task(self._read(line, first[1:], context))
         try:
             await self._write(line, context)
@@ -269,6 +407,8 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
                 line.send(
                     pb.SidecarFrame(outcome_ack=pb.OutcomeAck(invocation_id=key[0], attempt=key[1]))
                 )
+        elif kind == "prompt_ack":
+            self.unacknowledged.pop(frame.prompt_ack.prompt_id, None)
         elif kind == "command":
             self._command(line, frame.command)
 
@@ -290,7 +430,7 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
             result = self._open(request)
         else:
             request_id = getattr(request, "request_id", "")
-            result = self.answers.get(request_id) or self._do(kind, request)
+            result = self.answers.get(request_id) or self._do(kind, command)
             if request_id and not result.HasField("error"):
                 self.answers[request_id] = result
         answer = pb.CommandResult()
@@ -298,13 +438,20 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
         answer.tag = command.tag
         line.send(pb.SidecarFrame(command_result=answer))
 
-    def _do(self, kind: str, request: Any) -> pb.CommandResult:
+    def _do(self, kind: str, command: pb.Command) -> pb.CommandResult:
+        request: Any = getattr(command, kind)
         result = pb.CommandResult()
         getattr(result, kind).SetInParent()
         if kind == "reply":
             self.replies.append(request.text)
         elif kind == "show_block":
             result.show_block.block_id = request.block.block_id or f"b-{next(self._ids)}"
+        elif kind == "show_image":
+            if request.file_id not in self.files.kept:
+                return pb.CommandResult(error=status("NOT_FOUND", "NOT_FOUND"))
+            result.show_image.block_id = f"b-{next(self._ids)}"
+        elif kind.startswith("prompt_"):
+            getattr(result, kind).prompt.CopyFrom(self._prompt(kind, command))
         elif kind == "close_stream":
             stream = self.streams.get(request.stream_id)
             if stream is None:
@@ -315,6 +462,30 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
             result.close_stream.message.CopyFrom(message(stream.text, "app"))
             stream.completed = result
         return result
+
+    def _prompt(self, kind: str, command: pb.Command) -> types_pb2.Prompt:
+        """Joins the prompt that an earlier attempt opened with the same words, or opens one."""
+        request: Any = getattr(command, kind)
+        for prompt_id, earlier in self.asked.items():
+            if earlier.WhichOneof("request") == kind:
+                before: Any = getattr(earlier, kind)
+                same = (before.invocation_id, before.message)
+                if same == (request.invocation_id, request.message) and (
+                    before.attempt < request.attempt
+                ):
+                    self.asked[prompt_id] = command
+                    return self.prompts[prompt_id]
+        prompt = types_pb2.Prompt(
+            prompt_id=f"prm_{next(self._ids)}",
+            message=request.message,
+            status=types_pb2.PROMPT_STATUS_OPEN,
+        )
+        getattr(prompt, kind.removeprefix("prompt_")).SetInParent()
+        if kind == "prompt_choice":
+            prompt.choice.options.extend(request.options)
+        self.prompts[prompt.prompt_id] = prompt
+        self.asked[prompt.prompt_id] = command
+        return prompt
 
     def _open(self, request: Any) -> pb.CommandResult:
         stream = self.streams.setdefault(request.request_id, FakeStream())

@@ -16,6 +16,7 @@ import httpx
 
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.web.chat_api import ChatApi
+from capsule_sidecar.web.file_api import FileApi
 from capsule_sidecar.web.operations import Operation
 from capsule_sidecar.web.pages import Pages
 from capsule_sidecar.web.status import StatusApi
@@ -111,6 +112,26 @@ class Browser:
         assert response.status_code == 202, response.text
         answer: dict[str, Any] = response.json()
         return answer
+
+    async def upload(
+        self,
+        data: bytes,
+        name: str = "notes.txt",
+        content_type: str = "text/plain",
+        **params: Any,
+    ) -> dict[str, Any]:
+        """Uploads a file and returns it."""
+        response = await self.try_upload(data, name, content_type, **params)
+        assert response.status_code == 201, response.text
+        file: dict[str, Any] = response.json()["file"]
+        return file
+
+    async def try_upload(
+        self, data: bytes, name: str, content_type: str = "text/plain", **params: Any
+    ) -> httpx.Response:
+        """Uploads a file and returns the answer."""
+        form = {"file": (name, data, content_type)}
+        return await self.http.post(f"{self.v1}/files", files=form, params=params)
 
     async def timeline(self, session: str, **params: Any) -> dict[str, Any]:
         """Returns a page of the timeline."""
@@ -396,11 +417,21 @@ def operations() -> list[Operation]:
     chat = ChatApi(nobody, nobody, nobody, Limits(), Timing())
     return [
         *chat.operations,
+        *FileApi(nobody, nobody, Limits(), Timing()).operations,
         *StatusApi(nobody, nobody, nobody).operations,
         *Pages(nobody).operations,
     ]
 
 
-def path_of(operation: Operation, app: str = APP, session: str = "ses_x", name: str = "x") -> str:
+def path_of(
+    operation: Operation,
+    app: str = APP,
+    session: str = "ses_x",
+    name: str = "x",
+    prompt: str = "prm_x",
+    file: str = "fil_x",
+) -> str:
     """Returns the address of an operation with its parts filled in."""
-    return operation.path.format(app=app, session_id=session, name=name)
+    return operation.path.format(
+        app=app, session_id=session, name=name, prompt_id=prompt, file_id=file
+    )

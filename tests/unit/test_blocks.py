@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -316,3 +317,39 @@ def test_the_schema_is_one_and_describes_every_field_with_its_bounds() -> None:
                     assert f"{rules[bound]:,}" in described, (name, field, bound)
             for value in rules.get("enum", ()):
                 assert f"`{value}`" in described, (name, field, value)
+
+
+KINDS = {"string": "string", "integer": "whole number", "array": "list"}
+
+
+def fields_of(prefix: str, part: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields path, kind and description of every field, those of a list's items behind it."""
+    for name, rules in part["properties"].items():
+        required = ", required" if name in part.get("required", ()) else ""
+        yield f"{prefix}{name}", KINDS[rules["type"]] + required, rules["description"]
+        for form in rules.get("items", {}).get("oneOf", ()):
+            if "$ref" in form:
+                inner = SCHEMA["$defs"][form["$ref"].rpartition("/")[2]]
+                yield from fields_of(f"{prefix}{name}[].", inner)
+
+
+def test_the_comments_of_the_proto_list_every_field_of_the_known_payloads() -> None:
+    text = (ROOT / "proto/capsule_protocol/v1/types.proto").read_text()
+    comment = text.partition("\nmessage Block {\n")[2].partition("  bytes payload_json")[0]
+    lines = [line.strip().removeprefix("//").strip() for line in comment.splitlines()]
+    _, *found = " ".join(lines).split(" - `")
+    assert [f"`{item}" for item in found] == [
+        f"`{path}` ({kind}): {described}"
+        for name in KNOWN
+        for path, kind, described in fields_of(f"{name}.", SCHEMA["$defs"][name])
+    ]
+
+
+def test_the_table_of_the_blocks_page_is_that_of_the_models() -> None:
+    page = (ROOT / "docs/blocks.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| `(image|step|sug\w+)` \| `", line)]
+    assert rows == [
+        f"| `{name}` | `{path}` | {kind} | {described} |"
+        for name in KNOWN
+        for path, kind, described in fields_of("", SCHEMA["$defs"][name])
+    ]

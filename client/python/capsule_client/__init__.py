@@ -11,8 +11,11 @@ from capsule_client._context import current_session
 from capsule_client.app import App
 from capsule_client.data import SessionData
 from capsule_client.errors import (
+    ApprovalTimeout,
     CapsuleError,
+    ChoiceTimeout,
     Conflict,
+    FileUploadTimeout,
     InvalidArgument,
     LimitExceeded,
     NoReplyTarget,
@@ -25,15 +28,27 @@ from capsule_client.errors import (
 )
 from capsule_client.reply_stream import ReplyStream
 from capsule_client.session import Session
-from capsule_client.types import Action, Attachment, Block, Message, SessionChannel, UserInfo
+from capsule_client.types import (
+    Action,
+    Attachment,
+    Block,
+    FileUpload,
+    Message,
+    SessionChannel,
+    UserInfo,
+)
 
 __all__ = [
     "Action",
     "App",
+    "ApprovalTimeout",
     "Attachment",
     "Block",
     "CapsuleError",
+    "ChoiceTimeout",
     "Conflict",
+    "FileUpload",
+    "FileUploadTimeout",
     "InvalidArgument",
     "LimitExceeded",
     "Message",

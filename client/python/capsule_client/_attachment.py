@@ -59,7 +59,7 @@ class Attachment:
         self._handlers = handlers
         self._drain_timeout = drain_timeout
         self._outbox = outbox
-        self._turns = Turns(hello, handlers, outbox, leases)
+        self._turns = Turns(hello, handlers, outbox, leases, lambda: self._line)
         self._line = Line(app, address, token, outbox, leases, self._turns)
         self._watchdog = Watchdog(leases, address, hello.process_id, lambda: self._line.metadata)
         self._line_task: asyncio.Task[None] | None = None

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import hashlib
+from collections.abc import Callable, Sequence
 
 from capsule_client import _convert, _json
+from capsule_client._files import Reach, TurnFiles
 from capsule_client._outbox import Outbox
+from capsule_client._prompts import TurnPrompts
+from capsule_client._requests import Addressed, address, refusal
 from capsule_client._text import TextStream
 from capsule_client._turn import Turn
 from capsule_client.data import DataChanges, SessionData
-from capsule_client.errors import InvalidArgument
 from capsule_client.types import Message, SessionChannel, UserInfo
 from capsule_protocol.v1 import types_pb2
 from capsule_protocol.v1.handler_service_pb2 import HandlerFrame
 
-
-class _Addressed(Protocol):
-    """A request with the fields that every writing one has."""
-
-    invocation_id: str
-    attempt: int
-    request_id: str
+_MAX_WIDTH = 4096
 
 
 class TurnCalls:
     """The calls of one turn: each builds its request, sends it and returns its answer."""
 
-    __slots__ = ("_data", "_invocation", "_outbox", "_turn", "attempt", "session_id")
+    __slots__ = (
+        "_data",
+        "_invocation",
+        "_outbox",
+        "_turn",
+        "attempt",
+        "files",
+        "prompts",
+        "session_id",
+    )
 
-    def __init__(self, turn: Turn, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        outbox: Outbox,
+        reach: Callable[[], Reach],
+        waits: Callable[[Turn], None],
+    ) -> None:
         self._turn = turn
         self._outbox = outbox
         self._invocation = turn.invocation
         self._data: SessionData | None = None
         self.session_id = turn.invocation.session.session_id
         self.attempt = turn.attempt
+        self.files = TurnFiles(turn, outbox.limits, outbox.new_id, reach)
+        self.prompts = TurnPrompts(turn, outbox, self.files, waits)
 
     @property
     def user(self) -> UserInfo | None:
@@ -49,7 +62,7 @@ class TurnCalls:
 
     def history(self) -> Sequence[Message]:
         """Returns the messages before this turn."""
-        return _convert.messages(self._invocation.history)
+        return _convert.messages(self._invocation.history, self.files)
 
     @property
     def data(self) -> SessionData:
@@ -80,7 +93,7 @@ class TurnCalls:
             request.text = text
             request.key = key
         except (TypeError, ValueError) as error:
-            raise _refusal(error, text=text, key=key) from error
+            raise refusal(error, text=text, key=key) from error
         await self._outbox.call(self._turn, frame)
 
     async def notify(self, text: str, detail: str) -> None:
@@ -93,7 +106,7 @@ class TurnCalls:
             request.text = text
             request.detail = detail
         except (TypeError, ValueError) as error:
-            raise _refusal(error, text=text, detail=detail) from error
+            raise refusal(error, text=text, detail=detail) from error
         await self._outbox.call(self._turn, frame)
 
     async def show_block(self, block_id: str, kind: str, payload_json: bytes) -> str:
@@ -105,10 +118,27 @@ class TurnCalls:
             request.block.block_id = block_id
             request.block.type = kind
         except (TypeError, ValueError) as error:
-            raise _refusal(error, id=block_id, type=kind) from error
+            raise refusal(error, id=block_id, type=kind) from error
         request.block.payload_json = payload_json
         result = await self._outbox.call(self._turn, frame)
         return result.show_block.block_id
+
+    async def show_image(self, source: object, alt: str, width: int | None) -> str:
+        """Uploads an image where it has to be and shows it; returns the block's id."""
+        from capsule_client._images import file_of  # few show one, and it loads much
+
+        frame = HandlerFrame()
+        request = frame.command.show_image
+        try:
+            request.alt = alt
+        except (TypeError, ValueError) as error:
+            raise refusal(error, alt=alt) from error
+        request.width = _width(width)
+        self._turn.check()
+        request.file_id = await file_of(source, self.files)
+        self._address(request)
+        result = await self._outbox.call(self._turn, frame)
+        return result.show_image.block_id
 
     async def set_title(self, title: str) -> None:
         """Sets the session's title."""
@@ -118,7 +148,7 @@ class TurnCalls:
         try:
             request.title = title
         except (TypeError, ValueError) as error:
-            raise _refusal(error, title=title) from error
+            raise refusal(error, title=title) from error
         await self._outbox.call(self._turn, frame)
 
     async def _update_data(self, changes: DataChanges) -> None:
@@ -128,24 +158,24 @@ class TurnCalls:
         request.patch.CopyFrom(_patch(changes))
         await self._outbox.call(self._turn, frame)
 
-    def _address(self, request: _Addressed) -> None:
-        turn = self._turn
-        request.invocation_id = turn.invocation_id
-        request.attempt = turn.attempt
-        request.request_id = self._outbox.new_id()
+    def step_id(self, label: str) -> str:
+        """Returns the block of a step that is named by nothing but its label."""
+        named = f"{self._turn.invocation_id}\n{label}".encode("utf-8", "surrogatepass")
+        return f"step-{hashlib.sha256(named).hexdigest()[:32]}"
+
+    def _address(self, request: Addressed) -> None:
+        address(request, self._turn, self._outbox.new_id())
 
 
 def _patch(changes: DataChanges) -> types_pb2.DataPatch:
     return types_pb2.DataPatch(set_json=changes.set_json, delete_keys=changes.delete_keys)
 
 
-def _refusal(error: Exception, **values: object) -> Exception:
-    """Names the value that a request could not take: no string, or no valid Unicode."""
-    for name, value in values.items():
-        if not isinstance(value, str):
-            return TypeError(f"{name} is a string, not a {type(value).__qualname__}")
-        try:
-            value.encode()
-        except UnicodeEncodeError as fault:
-            return InvalidArgument(f"{name}: not valid Unicode: {fault.reason}")
-    return error
+def _width(width: int | None) -> int:
+    if width is None:
+        return 0
+    if isinstance(width, bool) or not isinstance(width, int):
+        raise TypeError(f"width is a whole number, not a {type(width).__qualname__}")
+    if not 1 <= width <= _MAX_WIDTH:
+        raise ValueError(f"width is 1 to {_MAX_WIDTH} CSS pixels, not {width}")
+    return width

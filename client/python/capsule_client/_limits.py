@@ -18,6 +18,7 @@ class Limits:
     stream_window_bytes: int = _KIB * _KIB
     max_text_bytes: int = 256 * _KIB
     max_message_bytes: int = 4 * _KIB * _KIB
+    max_file_bytes: int = 100 * _KIB * _KIB
 
     def take_over(self, limits: handler_service_pb2.Limits) -> None:
         """Takes over what a welcome names; what it leaves out stays."""

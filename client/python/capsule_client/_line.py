@@ -27,6 +27,8 @@ from capsule_protocol.v1.handler_service_pb2 import (
     Hello,
     Invocation,
     OutcomeAck,
+    PromptAck,
+    PromptResolved,
     SidecarFrame,
     Welcome,
 )
@@ -61,6 +63,9 @@ class Receiver(Protocol):
 
     def outcome_taken(self, ack: OutcomeAck) -> None:
         """Takes the acknowledgement of an outcome."""
+
+    def prompt_ended(self, resolved: PromptResolved) -> None:
+        """Takes the end of a prompt; it may be known, and its attempt may be gone."""
 
     def beat_answered(self, sent: float) -> None:
         """Takes the answer to a beat that was sent at `sent` by the leases' clock."""
@@ -101,6 +106,7 @@ class Line:
         self._beat_number = 0
         self._beat_timer: asyncio.TimerHandle | None = None
         self._beats: dict[int, float] = {}  # when the unanswered ones were sent
+        self._ended_prompts: dict[str, None] = {}  # to be acknowledged
         self._trouble_logged = float("-inf")
         self._dispatch: dict[str, Callable[[SidecarFrame], None]] = {
             "command_result": lambda frame: outbox.answered(frame.command_result),
@@ -109,6 +115,7 @@ class Line:
             "invocation": lambda frame: receiver.invoked(frame.invocation),
             "cancel": lambda frame: receiver.cancelled(frame.cancel),
             "outcome_ack": lambda frame: receiver.outcome_taken(frame.outcome_ack),
+            "prompt_resolved": lambda frame: self._prompt_ended(frame.prompt_resolved),
             "beat_ack": lambda frame: self._beat_answered(frame.beat_ack),
             "drain": lambda _: _log.info("the sidecar is shutting down"),
         }
@@ -117,6 +124,11 @@ class Line:
     def metadata(self) -> tuple[tuple[str, str], ...] | None:
         """The metadata of the newest attach; None before the first."""
         return self._metadata
+
+    @property
+    def channel(self) -> grpc.aio.Channel | None:
+        """The channel of the newest attach, for calls beside it; None while there is none."""
+        return self._channel
 
     @property
     def connected(self) -> bool:
@@ -287,10 +299,16 @@ class Line:
             self._beat_number += 1
             self._beats[self._beat_number] = self._leases.now()
             frames.append(_frames.encode(HandlerFrame(beat=Beat(number=self._beat_number))))
+        if self._ended_prompts:
+            ended, self._ended_prompts = self._ended_prompts, {}
+            for prompt_id in ended:
+                ack = PromptAck(prompt_id=prompt_id)
+                frames.append(_frames.encode(HandlerFrame(prompt_ack=ack)))
         return frames
 
     def _begin_beats(self) -> None:
         self._beats.clear()
+        self._ended_prompts.clear()  # the sidecar tells of them again
         self._beat_number = 0
         self._beat_due = True
         self._drain_due = False
@@ -313,6 +331,11 @@ class Line:
             if 0 < self._drain_beat <= ack.number:
                 self._drained = True
             self._receiver.beat_answered(sent)
+
+    def _prompt_ended(self, resolved: PromptResolved) -> None:
+        self._receiver.prompt_ended(resolved)
+        self._ended_prompts[resolved.prompt.prompt_id] = None
+        self.kick()
 
     async def _close_channel(self) -> None:
         channel, self._channel = self._channel, None

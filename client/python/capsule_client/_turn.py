@@ -66,9 +66,20 @@ class Turn:
     def check(self) -> None:
         """Raises what keeps this attempt from sending anything."""
         if self.lost is not None:
-            raise self.lost.__class__(*self.lost.args) from self.lost
+            raise _again(self.lost)
         if self.ended:
             raise Superseded("the handler of this turn has returned", reason="INVOCATION_ENDED")
+
+    def check_begin(self) -> None:
+        """Raises what keeps this attempt from beginning anything new, as a question to a person."""
+        self.check()
+        if self.cancelled is not None:
+            raise _again(self.cancelled)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its handler waits for a person's answer, which may take as long as it likes."""
+        return self.calls is not None and self.calls.prompts.waiting
 
     def cancel(self, why: CapsuleError) -> None:
         """Cancels the handler; the CancelledError carries `why` as its argument."""
@@ -82,3 +93,10 @@ class Turn:
         self.started = True
         if self.to_cancel is not None:
             raise asyncio.CancelledError(self.to_cancel)
+
+
+def _again(error: CapsuleError) -> CapsuleError:
+    """Returns an error of its own for each place it is raised in, with the first as its cause."""
+    copy = error.__class__(*error.args, reason=error.reason, metadata=error.metadata)
+    copy.__cause__ = error
+    return copy

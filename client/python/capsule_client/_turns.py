@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from capsule_client import _context, _convert
 from capsule_client._calls import TurnCalls
+from capsule_client._files import Reach
 from capsule_client._handlers import Handlers
 from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
@@ -39,18 +40,23 @@ class Turns:
     """
 
     def __init__(
-        self, introduction: pb.Hello, handlers: Handlers, outbox: Outbox, leases: Leases
+        self,
+        introduction: pb.Hello,
+        handlers: Handlers,
+        outbox: Outbox,
+        leases: Leases,
+        reach: Callable[[], Reach],
     ) -> None:
         self._introduction = introduction
         self._handlers = handlers
         self._outbox = outbox
         self._leases = leases
+        self._reach = reach
         self._turns: dict[str, Turn] = {}
         self._held: dict[str, pb.Invocation] = {}
         self._term_timer: asyncio.TimerHandle | None = None
         self._ready = False
         self._draining = False
-        self._releasing = False
         self._changed = asyncio.Event()
 
     # Its life.
@@ -61,19 +67,20 @@ class Turns:
         self._start_held()
 
     def drain(self) -> None:
-        """Gives back what is held and, from now on, what comes."""
+        """Gives back what is held or waits for a person and, from now on, what comes so."""
         self._draining = True
+        for turn in self._unfinished():
+            if turn.waits and not turn.released:
+                self._waits(turn)
         held, self._held = self._held, {}
         for invocation in held.values():
             self._answer(Turn(invocation), pb.OUTCOME_STATUS_RELEASED)
 
     def give_back(self) -> int:
         """Cancels what runs, to be given back; returns how many turns that are."""
-        self._releasing = True
         unfinished = self._unfinished()
         for turn in unfinished:
-            turn.released = turn.cancelled is None
-            turn.cancel(Superseded("the app is shutting down"))
+            self._release(turn)
         return len(unfinished)
 
     def abandon(self) -> None:
@@ -181,6 +188,12 @@ class Turns:
             turn.cancelled = Stopped(message, reason=reason)
             turn.cancel(turn.cancelled)
 
+    def prompt_ended(self, resolved: pb.PromptResolved) -> None:
+        """Hands a prompt's end to the handler that waits with it, where it still does."""
+        turn = self._turns.get(resolved.invocation_id)
+        if turn is not None and turn.calls is not None:
+            turn.calls.prompts.ended(resolved.prompt)
+
     def outcome_taken(self, ack: pb.OutcomeAck) -> None:
         """Forgets a turn whose outcome is durable."""
         turn = self._outbox.outcome_taken((ack.invocation_id, ack.attempt))
@@ -199,7 +212,7 @@ class Turns:
 
     def _start(self, invocation: pb.Invocation, earlier: Turn | None = None) -> None:
         turn = Turn(invocation)
-        turn.calls = TurnCalls(turn, self._outbox)
+        turn.calls = TurnCalls(turn, self._outbox, self._reach, self._waits)
         turn.session = Session(turn.calls)
         self._turns[turn.invocation_id] = turn
         context = contextvars.copy_context()
@@ -215,7 +228,7 @@ class Turns:
                 await asyncio.wait({earlier.task}, timeout=_EARLIER_TIMEOUT)
             await self._handle(turn)
         except asyncio.CancelledError as error:
-            if self._releasing and turn.cancelled is None:
+            if turn.released and turn.cancelled is None:
                 outcome.status = pb.OUTCOME_STATUS_RELEASED
             elif turn.cancelled is None and turn.lost is None:
                 self._fail(turn, outcome, error)
@@ -239,9 +252,11 @@ class Turns:
     async def _handle(self, turn: Turn) -> None:
         session, invocation, handlers = turn.session, turn.invocation, self._handlers
         assert session is not None
+        assert turn.calls is not None
         kind = invocation.WhichOneof("kind")
         if kind == "turn" and handlers.message is not None:
-            await handlers.message(session, _convert.message(invocation.turn.message))
+            message = _convert.message(invocation.turn.message, turn.calls.files)
+            await handlers.message(session, message)
         elif kind == "action" and invocation.action.name in handlers.actions:
             action = _convert.action(invocation.action)
             await handlers.actions[action.name](session, action)
@@ -291,6 +306,20 @@ class Turns:
         """Ends work that was never begun."""
         self._turns[turn.invocation_id] = turn
         self._end(turn, pb.Outcome(status=status))
+
+    def _release(self, turn: Turn) -> None:
+        """Cancels a handler whose turn is to be taken on by another process."""
+        turn.released = turn.cancelled is None
+        turn.cancel(Superseded("the app is shutting down"))
+
+    def _waits(self, turn: Turn) -> None:
+        """Gives a turn back, on the way out, whose handler cannot end before a person answers.
+
+        Who takes it on asks again and joins the same prompt: nothing is lost, and nobody waits.
+        """
+        if self._draining and turn.cancelled is None and turn.lost is None:
+            _log.info("giving back turn %s, which waits for an answer", turn.invocation_id)
+            self._release(turn)
 
     def _lose(self, turn: Turn, why: CapsuleError, *, given_up: bool = False) -> None:
         if turn.lost is None:

@@ -59,3 +59,15 @@ class LimitExceeded(CapsuleError):
 
 class Unavailable(CapsuleError):
     """The sidecar could not do it now, also after the retries; nothing is known to be written."""
+
+
+class FileUploadTimeout(CapsuleError, TimeoutError):
+    """Nobody uploaded a file in time (reason `EXPIRED`), or a person dismissed it (`DISMISSED`)."""
+
+
+class ApprovalTimeout(CapsuleError, TimeoutError):
+    """Nobody said yes or no in time (reason `EXPIRED`), or a person dismissed it (`DISMISSED`)."""
+
+
+class ChoiceTimeout(CapsuleError, TimeoutError):
+    """Nobody chose in time (reason `EXPIRED`), or a person dismissed it (`DISMISSED`)."""

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from capsule_client import _json, chat
+from capsule_client import _blocks, _json, chat
 from capsule_client._pull import aclose, pull
 from capsule_client.chunks import is_cumulative, text_of
 from capsule_client.reply_stream import ReplyStream
-from capsule_client.types import Block, Message, SessionChannel, UserInfo
+from capsule_client.types import (
+    Attachment,
+    Block,
+    FileUpload,
+    Message,
+    SessionChannel,
+    UserInfo,
+)
 
 if TYPE_CHECKING:
     from capsule_client._calls import TurnCalls
@@ -130,6 +139,147 @@ class Session:
         """
         payload = _json.encode(dict(block.payload), f"the payload of block {block.type!r}")
         return await self._calls.show_block(block.id, block.type, payload)
+
+    async def show_suggestions(self, items: Iterable[str | Mapping[str, str]]) -> str:
+        """Shows quick replies; a click sends the text as if it had been typed.
+
+        Args:
+            items: 1 to 12: each the text itself, or `{"label": ..., "text": ...}` to show less
+                than is sent (without `text` the label is sent).
+
+        Returns:
+            The block's id.
+
+        Raises:
+            TypeError: for an item that is neither.
+            InvalidArgument: for an empty or too long one, or for too few or too many.
+        """
+        payload = {"items": _blocks.suggestions(items)}
+        return await self.show(Block("suggestions", payload))
+
+    async def show_step(self, label: str, status: str, *, detail: str = "", id: str = "") -> str:  # noqa: A002 - as Block has it
+        """Shows a step of the work, or changes it in place.
+
+        Args:
+            label: What is done. Within one turn, also when it is delivered again, the same label is
+                the same step.
+            status: `pending`, `running`, `completed` or `failed`.
+            detail: A word more about it.
+            id: The block's id, where the step is not to be known by turn and label.
+
+        Returns:
+            The block's id.
+
+        Raises:
+            ValueError: for another status.
+            InvalidArgument: for an empty or too long label or detail.
+        """
+        payload = _blocks.step(label, status, detail)
+        return await self.show(Block("step", payload, id or self._calls.step_id(label)))
+
+    async def show_image(
+        self,
+        source: str | PathLike[str] | bytes | Attachment,
+        alt: str = "",
+        width: int | None = None,
+    ) -> str:
+        """Shows an image. It is uploaded to the sidecar: no page loads it from a third party.
+
+        What it is, is told by its first bytes, else by its name.
+
+        Args:
+            source: An http(s) address (loaded here, within 20 MiB and 10 s, over at most 5
+                redirects), a data URL, a path, the bytes, or an `Attachment`. A string that
+                begins with `http:`, `https:` or `data:` is an address, any other a path.
+            alt: What it shows, for who does not see it: at most 1,000 characters. Empty: it is
+                decoration.
+            width: CSS pixels, 1 to 4,096. None: as wide as it is.
+
+        Returns:
+            The block's id.
+
+        Raises:
+            ValueError: for what is no image, and for an address that is answered by an error;
+                nothing is sent then.
+            TypeError: for a source that is none of these.
+            OSError: for a path that cannot be read.
+            LimitExceeded: for an address with more than 20 MiB, or a file over 100 MiB.
+            Unavailable: for an address that cannot be loaded in time.
+        """
+        return await self._calls.show_image(source, alt, width)
+
+    async def prompt_file(
+        self,
+        *,
+        message: str = "Please upload a file",
+        accept: str = "",
+        path: str | PathLike[str] | None = None,
+        timeout: float | timedelta = 300.0,
+    ) -> FileUpload:
+        """Asks for a file and waits until someone uploads one.
+
+        A prompt is a record of the sidecar: it outlives the page, this process and the sidecar's
+        own restart, and a turn that is delivered again joins it by asking the same. Waiting takes
+        no place of `App(concurrency=...)` and does not count towards the turn's deadline.
+
+        Args:
+            message: What is asked, 1 to 4,000 characters.
+            accept: What is taken, as HTML's `accept`: `.pdf,image/*`. Empty: any file.
+            path: Where to write the file, as `Attachment.download` takes it. None: nowhere;
+                `download` and `read` of what is returned get it.
+            timeout: Seconds or a timedelta, 1 ms to 30 days.
+
+        Raises:
+            FileUploadTimeout: when the time is over or the person dismisses it.
+            Stopped: after a Stop or the turn's deadline. A handler that waits is cancelled then.
+            ValueError: for a timeout out of its bounds.
+            InvalidArgument: for an empty message, or a malformed `accept`.
+            LimitExceeded: with 100 prompts open in this turn.
+        """
+        return await self._calls.prompts.file(message, accept, path, timeout)
+
+    async def prompt_approval(
+        self,
+        message: str,
+        *,
+        approve_label: str = "Approve",
+        reject_label: str = "Reject",
+        timeout: float | timedelta = 300.0,
+    ) -> bool:
+        """Asks for yes or no; waits as `prompt_file` does, and raises what it raises.
+
+        Args:
+            message: What is asked, 1 to 4,000 characters.
+            approve_label: The button for yes, at most 80 characters.
+            reject_label: The button for no, at most 80 characters.
+            timeout: Seconds or a timedelta, 1 ms to 30 days.
+
+        Returns:
+            True for yes.
+
+        Raises:
+            ApprovalTimeout: when the time is over or the person dismisses it.
+        """
+        return await self._calls.prompts.approval(message, approve_label, reject_label, timeout)
+
+    async def prompt_choice(
+        self, message: str, options: Sequence[str], *, timeout: float | timedelta = 300.0
+    ) -> str:
+        """Asks for one of several options; waits as `prompt_file` does, and raises what it raises.
+
+        Args:
+            message: What is asked, 1 to 4,000 characters.
+            options: 1 to 100 different strings of 1 to 200 characters.
+            timeout: Seconds or a timedelta, 1 ms to 30 days.
+
+        Returns:
+            The option that was picked.
+
+        Raises:
+            ChoiceTimeout: when the time is over or the person dismisses it.
+            ValueError: for no or too many options, an empty one, or two that are equal.
+        """
+        return await self._calls.prompts.choice(message, options, timeout)
 
     async def set_title(self, text: str) -> None:
         """Sets the session's title: at most 200 characters in one line; empty removes it."""

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from capsule_client._files import TurnFiles
+
+
+class _Remote:
+    """What leads from an attachment to its bytes; no field, so values stay plain and comparable."""
+
+    __slots__ = ("_files",)
+
+    _files: TurnFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(_Remote):
     """A file that a message carries.
+
+    What a session gave out can be read as long as its turn runs; the bytes of one that was made by
+    hand, copied or pickled cannot.
 
     Attributes:
         name: A file name without directories.
@@ -25,13 +40,59 @@ class Attachment:
     size: int
     id: str
 
+    async def download(self, path: str | PathLike[str]) -> str:
+        """Writes the file to disk and returns where it is.
+
+        It is written under a temporary name in the same directory and takes its own name when it is
+        complete and has the size and SHA-256 that it was uploaded with. A line that is lost
+        meanwhile goes on where it was.
+
+        Args:
+            path: A directory that exists, or that ends in a slash, gets the file under its own name
+                without anything that could lead elsewhere; else it is the target itself. A
+                file of that name is replaced; missing parents are made.
+
+        Raises:
+            RuntimeError: for an attachment that no session gave out.
+            NotFound: for a file that was deleted.
+            Superseded: when its turn has ended or was delivered again.
+            Unavailable: when retries did not help.
+            CapsuleError: with reason `DIGEST_MISMATCH` for bytes that are not those of the file.
+            OSError: for what the disk refuses.
+        """
+        return await self._reach().download(self, path)
+
+    async def read(self) -> bytes:
+        """Returns the file's bytes, all at once in memory; otherwise as `download`."""
+        return await self._reach().read(self)
+
+    def _reach(self) -> TurnFiles:
+        files: TurnFiles | None = getattr(self, "_files", None)
+        if files is None:
+            raise RuntimeError(
+                f"attachment {self.name!r} leads to no bytes: it was made by hand or copied; "
+                "read the one that the session gave you"
+            )
+        return files
+
+
+@dataclass(frozen=True, slots=True)
+class FileUpload(Attachment):
+    """A file that answered `Session.prompt_file`: an `Attachment`, and where it was written.
+
+    Attributes:
+        path: Where `prompt_file(path=...)` wrote it; None where it was not asked to.
+    """
+
+    path: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One complete text of a conversation.
 
     Attributes:
-        text: Its words; empty only in an interrupted reply that had none yet.
+        text: Its words; may be empty where there are attachments, and in an interrupted reply.
         sender: `"user"` or `"app"`.
         channel_type: The channel it was written on, as `chat`.
         timestamp: When it was accepted, Unix epoch seconds.

@@ -6,21 +6,28 @@ import pytest
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.model.types import CancelReason, Lease
-from capsule_sidecar.storage import reads
+from capsule_sidecar.model.types import Answer, CancelReason, FileQuestion, Lease
+from capsule_sidecar.storage import files, reads
+from tests.integration.storage.asking import answer, ask, upload
 from tests.integration.storage.store import EVERYTHING, Sidecar, Store
 
 
 async def _used(sidecar: Sidecar) -> tuple[str, Lease]:
-    """Returns a session that has a row in every table, and the lease that runs in it."""
+    """Returns a session that has a row in every table, and the lease that runs in it.
+
+    One of its prompts is open and one was answered, with a file.
+    """
     session = await sidecar.open("a title")
     sent = await sidecar.say(session, "hello")
     lease = Lease(sent.ids[1], 1)
     await sidecar.reply(lease, "an answer")
     await sidecar.show(lease, b"{}", block_id="card")
     await sidecar.patch(lease, {"step": b"1"})
+    prompt = await ask(sidecar, lease, "A file?", question=FileQuestion())
+    await answer(sidecar, prompt, Answer(file_id=await upload(sidecar)))
     lease = await sidecar.given_back(lease)
     await sidecar.reply(lease, "another answer")
+    await ask(sidecar, lease, "Really?")
     opened = await sidecar.stream(lease)
     await sidecar.checkpoint(opened.answer.ids[0], 0, 0, "half a sen")
     await sidecar.say(session, "waits")
@@ -36,6 +43,9 @@ async def test_a_deleted_session_leaves_no_row_but_its_event(store: Store) -> No
         assert all(before.values()), before
         session, lease = await _used(sidecar)
         await sidecar.delete(session)
+        # Its file's row leads to the object, and goes when that has gone.
+        (file,) = await sidecar.do(files.due, limit=10, again_ms=60_000)
+        await sidecar.do(files.forget, keys=[file])
         after = await sidecar.rows()
         del after["logins"]
         # Request ids are remembered for their time: a retry must not act anew.

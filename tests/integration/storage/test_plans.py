@@ -19,17 +19,27 @@ import pytest
 from sqlalchemy import Connection, event
 
 from capsule_sidecar.model.ids import digest, new_id
-from capsule_sidecar.model.types import DataPatch, Lease, Outcome, OutcomeStatus
+from capsule_sidecar.model.types import (
+    Answer,
+    DataPatch,
+    FileQuestion,
+    Lease,
+    Outcome,
+    OutcomeStatus,
+)
 from capsule_sidecar.storage import leases, log, reads, schema, work
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.rows import Statements
 from capsule_sidecar.storage.tables import Tables
 from capsule_sidecar.storage.unit import Unit
+from tests.integration.storage.asking import acknowledge, answer, ask, upload
 from tests.integration.storage.store import EVERYTHING, Sidecar, Store, request_key
 
 # Tables that hold as many rows as apps were made, processes are attached, or streams are open.
 SMALL = {"apps", "processes", "streams", "settings"}
+# Partial indexes that hold no more than waits now: who walks one looks at nothing else.
+WAITING = {"ix_prompts_expire_ms"}
 GROWING = {table.name for table in schema.metadata.sorted_tables} - SMALL
 
 
@@ -90,8 +100,9 @@ def _bad_steps(database: sqlite3.Connection, statement: str) -> list[str]:
 
 
 def _bad(step: str) -> bool:
-    scanned = re.match(r"SCAN (\w+)", step)
-    return bool(scanned and scanned[1] in GROWING) or "TEMP B-TREE" in step
+    scanned = re.match(r"SCAN (\w+)(?: USING INDEX (\w+))?", step)
+    walked = scanned and scanned[1] in GROWING and scanned[2] not in WAITING
+    return bool(walked) or "TEMP B-TREE" in step
 
 
 async def _everything(sidecar: Sidecar) -> None:
@@ -112,8 +123,20 @@ async def _everything(sidecar: Sidecar) -> None:
     await sidecar.complete(lease, stream)
     await sidecar.stream(lease, stream_id=stream)
     await sidecar.stream(lease)
+    prompts = [await ask(sidecar, lease, f"{n}?", timeout_ms=1_000) for n in range(4)]
+    file = await ask(sidecar, lease, "A file?", question=FileQuestion())
+    await answer(sidecar, file, Answer(file_id=await upload(sidecar)))
+    await sidecar.attach("p2", takes=EVERYTHING, claims=(lease,))
+    await acknowledge(sidecar, file)
     lease = await sidecar.given_back(lease)
     await sidecar.reply(lease, "an answer")
+    await ask(sidecar, lease, "0?", timeout_ms=1_000)
+    await sidecar.do(lambda unit: unit.forget())
+    await answer(sidecar, prompts[0])
+    sidecar.clock.advance(1_000)
+    await answer(sidecar, prompts[1])
+    await sidecar.sweep()
+    await ask(sidecar, lease, "open?")
     await sidecar.say(session, "waits")
     await sidecar.stop(session, lease.invocation_id)
     # What a group remembers of the one before needs no query: let it be read again.
@@ -268,6 +291,7 @@ def _reads(sidecar: Sidecar, number: int, key: str) -> dict[str, Read]:
         "data": lambda c: reads.session_data(c, number),
         "an event": lambda c: reads.event_at(c, number, 3),
         "open streams": reads.open_texts,
+        "open prompts": reads.open_questions,
         "a person's events": lambda c: reads.user_events_after(c, 1, 20, 10),
     }
 
@@ -322,6 +346,14 @@ async def _write_steps(sidecar: Sidecar, session: str) -> dict[str, int]:
     stream = opened.answer.ids[0]
     await counted("a checkpoint", partial(sidecar.checkpoint, stream, 0, 0, "text"))
     await counted("a stream's end", partial(sidecar.complete, lease, stream))
+    prompt = await counted("a prompt", partial(ask, sidecar, lease))
+    await counted("an answer", partial(answer, sidecar, prompt))
+    await counted("an Attach that tells of it", partial(sidecar.attach, free=100, claims=(lease,)))
+    await counted("what acknowledges it", partial(acknowledge, sidecar, prompt))
+    await ask(sidecar, lease, "Which?", timeout_ms=1)
+    sidecar.clock.advance(1)
+    await counted("a sweep that ends a prompt", sidecar.sweep)
+    await ask(sidecar, lease, "Withdrawn?")
     await counted("an outcome that lets the next run", partial(sidecar.finish, lease))
     lease = await counted("a turn given back", partial(sidecar.given_back, Lease(waits.ids[1], 1)))
     await counted("a reply of a later attempt", partial(sidecar.reply, lease, "an answer"))

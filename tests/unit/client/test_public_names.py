@@ -8,15 +8,17 @@ import sys
 import capsule_client
 
 NAMES = {
-    "Action", "App", "Attachment", "Block", "CapsuleError", "Conflict", "InvalidArgument",
-    "LimitExceeded", "Message", "NoReplyTarget", "NoSession", "NotFound", "PermissionDenied",
-    "ReplyStream", "Session", "SessionChannel", "SessionData", "Stopped", "Superseded",
-    "Unavailable", "UserInfo", "current_session",
+    "Action", "App", "ApprovalTimeout", "Attachment", "Block", "CapsuleError", "ChoiceTimeout",
+    "Conflict", "FileUpload", "FileUploadTimeout", "InvalidArgument", "LimitExceeded", "Message",
+    "NoReplyTarget", "NoSession", "NotFound", "PermissionDenied", "ReplyStream", "Session",
+    "SessionChannel", "SessionData", "Stopped", "Superseded", "Unavailable", "UserInfo",
+    "current_session",
 }  # fmt: skip
 
 SESSION = {
-    "attempt", "channel", "chat_messages", "data", "history", "id", "notify", "reply",
-    "set_title", "show", "stream", "stream_reply", "stream_reply_from", "user",
+    "attempt", "channel", "chat_messages", "data", "history", "id", "notify", "prompt_approval",
+    "prompt_choice", "prompt_file", "reply", "set_title", "show", "show_image", "show_step",
+    "show_suggestions", "stream", "stream_reply", "stream_reply_from", "user",
 }  # fmt: skip
 
 APP = {
@@ -45,11 +47,22 @@ def test_importing_the_package_loads_neither_grpc_nor_protobuf() -> None:
     assert ran.stdout.strip() == "[]"
 
 
+def test_a_prompt_that_runs_out_is_a_timeout_error_too() -> None:
+    for kind in (
+        capsule_client.ApprovalTimeout,
+        capsule_client.ChoiceTimeout,
+        capsule_client.FileUploadTimeout,
+    ):
+        error = kind("late", reason="EXPIRED")
+        assert isinstance(error, TimeoutError)
+        assert (str(error), error.reason) == ("late", "EXPIRED")
+
+
 def test_every_error_is_a_capsule_error() -> None:
     errors = [
         thing
         for name in NAMES
         if isinstance(thing := getattr(capsule_client, name), type) and issubclass(thing, Exception)
     ]
-    assert len(errors) == 11
+    assert len(errors) == 14
     assert all(issubclass(error, capsule_client.CapsuleError) for error in errors)

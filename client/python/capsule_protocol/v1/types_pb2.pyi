@@ -461,8 +461,23 @@ class Block(_message.Message):
     """1 to 64 characters of `[a-z0-9_.-]`."""
     payload_json: _builtins.bytes
     """A UTF-8 JSON object, at most 64 KiB. Empty means `{}`. Integers stay exact; NaN and infinity are refused, as in all `_json` fields.
-    The payloads of the known types are checked (`blocks.schema.json` beside this file): `image`, `step`, `suggestions`. Any other type passes as
-    it is. In what is read, the payload of an `image` carries the file's signed address as `url`.
+    The payloads of the known types are checked when a block is shown, and have these fields and no others (`blocks.schema.json` beside this
+    file is the same as JSON Schema); INVALID_ARGUMENT names the path of what is wrong, as `block.payload.items[2].label`. Any other type
+    passes as it is.
+    - `image.file_id` (string): The id of a file of the session. Either this or `src`.
+    - `image.src` (string): A `data:` address of a PNG, JPEG, GIF, WebP or AVIF image in Base64, or a path that begins with `/files/`; at most
+      65,536 characters. Nothing is loaded from elsewhere.
+    - `image.url` (string): The file's signed address, good for 7 days. The sidecar makes it when the block is read; a handler does not give it.
+    - `image.name` (string): The file's name, at most 255 characters.
+    - `image.alt` (string): What it shows, for who does not see it: at most 1,000 characters. Empty: it is decoration.
+    - `image.width` (whole number): CSS pixels, 1 to 4,096. Without it: as wide as the image is.
+    - `image.height` (whole number): CSS pixels, 1 to 4,096. Without it: as high as the width asks.
+    - `step.label` (string, required): What is done: 1 to 200 characters, not only white space.
+    - `step.status` (string, required): How far it is: `pending`, `running`, `completed` or `failed`.
+    - `step.detail` (string): What else is to be said of it, at most 4,000 characters.
+    - `suggestions.items` (list, required): 1 to 12 suggestions, each a text of 1 to 200 characters or an object with `label` and `text`.
+    - `suggestions.items[].label` (string, required): What is shown: 1 to 200 characters, not only white space.
+    - `suggestions.items[].text` (string): What a click sends, at most 4,000 characters. Empty: the label.
     """
     def __init__(
         self,

@@ -34,6 +34,7 @@ export class ApiError extends Error {
    * @param detail - A sentence for a person.
    * @param fields - What was refused, where fields were.
    * @param retryAfterMs - What the server asked to wait; 0: nothing.
+   * @param fileId - The file that it is about, where it is about one.
    */
   constructor(
     readonly status: number,
@@ -41,6 +42,7 @@ export class ApiError extends Error {
     readonly detail: string,
     readonly fields: readonly FieldProblem[] = [],
     readonly retryAfterMs = 0,
+    readonly fileId = "",
   ) {
     super(`${status} ${reason}: ${detail}`);
   }
@@ -382,7 +384,8 @@ export function problemOf(
   const wait = Number.isFinite(seconds) ? Math.min(seconds * 1000, MAX_RETRY_AFTER_MS) : 0;
   const detail = text(said.detail) || `The server answered ${status}.`;
   const real = typeof said.status === "number" && status === 0 ? said.status : status;
-  return new ApiError(real, text(said.reason), detail, fields, Math.max(0, wait));
+  const { file_id: fileId } = (said.metadata ?? {}) as Record<string, unknown>;
+  return new ApiError(real, text(said.reason), detail, fields, Math.max(0, wait), text(fileId));
 }
 
 function session(sessionId: string): string {

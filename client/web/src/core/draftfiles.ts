@@ -8,10 +8,16 @@ import { computed, effect, type ReadonlySignal, type Signal, signal } from "@pre
 import type { Attachment } from "../wire.ts";
 import { NEW } from "./drafts.ts";
 import type { Env, KeyStore } from "./env.ts";
-import { tooLarge, type Upload, type Uploader } from "./uploads.ts";
+import { tooLarge, type Upload, type Uploader, type UploadState } from "./uploads.ts";
 
 /** The sidecar keeps an unused file for 24 hours; an hour less, whatever its clock says. */
 const KEPT_MS = 23 * 3_600_000;
+
+const LOST: UploadState = {
+  kind: "failed",
+  problem: "It is gone. Please attach it again.",
+  retryable: false,
+};
 
 /** What the files of drafts work with. */
 export interface DraftFilesSurroundings {
@@ -94,12 +100,19 @@ export class DraftFiles {
     return added;
   }
 
-  /** Puts files that are uploaded already behind those that are there. */
-  put(chat: string, attachments: readonly Attachment[]): void {
+  /**
+   * Puts the files of a message behind those that are there.
+   *
+   * @param message - Its `lost` is the file that the sidecar keeps no longer.
+   */
+  put(chat: string, message: { attachments: readonly Attachment[]; lost: string }): void {
     const { files } = this.#chat(chat);
     const there = new Set(files.peek().map(({ key }) => key));
-    const others = attachments.filter(({ file_id: id = "" }) => !there.has(id));
-    files.value = [...files.peek(), ...others.map(uploaded)];
+    const others = message.attachments.filter(({ file_id: id = "" }) => !there.has(id));
+    const uploads = others.map((each) =>
+      each.file_id === message.lost ? { ...uploaded(each), state: signal(LOST) } : uploaded(each),
+    );
+    files.value = [...files.peek(), ...uploads];
   }
 
   remove(chat: string, key: string): void {

@@ -1,8 +1,9 @@
 /** The items of a timeline in their order, found by what they are of. */
 
 import type { Signal } from "@preact/signals";
-import type { Block, InvocationEnded, Message, StreamOpened } from "../wire.ts";
+import type { Block, InvocationEnded, Message, Prompt, StreamOpened } from "../wire.ts";
 import { BlockEntry, before, EndedEntry, type Entry, MessageEntry } from "./items.ts";
+import type { PromptEntry } from "./prompts.ts";
 
 /** What the items need of their surroundings. */
 export interface ItemHost {
@@ -11,6 +12,8 @@ export interface ItemHost {
   detach(streamId: string): void;
   /** The item that stands for a message of this tab until it is in the log. */
   claim(message: Message, offset: number): MessageEntry | undefined;
+  /** What stands for a prompt; `known` where nothing else does. */
+  prompt(prompt: Prompt, invocationId: string, at: At, known?: PromptEntry): PromptEntry;
 }
 
 /** Where an item sorts, and as of which offset this is how it is. */
@@ -32,6 +35,7 @@ export class ItemSet {
   readonly #streams = new Map<string, MessageEntry>();
   readonly #blocks = new Map<string, BlockEntry>();
   readonly #ended = new Map<string, EndedEntry>();
+  readonly #prompts = new Map<string, PromptEntry>();
   /** Whether items have come, gone or moved since it was set to false. */
   moved = true;
 
@@ -57,6 +61,10 @@ export class ItemSet {
 
   ended(invocationId: string): EndedEntry | undefined {
     return this.#ended.get(invocationId);
+  }
+
+  prompt(promptId: string): PromptEntry | undefined {
+    return this.#prompts.get(promptId);
   }
 
   /** Lets go of the streams' texts. */
@@ -170,6 +178,23 @@ export class ItemSet {
     const entry = known ?? new EndedEntry(`ended:${invocationId}`, ended);
     Object.assign(entry, at);
     this.#ended.set(invocationId, entry);
+    this.#insert(entry);
+  }
+
+  /** A prompt ends once, and so needs no offset to know what is newer. */
+  putPrompt(prompt: Prompt, invocationId: string, at: At): void {
+    const id = prompt.prompt_id ?? "";
+    const here = this.#prompts.get(id);
+    const known = here ?? this.#known?.prompt(id);
+    const entry = this.#host.prompt(prompt, invocationId, at, known);
+    if (here === entry) {
+      return;
+    }
+    if (here) {
+      this.#remove(here);
+    }
+    Object.assign(entry, at);
+    this.#prompts.set(id, entry);
     this.#insert(entry);
   }
 

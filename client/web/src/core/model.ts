@@ -81,6 +81,8 @@ export type PromptReply = PromptAnswer | { readonly kind: "dismiss" };
 export interface PromptItem extends ItemBase {
   readonly kind: "prompt";
   readonly promptId: string;
+  /** The invocation that waits with it. */
+  readonly invocationId: string;
   /** Markdown. */
   readonly message: string;
   readonly question: Question;

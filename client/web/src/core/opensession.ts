@@ -1,7 +1,7 @@
 /** A session that is on screen, or was a moment ago: its timeline, kept up by events. */
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import type { Attachment, Event, Message, SendMessageResponse } from "../wire.ts";
+import type { Event, Message, SendMessageResponse } from "../wire.ts";
 import { type Api, ApiError } from "./api.ts";
 import { report } from "./defect.ts";
 import type { Env } from "./env.ts";
@@ -33,8 +33,8 @@ export interface Surroundings {
   readonly uploader: Uploader;
   /** Tells the person of something. */
   notice(text: string): void;
-  /** A message was taken back: these files of it are to be sent again. */
-  returned(session: SessionView, attachments: readonly Attachment[]): void;
+  /** A message was taken back: its files are the draft's. */
+  returned(session: SessionView, entry: OutboxEntry): void;
   /** Nobody is signed in: returns when somebody is. */
   signIn(): Promise<void>;
   /** There is no such session any more, for this person. */
@@ -249,7 +249,7 @@ export class SessionView implements OpenSession {
     this.#own.delete(own.entry.id);
     this.#timeline.removeLocal(own.item);
     this.flush();
-    this.#with.returned(this, own.entry.attachments);
+    this.#with.returned(this, own.entry);
     return own.entry.text;
   }
 

@@ -144,6 +144,7 @@ export class Outbox {
       triedAt: 0,
       failed: false,
       problem: "",
+      lost: "",
       owner: this.#store.tab,
     };
     this.#entries.set(entry.id, entry);
@@ -312,6 +313,12 @@ export class Outbox {
   #fail(entry: OutboxEntry, error: ApiError): void {
     entry.failed = true;
     entry.problem = error.sentence;
+    entry.lost = "";
+    const lost = entry.attachments.find(({ file_id: id }) => id === error.fileId);
+    if (lost) {
+      entry.lost = error.fileId;
+      entry.problem = `“${lost.name}” was not used for too long and is gone. Please attach it again.`;
+    }
     this.#store.save(entry);
     this.#handler.failed(entry, error);
   }

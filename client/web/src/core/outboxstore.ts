@@ -32,6 +32,8 @@ export interface OutboxEntry {
   failed: boolean;
   /** Why it failed: a sentence. */
   problem: string;
+  /** The file that the sidecar does not keep any more; empty: none. */
+  lost: string;
   /** The tab that sends it. */
   owner: string;
 }
@@ -189,6 +191,7 @@ function parse(value: string | null): OutboxEntry | null {
       triedAt: number(said.triedAt),
       failed: said.failed === true,
       problem: text(said.problem),
+      lost: text(said.lost),
       owner: text(said.owner),
     };
     return entry.sessionId || entry.openId ? entry : null;

@@ -294,7 +294,7 @@ describe("the line", () => {
 });
 
 type Step =
-  | { do: "say" | "reply" | "end" | "block" | "status" | "other"; n: number }
+  | { do: "say" | "reply" | "end" | "block" | "status" | "other" | "ask" | "answer"; n: number }
   | { do: "open" | "close" | "withdraw"; n: number }
   | { do: "delta" | "replace"; n: number; text: string }
   | { do: "cut" | "down" | "show" | "leave" | "refetch" | "older"; n: number }
@@ -307,7 +307,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 8,
     arbitrary: fc.record({
-      do: fc.constantFrom("say", "reply", "end", "block", "status", "open", "close", "other"),
+      do: fc.constantFrom(
+        "say",
+        "reply",
+        "end",
+        "block",
+        "status",
+        "open",
+        "close",
+        "other",
+        "ask",
+        "answer",
+      ),
       n: fc.nat(9),
     }) as fc.Arbitrary<Step>,
   },
@@ -346,6 +357,14 @@ function act(each: Step): void {
       break;
     case "block":
       session.block(running, `b${each.n % 3}`, { n: session.head });
+      break;
+    case "ask":
+      session.ask(running, { approval: { approve_label: "Yes", reject_label: "No" } });
+      break;
+    case "answer":
+      session.endPrompt(pick(session.openPrompts(), each.n)?.prompt?.prompt_id ?? "", {
+        status: each.n % 2 ? "PROMPT_STATUS_EXPIRED" : "PROMPT_STATUS_DISMISSED",
+      });
       break;
     case "status":
       session.status(running, `status ${each.n}`);
@@ -455,6 +474,10 @@ describe("whatever happens to the line", () => {
         expect(current(page.chat).statusLines.value.map((line) => line.text)).toEqual(
           [...session.lines.values()].map((line) => line.text),
         );
+        const open = session.openPrompts().map((each) => each.prompt?.prompt_id);
+        const { waiting } = current(page.chat).prompts;
+        expect(new Set(waiting.value.map((each) => each.promptId))).toEqual(new Set(open));
+        expect(page.chat.waiting.value.has(session.id)).toBe(open.length > 0);
         expect(current(page.chat).busy.value).toBe(session.work.size > 0);
         expect(page.chat.sessions.value.map((each) => each.id)).toEqual(
           server.log.of(server.userOf(page.tab)).map((each) => each.id),

@@ -113,7 +113,7 @@ export class ChatStore implements Chat {
       list: this.#list,
       outbox: this.#outbox,
       notice: (text) => this.#notices.tell(text),
-      returned: (view, attachments) => this.#files.put(view.id || view.openId, attachments),
+      returned: (view, entry) => this.#files.put(view.id || view.openId, entry),
       signIn: () => this.#access.renew(),
       gone: (view) => this.#gone(view),
     });
@@ -387,11 +387,11 @@ export class ChatStore implements Chat {
   }
 
   #failed(entry: OutboxEntry, error: ApiError): void {
-    if (error.status === 404) {
+    if (error.status === 404 && entry.lost === "") {
       // The chat is gone. Its words go to where they can be sent from again.
       this.#outbox.discard(entry.id);
       this.#drafts.append(NEW, entry.text);
-      this.#files.put(NEW, entry.attachments);
+      this.#files.put(NEW, entry);
       this.#drafts.flush();
       this.draft.value = this.#drafts.get(this.#draftKey());
       const why = this.#explained ? "" : "The chat is gone. ";

@@ -40,6 +40,7 @@ export class Timeline {
         }
         return own;
       },
+      prompt: host.prompt,
     };
     this.#set = new ItemSet(this.#host);
   }
@@ -214,6 +215,9 @@ export class Timeline {
       this.#set.putStream(event.stream_opened, at);
     } else if (shown?.block) {
       this.#set.putBlock(shown.block, at);
+    } else if (event.prompt_opened?.prompt || event.prompt_ended?.prompt) {
+      const prompt = event.prompt_ended?.prompt ?? event.prompt_opened?.prompt ?? {};
+      this.#set.putPrompt(prompt, event.invocation_id ?? "", at);
     } else if (ended && ended.status !== "INVOCATION_STATUS_COMPLETED") {
       this.#set.putEnded(ended, event.invocation_id ?? "", at);
     }
@@ -227,6 +231,8 @@ export class Timeline {
       this.#set.putStream(item.stream, at);
     } else if (item.block) {
       this.#set.putBlock(item.block, at);
+    } else if (item.prompt) {
+      this.#set.putPrompt(item.prompt, item.invocation_id ?? "", at);
     } else if (item.ended) {
       this.#set.putEnded(item.ended, item.invocation_id ?? "", at);
     }

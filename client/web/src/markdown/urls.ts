@@ -47,9 +47,14 @@ export function isFile(path: string): boolean {
   return path.startsWith("/files/") && !/%(?:2f|5c)/i.test(path);
 }
 
+/** Whether an address is a picture itself: made of dots, as what is drawn may load other things. */
+export function isImageData(address: string): boolean {
+  return IMAGE_DATA.test(address);
+}
+
 /** What an image may be loaded from; null where a link is shown instead. */
 export function imageSource(href: string): string | null {
-  if (IMAGE_DATA.test(href)) return href;
+  if (isImageData(href)) return href;
   const address = decode(href);
   const own = address.length > LONGEST ? null : ownPath(address);
   return own !== null && isFile(own.split(/[?#]/, 1)[0] ?? "") ? own : null;

@@ -4,6 +4,7 @@ import { BlockEntry } from "./blocks/BlockEntry.tsx";
 import { CopyButton } from "./CopyButton.tsx";
 import { AlertIcon } from "./icons.tsx";
 import { AppMessage, UserMessage } from "./Message.tsx";
+import { PromptCard } from "./prompts/PromptCard.tsx";
 
 interface Props {
   readonly item: TimelineEntry;
@@ -20,6 +21,8 @@ export function Entry({ item, session }: Props) {
       );
     case "block":
       return <BlockEntry item={item} session={session} />;
+    case "prompt":
+      return <PromptCard item={item} session={session} />;
     case "ended":
       return <Ended item={item} />;
   }

@@ -2,6 +2,7 @@
 import { useComputed } from "@preact/signals";
 import { useLayoutEffect } from "preact/hooks";
 import type { OpenSession, StatusLine } from "../core/model.ts";
+import { HandIcon } from "./icons.tsx";
 import { useUi } from "./state.ts";
 
 /** A streaming message is among the newest items. */
@@ -15,22 +16,32 @@ interface Props {
 
 export function Progress({ session, onGrow }: Props) {
   const { chat } = useUi();
-  const lines = session.statusLines.value;
+  const waiting = session.prompts.waiting.value;
+  // Who waits for the person does nothing else, whatever was said of it before.
+  const asking = new Set(waiting.map((item) => item.invocationId));
+  const lines = session.statusLines.value.filter((line) => !asking.has(line.invocationId));
   const awaited = useComputed(
     () =>
       session.busy.value &&
+      session.prompts.waiting.value.length === 0 &&
       !session.items.value
         .slice(-RECENT)
         .some((item) => item.kind === "message" && (item.streaming.value || unsent(item))),
   ).value;
   const dots = awaited && lines.length === 0 && chat.appOnline.value !== false;
   // biome-ignore lint/correctness/useExhaustiveDependencies: what changes the height
-  useLayoutEffect(onGrow, [lines.length, dots]);
+  useLayoutEffect(onGrow, [lines.length, dots, waiting.length > 0]);
   return (
     <div class="progress">
       {lines.map((line) => (
         <Line key={line.invocationId} line={line} />
       ))}
+      {waiting.length > 0 && !session.stopping.value && (
+        <p class="awaiting-you">
+          <HandIcon size={17} />
+          Waiting for your answer
+        </p>
+      )}
       {dots && (
         <p class="typing">
           <span class="sr-only">{chat.app} is working</span>

@@ -15,6 +15,7 @@ export function SessionRow({ entry, active }: Props) {
   const ui = useUi();
   if (ui.renaming.value === entry.id) return <Renaming entry={entry} />;
   const title = titleOf(entry);
+  const waiting = ui.chat.waiting.value.has(entry.id);
   const menuOpen = ui.menu.value?.session.id === entry.id;
   const open = (event: MouseEvent) => {
     // With a modifier the browser opens the address in a tab of its own.
@@ -24,15 +25,22 @@ export function SessionRow({ entry, active }: Props) {
     ui.chat.open(entry.id);
   };
   return (
-    <li class="session-row" data-active={active || undefined} data-menu={menuOpen || undefined}>
+    <li
+      class="session-row"
+      data-active={active || undefined}
+      data-menu={menuOpen || undefined}
+      data-waiting={waiting || undefined}
+    >
       <a
         id={rowId(entry)}
         href={`#/${entry.id}`}
-        title={title}
+        title={waiting ? `${title}: waits for your answer` : title}
         aria-current={active ? "page" : undefined}
         onClick={open}
       >
+        {waiting && <span class="row-waiting" />}
         {title}
+        {waiting && <span class="sr-only">, waits for your answer</span>}
       </a>
       <button
         type="button"

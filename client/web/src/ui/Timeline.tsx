@@ -7,6 +7,7 @@ import { Entry } from "./Entry.tsx";
 import { dayName, dayNumber } from "./grouping.ts";
 import { DownIcon } from "./icons.tsx";
 import { Progress } from "./Progress.tsx";
+import { AwayPrompt, PinnedPrompts } from "./prompts/Waiting.tsx";
 import { ScrollKeeper } from "./scroll.ts";
 import { titleOf, useUi } from "./state.ts";
 
@@ -43,30 +44,35 @@ export function Timeline({ session }: { readonly session: OpenSession }) {
     }
   });
 
+  const reveal = (card: HTMLElement) => keeper?.reveal(card);
   return (
-    <div class="timeline">
-      {/* biome-ignore-start lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
-      <div
-        ref={scroller}
-        class="scroller"
-        role="log"
-        // The announcer reads whole sentences; the log itself would read every delta.
-        aria-live="off"
-        aria-label={`Conversation: ${titleOf(session.entry.value)}`}
-        aria-busy={session.loading.value}
-        tabIndex={0}
-      >
-        {/* biome-ignore-end lint/a11y/noNoninteractiveTabindex: see above */}
-        <div class="column">
-          <OlderRow session={session} older={older} />
-          <div ref={entries} class="entries">
-            {session.loading.value ? <Skeleton /> : <Entries session={session} />}
+    <>
+      <div class="timeline">
+        {/* biome-ignore-start lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
+        <div
+          ref={scroller}
+          class="scroller"
+          role="log"
+          // The announcer reads whole sentences; the log itself would read every delta.
+          aria-live="off"
+          aria-label={`Conversation: ${titleOf(session.entry.value)}`}
+          aria-busy={session.loading.value}
+          tabIndex={0}
+        >
+          {/* biome-ignore-end lint/a11y/noNoninteractiveTabindex: see above */}
+          <div class="column">
+            <OlderRow session={session} older={older} />
+            <div ref={entries} class="entries">
+              {session.loading.value ? <Skeleton /> : <Entries session={session} />}
+            </div>
+            <Progress session={session} onGrow={() => keeper?.stuck.peek() && keeper.toBottom()} />
           </div>
-          <Progress session={session} onGrow={() => keeper?.stuck.peek() && keeper.toBottom()} />
         </div>
+        {keeper && <JumpToLatest keeper={keeper} focus={() => ui.focusComposer()} />}
+        {keeper && <AwayPrompt session={session} reveal={reveal} />}
       </div>
-      {keeper && <JumpToLatest keeper={keeper} focus={() => ui.focusComposer()} />}
-    </div>
+      <PinnedPrompts session={session} reveal={reveal} />
+    </>
   );
 }
 

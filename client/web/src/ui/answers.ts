@@ -1,7 +1,8 @@
 /** Watches the session on screen for answers: reads them aloud, and marks the title of a hidden tab. */
 import { effect, signal, untracked } from "@preact/signals";
-import type { MessageItem, OpenSession } from "../core/model.ts";
+import type { MessageItem, OpenSession, PromptItem } from "../core/model.ts";
 import { Reader } from "../markdown/plain.ts";
+import { endWords, questionLine } from "./prompts/words.ts";
 import { titleOf, type Ui } from "./state.ts";
 
 /** Between two looks at a text that streams. */
@@ -23,7 +24,7 @@ export function watchAnswers(ui: Ui): () => void {
   });
   const endReading = effect(() => {
     const session = ui.chat.current.value;
-    return session ? untracked(() => readAloud(session, ui, answered)) : undefined;
+    return session ? untracked(() => listen(session, ui, answered)) : undefined;
   });
   return () => {
     document.removeEventListener("visibilitychange", onVisible);
@@ -36,6 +37,39 @@ export function watchAnswers(ui: Ui): () => void {
 export function pageTitle(app: string, title: string, unseen: number): string {
   const name = title && title !== app ? `${title} · ${app}` : app;
   return unseen ? `(${unseen}) ${name}` : name;
+}
+
+function listen(session: OpenSession, ui: Ui, answered: () => void): () => void {
+  const endReading = readAloud(session, ui, answered);
+  const endAsking = tellPrompts(session, ui, answered);
+  return () => {
+    endReading();
+    endAsking();
+  };
+}
+
+/** Says what the app asks from now on, and what came of what it has asked. */
+function tellPrompts(session: OpenSession, ui: Ui, asked: () => void): () => void {
+  const known = new Set<string>();
+  let waiting: readonly PromptItem[] = [];
+  let begun = false;
+  return effect(() => {
+    const now = session.prompts.waiting.value;
+    if (session.loading.value) return;
+    for (const item of now) {
+      if (known.has(item.key)) continue;
+      known.add(item.key);
+      if (begun) {
+        ui.announcer.say(`${ui.chat.app} asks: ${questionLine(item)}`);
+        asked();
+      }
+    }
+    for (const item of waiting) {
+      if (!now.includes(item)) ui.announcer.say(untracked(() => endWords(item)));
+    }
+    waiting = now;
+    begun = true;
+  });
 }
 
 /** Reads what comes from now on; what was there when the session was opened is known. */

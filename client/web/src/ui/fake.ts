@@ -461,13 +461,13 @@ export function fakeChat(state: string): Chat {
     tell: (text) => {
       set.notices.value = [{ id: Date.now(), text, bad: true }];
     },
-    send: (text) => {
+    send: (text, alone = false) => {
       if (!current.value) open("ses_3", "none");
       const item = message("user", text);
       item.delivery.value = "sending";
-      item.attachments.value = set.files.take();
+      item.attachments.value = alone ? [] : set.files.take();
       current.value?.add(item);
-      set.draft.value = "";
+      if (!alone) set.draft.value = "";
       setTimeout(() => {
         item.delivery.value = "sent";
       }, 150);

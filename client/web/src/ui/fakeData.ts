@@ -42,14 +42,13 @@ export const TITLES = [
   "Plan for Monday",
 ];
 
-const SHAPES = [
-  '<rect width="480" height="270" fill="#dcebe7"/>',
-  '<circle cx="360" cy="80" r="36" fill="#f3c77b"/>',
-  // biome-ignore lint/security/noSecrets: a path, not a secret
-  '<path d="M0 270l140-150 90 90 70-60 180 120z" fill="#0c6a5d"/>',
-];
-
-/** A picture of 480 by 270 made of text, as data. */
-export const PICTURE = `data:image/svg+xml,${encodeURIComponent(
-  `<svg xmlns="http://www.w3.org/2000/svg" width="480" height="270">${SHAPES.join("")}</svg>`,
-)}`;
+// biome-ignore-start lint/security/noSecrets: a picture
+/** A hill under a sun: a picture of 96 by 54, as data. */
+export const PICTURE = [
+  "data:image/png;base64,",
+  "iVBORw0KGgoAAAANSUhEUgAAAGAAAAA2AgMAAABFIXRBAAAACVBMVEXc6+fzx3sMal2eMtWiAAAAvElEQVR42uWQux",
+  "HDMAxDHd6lUe8lNEVGSBHuo1FU8jBl9LFiUSa7pApLgMIDtW3/Nw9H39kxmO0nN+anadyZX18ydmb+NcO9w73c/6vl",
+  "d5O3lh2dxDECHCPCgQA2hAAx2wWgQyivCHTIWqLoHbKUoGpI35AV0SA0WBOiQSJ076ZX5RM5IapC46VClPQAqKxhpI",
+  "jRYmaX1bGg2eeIZk+zIM7JGnHJwnWSjTiygmHARhxZll7xZBpwEBUfbUPecFr9yWIO2WsAAAAASUVORK5CYII=",
+].join("");
+// biome-ignore-end lint/security/noSecrets: a picture

@@ -75,6 +75,10 @@ export const ArchiveIcon = stroke(
   "M4.5 8.5h15M5.5 8.5v9.5a1.5 1.5 0 0 0 1.5 1.5h10a1.5 1.5 0 0 0 1.5-1.5V8.5l-2-4h-9zM10 12.5h4",
 );
 export const DownloadIcon = stroke("M12 4.5v10.5M7.5 11l4.5 4.5 4.5-4.5M5 19.5h14");
+/** A question: the person is asked. */
+export const HandIcon = stroke(
+  "M4 6.5A2.5 2.5 0 0 1 6.5 4h11A2.5 2.5 0 0 1 20 6.5v7a2.5 2.5 0 0 1-2.5 2.5H12l-4.5 4v-4h-1A2.5 2.5 0 0 1 4 13.5zM10 8.4a2.1 2.1 0 1 1 3 1.9c-.7.35-1 .7-1 1.3M12 13.5v.1",
+);
 export const CloudOffIcon = stroke(
   "M4 4l16 16M7.2 9.2A4.4 4.4 0 0 0 7.5 18h9M10.4 6.6A5.5 5.5 0 0 1 17.3 11a3.6 3.6 0 0 1 2.3 5.8",
 );

@@ -1,6 +1,6 @@
 /** Keeps a scrolling conversation where the person is: at its end while it grows, else in place. */
 import { type ReadonlySignal, signal } from "@preact/signals";
-import { type Place, sticks } from "./stick.ts";
+import { distance, type Place, sticks } from "./stick.ts";
 
 /** Pixels above the view at which older items are asked for. */
 const EARLY = 900;
@@ -64,6 +64,17 @@ export class ScrollKeeper {
     this.stuckSignal.value = true;
     this.scroller.scrollTop = this.scroller.scrollHeight;
     this.before = this.place();
+  }
+
+  /** Brings an element into the middle of the view, as a person would who scrolls there. */
+  reveal(element: HTMLElement): void {
+    this.hand = performance.now();
+    this.stuckSignal.value = false;
+    this.anchor = null;
+    element.scrollIntoView({ block: "center" });
+    this.before = this.place();
+    this.stuckSignal.value = distance(this.before) < 1;
+    this.anchor = this.stuckSignal.value ? null : this.nextAnchor();
   }
 
   /** Asks for older items where the view is near the top. */

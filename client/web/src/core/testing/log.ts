@@ -1,12 +1,15 @@
 /** A sidecar's log of sessions, for tests: it writes events and folds them by itself. */
 
 import type {
+  Attachment,
   Event,
   FollowFrame,
   GetTimelineResponse,
   InvocationKind,
   InvocationStatus,
+  OpenPrompt,
   OpenStreamState,
+  Prompt,
   Session,
   StatusLine,
   TimelineItem,
@@ -17,6 +20,13 @@ export interface Work {
   readonly id: string;
   readonly kind: InvocationKind;
   readonly place: number;
+}
+
+/** A user's message, and its turn. */
+export interface Said {
+  readonly offset: number;
+  readonly work: Work;
+  readonly messageId: string;
 }
 
 interface Item {
@@ -88,11 +98,11 @@ export class FakeSession {
   }
 
   /** A user's message; queues its turn. */
-  say(text: string): { offset: number; work: Work; messageId: string } {
+  say(text: string, attachments: readonly Attachment[] = []): Said {
     const offset = this.head + 1;
     const work: Work = { id: this.#log.id("inv"), kind: "INVOCATION_KIND_MESSAGE", place: offset };
     const messageId = this.#log.id("msg");
-    const message = { message_id: messageId, sender: "SENDER_USER" as const, text };
+    const message = { message_id: messageId, sender: "SENDER_USER" as const, text, attachments };
     this.items.push({ place: offset, offset, invocation: work.id, what: { message } });
     this.work.set(work.id, work);
     this.activity = this.#log.position + 1;
@@ -192,6 +202,55 @@ export class FakeSession {
     this.append({ invocation_id: work.id, block_shown: { block } }, item.place, item.offset);
   }
 
+  /** The prompts that wait. */
+  openPrompts(): OpenPrompt[] {
+    return this.items.flatMap(({ place, offset, invocation, what: { prompt } }) =>
+      prompt?.status === "PROMPT_STATUS_OPEN"
+        ? [
+            {
+              session_id: this.id,
+              invocation_id: invocation,
+              place: String(place),
+              offset: String(offset),
+              prompt,
+            },
+          ]
+        : [],
+    );
+  }
+
+  prompt(promptId: string): Prompt | undefined {
+    return this.items.find((each) => each.what.prompt?.prompt_id === promptId)?.what.prompt;
+  }
+
+  /** Asks; returns the prompt's id. */
+  ask(work: Work, more: Prompt): string {
+    const offset = this.head + 1;
+    const prompt: Prompt = {
+      prompt_id: this.#log.id("prm"),
+      message: "Well?",
+      status: "PROMPT_STATUS_OPEN",
+      ...more,
+    };
+    this.items.push({ place: work.place, offset, invocation: work.id, what: { prompt } });
+    this.append({ invocation_id: work.id, prompt_opened: { prompt } }, work.place, offset);
+    return prompt.prompt_id ?? "";
+  }
+
+  /** Ends a prompt; false where it has ended. */
+  endPrompt(promptId: string, change: Prompt): boolean {
+    const item = this.items.find((each) => each.what.prompt?.prompt_id === promptId);
+    const before = item?.what.prompt;
+    if (item === undefined || before?.status !== "PROMPT_STATUS_OPEN") {
+      return false;
+    }
+    const prompt = { ...before, ...change };
+    item.what = { prompt };
+    const ended = { prompt_ended: { prompt } };
+    this.append({ invocation_id: item.invocation, ...ended }, item.place, item.offset);
+    return true;
+  }
+
   status(work: Work, text: string): void {
     if (!this.work.has(work.id)) {
       return; // It has ended: it says nothing any more.
@@ -207,6 +266,11 @@ export class FakeSession {
     for (const [streamId, stream] of [...this.streams]) {
       if (stream.invocation_id === work.id) {
         this.closeStream(streamId, true);
+      }
+    }
+    for (const open of this.openPrompts()) {
+      if (open.invocation_id === work.id) {
+        this.endPrompt(open.prompt?.prompt_id ?? "", { status: "PROMPT_STATUS_WITHDRAWN" });
       }
     }
     this.work.delete(work.id);
@@ -311,11 +375,12 @@ export class FakeLog {
     const lines = this.of(user).flatMap((each) =>
       [...each.lines.values()].map((line) => ({ session_id: each.id, status_line: line })),
     );
+    const prompts = this.of(user).flatMap((each) => each.openPrompts());
     const half = streams.length >> 1;
     const position = String(this.position);
     return [
       ...events.map(({ event }) => ({ event })),
-      { snapshot: { position, streams: streams.slice(0, half), first: true } },
+      { snapshot: { position, streams: streams.slice(0, half), prompts, first: true } },
       {
         snapshot: {
           position,

@@ -68,7 +68,10 @@ function one(item: TimelineEntry): unknown {
   if (item.kind === "message") {
     return [item.sender, item.text.peek(), item.interrupted.peek(), item.streaming.peek()];
   }
-  return item.kind === "block"
-    ? ["block", item.blockId, item.payload.peek()]
+  if (item.kind === "block") {
+    return ["block", item.blockId, item.payload.peek()];
+  }
+  return item.kind === "prompt"
+    ? ["prompt", item.promptId, item.status.peek()]
     : ["ended", item.reason];
 }

@@ -1,6 +1,6 @@
 /** The HTTP routes over the log, for tests, with faults to order. */
 
-import type { FollowFrame, File as StoredFile, TimelineItem } from "../../wire.ts";
+import type { FollowFrame, Prompt, File as StoredFile, TimelineItem } from "../../wire.ts";
 import type { Tab } from "./browser.ts";
 import { FakeLog, type FakeSession } from "./log.ts";
 
@@ -26,7 +26,13 @@ export type Fault =
   | "answer lost"
   /** It is done, its answer comes when `release` is called. */
   | "answer late"
-  | { status: number; reason?: string; detail?: string; retryAfter?: number };
+  | {
+      status: number;
+      reason?: string;
+      detail?: string;
+      retryAfter?: number;
+      metadata?: Record<string, string>;
+    };
 
 /** How long an upload takes. */
 export const UPLOAD_MS = 1_000;
@@ -86,7 +92,8 @@ export class FakeServer {
       throw new TypeError("Failed to fetch");
     }
     if (typeof fault === "object") {
-      return refuse(fault.status, fault.reason ?? "", fault.detail, fault.retryAfter);
+      const { status, reason = "", detail, retryAfter, metadata } = fault;
+      return refuse(status, reason, detail, retryAfter, metadata);
     }
     const response =
       path === "/v1/events"
@@ -317,11 +324,24 @@ export class FakeServer {
         ? { status: 201, body: { session: this.log.open(user).session() } }
         : { status: 200, body: this.#list(user, query) };
     }
+    if (collection === "prompts") {
+      return this.#answerPrompt(user, id, body);
+    }
     const session = this.log.sessions.get(id);
     if (session === undefined || session.user !== user) {
       return { status: 404, body: "NOT_FOUND" };
     }
     return this.#inSession(session, `${method} ${what}`, body, query);
+  }
+
+  #answerPrompt(user: string, id: string, body: Record<string, unknown>) {
+    const session = this.log.of(user).find((each) => each.prompt(id));
+    const prompt = session?.prompt(id);
+    if (session === undefined || prompt === undefined) {
+      return { status: 404, body: "NOT_FOUND" };
+    }
+    const accepted = session.endPrompt(id, answered(prompt, body));
+    return { status: 200, body: { prompt: session.prompt(id), ...(accepted ? { accepted } : {}) } };
   }
 
   #inSession(
@@ -343,8 +363,11 @@ export class FakeServer {
       return { status: 204, body: null };
     }
     if (what === "POST messages") {
-      const { offset, work, messageId } = session.say(String(body.text));
-      const message = { message_id: messageId, sender: "SENDER_USER", text: body.text };
+      const ids = (body.attachments ?? []) as string[];
+      const files = [...this.files.values()].filter(({ file_id = "" }) => ids.includes(file_id));
+      const { offset, work, messageId } = session.say(String(body.text), files);
+      const sender = "SENDER_USER";
+      const message = { message_id: messageId, sender, text: body.text, attachments: files };
       return {
         status: 202,
         body: { message, offset: String(offset), invocation_id: work.id },
@@ -390,8 +413,26 @@ export function expected(session: FakeSession): unknown[] {
     if (item.block) {
       return ["block", item.block.block_id, item.block.payload];
     }
+    if (item.prompt) {
+      return ["prompt", item.prompt.prompt_id, (item.prompt.status ?? "").slice(14).toLowerCase()];
+    }
     return ["ended", item.ended?.reason];
   });
+}
+
+/** A prompt as an answer ends it; zeros are left out, as JSON of protos does. */
+function answered(prompt: Prompt, body: Record<string, unknown>): Prompt {
+  if (body.dismissed) {
+    return { status: "PROMPT_STATUS_DISMISSED" };
+  }
+  const { file, approval, choice } = prompt;
+  const option = Number(body.option);
+  return {
+    status: "PROMPT_STATUS_ANSWERED",
+    ...(file ? { file: { ...file, answer: { file_id: String(body.file_id), name: "a" } } } : {}),
+    ...(approval ? { approval: { ...approval, answer: body.approved === true } } : {}),
+    ...(choice ? { choice: { ...choice, ...(option > 0 ? { answer: option } : {}) } } : {}),
+  };
 }
 
 function answer(status: number, body: unknown): Response {
@@ -401,8 +442,14 @@ function answer(status: number, body: unknown): Response {
   });
 }
 
-function refuse(status: number, reason: string, detail = "No.", retryAfter = 0): Response {
-  return new Response(JSON.stringify({ status, reason, detail }), {
+function refuse(
+  status: number,
+  reason: string,
+  detail = "No.",
+  retryAfter = 0,
+  metadata = {},
+): Response {
+  return new Response(JSON.stringify({ status, reason, detail, metadata }), {
     status,
     headers: {
       "Content-Type": "application/problem+json",

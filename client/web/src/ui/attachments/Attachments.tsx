@@ -1,4 +1,4 @@
-/** The files of a message. */
+/** Files of a message, or of an answer. */
 import { useComputed, useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import type { Chat, MessageItem } from "../../core/model.ts";
@@ -11,7 +11,10 @@ import { FileKindIcon } from "./FileKindIcon.tsx";
 import { ending, isPicture } from "./kinds.ts";
 
 export function Attachments({ item }: { readonly item: MessageItem }) {
-  const all = item.attachments.value;
+  return <FileList all={item.attachments.value} />;
+}
+
+export function FileList({ all }: { readonly all: readonly Attachment[] }) {
   if (all.length === 0) return null;
   const pictures = all.filter((each) => isPicture(each.content_type ?? "", Number(each.size)));
   const others = all.filter((each) => !pictures.includes(each));

@@ -1,9 +1,10 @@
-import { useSignal } from "@preact/signals";
+import { useComputed, useSignal } from "@preact/signals";
 import { Component, type ComponentChildren } from "preact";
 import type { BlockItem, OpenSession } from "../../core/model.ts";
 import { GenericBlock } from "./GenericBlock.tsx";
 import { type Button, buttonsOf, type Payload } from "./payload.ts";
 import { RENDERERS } from "./registry.tsx";
+import { isUsed } from "./used.ts";
 
 interface Props {
   readonly item: BlockItem;
@@ -12,6 +13,8 @@ interface Props {
 
 export function BlockEntry({ item, session }: Props) {
   const payload = item.payload.value;
+  const over = useComputed(() => item.type === "suggestions" && isUsed(item, session)).value;
+  if (over) return null;
   const known = RENDERERS.get(item.type)?.(payload, session) ?? null;
   const buttons = buttonsOf(payload);
   const row = buttons.length > 0 && (

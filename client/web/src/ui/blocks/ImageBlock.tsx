@@ -1,50 +1,88 @@
-import { useState } from "preact/hooks";
-import { LinkIcon, PictureIcon } from "../icons.tsx";
+import { useComputed, useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { fileAddress } from "../attachments/address.ts";
+import { LinkIcon, PictureIcon, RetryIcon } from "../icons.tsx";
+import { useUi } from "../state.ts";
 import type { Picture } from "./payload.ts";
 
 export function ImageBlock({ picture }: { readonly picture: Picture }) {
-  const [broken, setBroken] = useState("");
-  const { source, elsewhere, alt, width, height } = picture;
-  if (elsewhere) {
-    return (
-      <a
-        class="card image-link"
-        href={elsewhere}
-        target="_blank"
-        rel="noopener noreferrer nofollow"
-      >
-        <PictureIcon />
-        <span>
-          {alt || "Image"}
-          <small>{new URL(elsewhere).host}</small>
-        </span>
-        <LinkIcon size={17} />
-      </a>
-    );
-  }
-  if (broken === source) {
+  return picture.elsewhere ? <Elsewhere picture={picture} /> : <Shown picture={picture} />;
+}
+
+/** A page never loads an image of a third party. */
+function Elsewhere({ picture: { elsewhere, alt, name } }: { readonly picture: Picture }) {
+  return (
+    <a class="card image-link" href={elsewhere} target="_blank" rel="noopener noreferrer nofollow">
+      <PictureIcon />
+      <span>
+        {alt || name || "Image"}
+        <small>{new URL(elsewhere).host}</small>
+      </span>
+      <LinkIcon size={17} />
+    </a>
+  );
+}
+
+/** Signed addresses end after some days: one that fails is asked for anew, once. */
+function Shown({ picture }: { readonly picture: Picture }) {
+  const { chat } = useUi();
+  const { fileId, source, alt, name, width, height } = picture;
+  const renewed = useSignal("");
+  const broken = useSignal(false);
+  const address = useComputed(() => renewed.value).value || source;
+
+  const renew = async () => {
+    let found = "";
+    try {
+      found = fileAddress(await chat.fileUrl(fileId));
+    } catch {
+      // It is gone, or there is no line: what is shown says so, and it can be tried again.
+    }
+    broken.value = found === "";
+    renewed.value = found;
+  };
+  const onError = () => {
+    if (fileId && renewed.peek() === "") void renew();
+    else broken.value = true;
+  };
+  // Another picture in the same place, or one that was told without its address.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what the picture is
+  useEffect(() => {
+    renewed.value = "";
+    broken.value = false;
+    if (source === "") void renew();
+  }, [fileId, source]);
+
+  if (broken.value) {
     return (
       <p class="card image-link quiet">
         <PictureIcon />
         <span>
-          {alt || "Image"}
+          {alt || name || "Image"}
           <small>It could not be loaded.</small>
         </span>
+        {fileId && (
+          <button type="button" class="icon-button" aria-label="Try again" onClick={renew}>
+            <RetryIcon size={17} />
+          </button>
+        )}
       </p>
     );
   }
   return (
-    <figure class="image">
-      {/* biome-ignore lint/a11y/noNoninteractiveElementInteractions: nobody acts here, the loading fails */}
-      <img
-        src={source}
-        alt={alt}
-        loading="lazy"
-        decoding="async"
-        {...(width === null ? {} : { width })}
-        {...(height === null ? {} : { height })}
-        onError={() => setBroken(source)}
-      />
+    <figure class="image" data-empty={address === "" || undefined}>
+      {address !== "" && (
+        // biome-ignore lint/a11y/noNoninteractiveElementInteractions: nobody acts here, the loading fails
+        <img
+          src={address}
+          alt={alt}
+          loading="lazy"
+          decoding="async"
+          {...(width === null ? {} : { width })}
+          {...(height === null ? {} : { height })}
+          onError={onError}
+        />
+      )}
     </figure>
   );
 }

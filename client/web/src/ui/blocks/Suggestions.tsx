@@ -12,7 +12,7 @@ export function Suggestions({ chips, session }: Props) {
   const ui = useUi();
   const closed = session.entry.value.state !== "open";
   const send = (chip: Chip) => {
-    ui.chat.send(chip.text);
+    ui.chat.send(chip.text, true);
     ui.focusComposer();
   };
   return (

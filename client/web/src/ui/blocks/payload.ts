@@ -3,7 +3,8 @@
  * page that it read: no field is what it should be until it was looked at.
  */
 
-import { isFile } from "../../markdown/urls.ts";
+import { isFile, isImageData } from "../../markdown/urls.ts";
+import { fileAddress } from "../attachments/address.ts";
 
 export type Payload = Readonly<Record<string, unknown>>;
 
@@ -25,11 +26,16 @@ export interface Button {
 }
 
 export interface Picture {
-  /** A file of this origin, or data. Empty: the image is elsewhere, see `elsewhere`. */
+  /** The file that the sidecar keeps; its address can be renewed. Empty: it is none. */
+  readonly fileId: string;
+  /** A file of this origin, or data. Empty: it is elsewhere, or its address is to be asked for. */
   readonly source: string;
   /** Any other http or https address: to be linked, not loaded. */
   readonly elsewhere: string;
+  /** What it shows; empty: it is decoration. */
   readonly alt: string;
+  /** The file's; empty: not known. */
+  readonly name: string;
   /** CSS pixels; null: as it is. */
   readonly width: number | null;
   readonly height: number | null;
@@ -107,22 +113,33 @@ export function stepOf(payload: Payload): Step | null {
   return { label, status: status ?? "running", detail: text(field(payload, "detail")).trim() };
 }
 
-/** Returns the picture; null where there is no address that may be shown or linked. */
+/** Returns the picture; null where there is no address that may be shown or linked, and no file. */
 export function pictureOf(payload: Payload, base: string): Picture | null {
+  const fileId = text(field(payload, "file_id"));
   const address = text(field(payload, "url")) || text(field(payload, "src"));
-  const place = placeOf(address, base);
+  const place = fileId
+    ? { source: ownFile(fileId, address), elsewhere: "" }
+    : placeOf(address, base);
   if (!place) return null;
   return {
+    fileId,
     ...place,
     alt: line(field(payload, "alt"), 1000),
+    name: line(field(payload, "name")),
     width: pixels(field(payload, "width")),
     height: pixels(field(payload, "height")),
   };
 }
 
+/** The path of a file's signed address: the sidecar may know itself under another origin. */
+function ownFile(fileId: string, address: string): string {
+  const path = fileAddress(address);
+  return path.startsWith(`/files/${fileId}/`) ? path : "";
+}
+
 function placeOf(address: string, base: string): Pick<Picture, "source" | "elsewhere"> | null {
   if (!address) return null;
-  if (/^data:image\/[a-z0-9.+-]+[;,]/i.test(address)) return { source: address, elsewhere: "" };
+  if (isImageData(address)) return { source: address, elsewhere: "" };
   let url: URL;
   try {
     url = new URL(address, base);

@@ -1,0 +1,144 @@
+"""The signed addresses of files, and the one place that puts them into what is read.
+
+The log holds ids. Whatever carries a file is looked through here on its way out: events to
+followers, pages, histories, prompts. Most of it carries none, which one search of its bytes tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+from itsdangerous import Signer
+
+from capsule_protocol.v1 import events_pb2, types_pb2
+from capsule_sidecar.model.errors import PermissionDenied
+from capsule_sidecar.model.types import File
+from capsule_sidecar.storage.prompts import prompt_of
+
+# Every id of a file begins with it, and so stands in whatever names one.
+_MARK = b"fil_"
+# Addresses made within this share of their time are the same, so that a browser keeps what it has.
+_STEPS = 100
+_LONGEST_STEP = 3600.0
+# Of a name, in an address: its end. A page of messages has room for that many addresses.
+_NAME = 64
+
+
+class Addresses:
+    """Makes, checks and fills in addresses.
+
+    Args:
+        key: What they are signed with.
+        ttl: Seconds that they are good for, and a hundredth more.
+        base: The sidecar's address as others see it, as `https://chat.example.com`. It may be
+            changed once what is listened on is known.
+    """
+
+    def __init__(self, key: bytes, ttl: float, base: str) -> None:
+        self.base = base
+        self._signer = Signer(
+            key, salt="capsule.files", key_derivation="hmac", digest_method=hashlib.sha256
+        )
+        self._ttl = ttl
+        self._step = max(1, int(min(ttl / _STEPS, _LONGEST_STEP)))
+
+    def url(self, file_id: str, name: str) -> str:
+        """Return the signed address of a file.
+
+        Args:
+            file_id: The file.
+            name: What a browser names it by; any will do.
+        """
+        expires = -(-int(time.time() + self._ttl) // self._step) * self._step
+        signature = self._signer.get_signature(f"{file_id}.{expires}").decode()
+        path = f"/files/{quote(file_id, safe='')}/{_short(name)}"
+        return f"{self.base}{path}?expires={expires}&signature={signature}"
+
+    def check(self, file_id: str, expires: str, signature: str) -> float:
+        """Check an address; return the seconds that it is still good for.
+
+        Raises:
+            PermissionDenied: It is not signed by this sidecar, or its time is over.
+        """
+        signed = f"{file_id}.{expires}".encode()
+        if not (signature.isascii() and self._signer.verify_signature(signed, signature)):
+            raise PermissionDenied("this address is not signed by this sidecar")
+        left = int(expires) - time.time()
+        if left <= 0:
+            raise PermissionDenied("this address is no longer good; read the message again")
+        return left
+
+    # -- filling in --------------------------------------------------------------------------
+
+    def file(self, value: File) -> types_pb2.File:
+        """Return a file as the contract has it."""
+        shown = types_pb2.File(
+            file_id=value.file_id, name=value.name, content_type=value.content_type,
+            size=value.size, sha256=value.sha256, session_id=value.session_id,
+            url=self.url(value.file_id, value.name),
+        )  # fmt: skip
+        shown.create_time.FromMilliseconds(value.create_ms)
+        return shown
+
+    def event(self, data: bytes) -> bytes:
+        """Return an encoded Event with addresses."""
+        if _MARK not in data:
+            return data
+        event = events_pb2.Event.FromString(data)
+        match event.WhichOneof("kind"):
+            case "message_added":
+                self._message(event.message_added.message)
+            case "block_shown":
+                self._block(event.block_shown.block)
+            case "prompt_opened" | "prompt_ended":
+                self._prompt(prompt_of(event))
+            case _:
+                return data
+        return event.SerializeToString()
+
+    def message(self, data: bytes) -> bytes:
+        """Return an encoded Message with addresses."""
+        if _MARK not in data:
+            return data
+        message = types_pb2.Message.FromString(data)
+        self._message(message)
+        return message.SerializeToString()
+
+    def prompt(self, data: bytes) -> bytes:
+        """Return an encoded Prompt with addresses."""
+        if _MARK not in data:
+            return data
+        prompt = types_pb2.Prompt.FromString(data)
+        self._prompt(prompt)
+        return prompt.SerializeToString()
+
+    def _message(self, message: types_pb2.Message) -> None:
+        for attachment in message.attachments:
+            attachment.url = self.url(attachment.file_id, attachment.name)
+
+    def _prompt(self, prompt: types_pb2.Prompt) -> None:
+        if prompt.WhichOneof("kind") == "file" and prompt.file.HasField("answer"):
+            answer = prompt.file.answer
+            answer.url = self.url(answer.file_id, answer.name)
+
+    def _block(self, block: types_pb2.Block) -> None:
+        if block.type != "image":
+            return
+        payload: dict[str, Any] = json.loads(block.payload_json)
+        file_id, name = payload.get("file_id"), payload.get("name")
+        # Blocks of an older sidecar may carry anything.
+        if isinstance(file_id, str) and file_id.startswith("fil_"):
+            payload["url"] = self.url(file_id, name if isinstance(name, str) and name else "image")
+            block.payload_json = json.dumps(payload, ensure_ascii=False).encode()
+
+
+def _short(name: str) -> str:
+    quoted = quote(name, safe="")
+    while len(quoted) > _NAME:
+        name = name[max(1, (len(quoted) - _NAME) // 9) :]
+        quoted = quote(name, safe="")
+    return quoted

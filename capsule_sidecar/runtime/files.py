@@ -1,0 +1,384 @@
+"""Files: uploaded, described, read, and removed when nobody needs them any more."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection
+
+from capsule_sidecar.config import Limits, Timing
+from capsule_sidecar.model.errors import (
+    DigestMismatch,
+    DomainError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    PlaceUnavailable,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from capsule_sidecar.model.filenames import clean_media_type, clean_name
+from capsule_sidecar.model.ids import digest, new_id, parse_request_id
+from capsule_sidecar.model.types import File, Lease
+from capsule_sidecar.runtime.addresses import Addresses
+from capsule_sidecar.runtime.conversations import Caller
+from capsule_sidecar.runtime.rates import Rate, Shares
+from capsule_sidecar.storage import files, reads, uploads, work
+from capsule_sidecar.storage.journal import Journal
+from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.objects import ObjectStore
+from capsule_sidecar.storage.requests import Method, Request
+from capsule_sidecar.storage.unit import Unit
+from capsule_sidecar.storage.uploads import Begun, Uploader
+
+logger = logging.getLogger("capsule.files")
+
+# How long after its time is over the row of an upload waits for whoever wrote it.
+_LATE_SECONDS = 300.0
+# What the janitor removes at once, how often it looks, and when it tries again what it could not.
+_REMOVED = 100
+_LOOK_SECONDS = 60.0
+_AGAIN_SECONDS = 5.0
+_PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is uploaded, as it was told.
+
+    Attributes:
+        request_id: A UUID.
+        name: A name, of whatever kind.
+        content_type: A media type, or nothing.
+        size: Bytes, where it was told.
+        sha256: The digest, where it was told.
+    """
+
+    request_id: str
+    name: str = ""
+    content_type: str = ""
+    size: int | None = None
+    sha256: bytes = b""
+
+
+class Files:
+    """What people and handlers do with files. `async with` keeps the store tidy.
+
+    Args:
+        journal: Where they are known.
+        objects: Where their bytes are.
+        addresses: Makes their addresses.
+        limits: What is taken.
+        timing: How long things last.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        objects: ObjectStore,
+        addresses: Addresses,
+        limits: Limits,
+        timing: Timing,
+    ) -> None:
+        self._journal = journal
+        self._objects = objects
+        self.addresses = addresses
+        self._limits = limits
+        self._timing = timing
+        self._rate = Rate("uploads", limits.uploads_per_minute)
+        self._all = Shares("uploads", limits.uploads)
+        self._mine = Shares("uploads of one person", limits.uploads_per_user)
+        self._due = asyncio.Event()
+        self._healthy = True
+        self._closed = False
+        self._janitor: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Files:
+        self._janitor = asyncio.create_task(self._keep_tidy(), name="file janitor")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        if self._janitor is not None:
+            self._janitor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._janitor
+
+    def close(self) -> None:
+        """Take no new upload: the sidecar is shutting down."""
+        self._closed = True
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the store was in order when it was last asked for anything."""
+        return self._healthy
+
+    @property
+    def uploading(self) -> int:
+        """How many uploads are being read."""
+        return self._all.total
+
+    # -- uploading -----------------------------------------------------------------------------
+
+    async def upload_of_person(
+        self, person: Person, caller: Caller, upload: Upload, chunks: AsyncIterator[bytes]
+    ) -> File:
+        """Take a person's file, which waits to be used. See `_upload` for the errors."""
+        if not caller.trusted:
+            self._rate.take((person.app, person.identity))
+        who = Uploader(person.app, person=person)
+        return await self._upload(who, (person.app, person.identity), upload, chunks)
+
+    async def upload_of_handler(
+        self, app: int, lease: Lease, upload: Upload, chunks: AsyncIterator[bytes]
+    ) -> File:
+        """Take a handler's file, which is its session's. See `_upload` for the errors."""
+        who = Uploader(app, lease=lease)
+        return await self._upload(who, (app, lease.invocation_id), upload, chunks)
+
+    async def _upload(
+        self,
+        uploader: Uploader,
+        owner: tuple[int, str],
+        upload: Upload,
+        chunks: AsyncIterator[bytes],
+    ) -> File:
+        """Take a file; it is durable when this returns, and else nothing of it stays.
+
+        Raises:
+            InvalidArgument: A field is malformed.
+            LimitExceeded: It is too large, or too much is not used yet.
+            RateLimited: Too often, or too many at once.
+            DigestMismatch: Size or digest are not those that were told.
+            RequestIdReused: The request id was used with other content.
+            StorageUnavailable: The store is away; nothing stays.
+            ShuttingDown: No upload is begun any more.
+        """
+        if self._closed:
+            raise ShuttingDown("the sidecar is shutting down")
+        key = parse_request_id(upload.request_id)
+        if len(upload.sha256) not in (0, 32):
+            raise InvalidArgument("sha256", "must have 32 bytes, or none")
+        if upload.size is not None and upload.size < 0:
+            raise InvalidArgument("size", "must not be negative")
+        self._check_size(upload.size or 0)
+        begun = Begun(
+            new_id("fil"), clean_name(upload.name), clean_media_type(upload.content_type),
+            upload.size or 0, round((self._timing.upload_timeout + _LATE_SECONDS) * 1000),
+        )  # fmt: skip
+        with self._all.one(""), self._mine.one(owner):
+            begin = partial(
+                uploads.begin, uploader=uploader, begun=begun,
+                max_unused=self._limits.unused_file_bytes,
+            )  # fmt: skip
+            try:
+                await self._journal.submit(uploader.app, begin)
+                size, sha256 = await self._write(begun.key, upload, chunks)
+            except BaseException:
+                self._give_up(begun.key)
+                raise
+            # What is committed stays, also where who waits for it has gone: a retry finds it.
+            content = digest(
+                uploader.lease.invocation_id if uploader.lease is not None else "",
+                begun.name, begun.content_type, str(size), sha256,
+            )  # fmt: skip
+            done = self._journal.submit(
+                uploader.app,
+                partial(
+                    uploads.complete, uploader=uploader,
+                    request=Request(Method.UPLOAD_FILE, key, content), key=begun.key, size=size,
+                    sha256=sha256,
+                    retention_ms=round(self._timing.unused_file_retention * 1000),
+                    max_unused=self._limits.unused_file_bytes,
+                ),
+            )  # fmt: skip
+            done.add_done_callback(partial(self._completed, begun.key))
+            return (await asyncio.shield(done)).file
+
+    async def _write(
+        self, key: str, upload: Upload, chunks: AsyncIterator[bytes]
+    ) -> tuple[int, bytes]:
+        """Write the bytes; return how many they are and their digest."""
+        size, sha256 = 0, hashlib.sha256()
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in chunks:
+                size += len(chunk)
+                self._check_size(size)
+                if upload.size is not None and size > upload.size:
+                    raise DigestMismatch(f"the file has more than {upload.size} bytes", size=size)
+                sha256.update(chunk)
+                yield chunk
+
+        timeout = self._timing.upload_timeout
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                await self._objects.write(key, counted())
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise LimitExceeded(
+                "upload_timeout", round(timeout), f"an upload takes at most {timeout:g} s"
+            ) from None
+        except StorageUnavailable:
+            self._ail()
+            raise
+        if upload.size is not None and size != upload.size:
+            raise DigestMismatch(f"the file has {size} bytes, not {upload.size}", size=size)
+        if upload.sha256 and upload.sha256 != sha256.digest():
+            raise DigestMismatch("the file has another SHA-256", sha256=sha256.hexdigest())
+        return size, sha256.digest()
+
+    def _check_size(self, size: int) -> None:
+        maximum = self._limits.max_file_bytes
+        if size > maximum:
+            raise LimitExceeded("max_file_bytes", maximum, f"a file has at most {maximum} bytes")
+
+    def _completed(self, key: str, done: asyncio.Future[files.Found]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._give_up(key)
+        elif done.result().file.file_id != key:
+            self._due.set()
+
+    def _give_up(self, key: str) -> None:
+        """Let what there is of a file be removed, soon."""
+        dropped = self._journal.submit(0, partial(files.drop, keys=[key]))
+        dropped.add_done_callback(self._dropped)
+
+    def _dropped(self, done: asyncio.Future[None]) -> None:
+        # Where it could not be written down, the row's own time ends it.
+        if not done.cancelled() and done.exception() is None:
+            self._due.set()
+
+    # -- reading -------------------------------------------------------------------------------
+
+    async def of_person(self, person: Person, file_id: str) -> File:
+        """Return a file of this person.
+
+        Raises:
+            NotFound: There is none, or it is somebody else's.
+        """
+
+        def look_up(connection: Connection) -> File:
+            found = files.find(connection, file_id)
+            user = reads.user_number(connection, person.app, person.identity)
+            return _owned(found, person.app, user)
+
+        return await self._journal.read(look_up)
+
+    async def of_handler(self, app: int, lease: Lease, file_id: str) -> File:
+        """Return a file of the person of an invocation's session.
+
+        Raises:
+            NotFound: There is none, or it is somebody else's; or there is no such invocation.
+            Superseded: The attempt was delivered again.
+            InvocationEnded: The invocation has ended.
+        """
+
+        def look_up(unit: Unit) -> File:
+            _, session = work.fence(unit, app, lease)
+            unit.flush_if_pending()
+            return _owned(files.find(unit.connection, file_id), app, session.user)
+
+        return await self._journal.submit(app, look_up)
+
+    async def signed(self, file_id: str, expires: str, signature: str) -> tuple[File, float]:
+        """Return the file of a signed address, and the seconds that it is still good for.
+
+        Raises:
+            PermissionDenied: The address is not good.
+            NotFound: The file was deleted.
+        """
+        left = self.addresses.check(file_id, expires, signature)
+        found = await self._journal.read(partial(files.find, key=file_id))
+        return found.file, left
+
+    async def read(self, file: File, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield a file's bytes from a position to another, which is not included.
+
+        Raises:
+            PlaceUnavailable: The file ends before the first.
+            StorageUnavailable: The store is away, or has lost them.
+        """
+        if not 0 <= start <= file.size:
+            raise PlaceUnavailable(
+                f"byte {start} is not in the file, which has {file.size}",
+                lowest=0, highest=file.size,
+            )  # fmt: skip
+        try:
+            async for piece in self._objects.read(file.file_id, start, min(end, file.size)):
+                yield piece
+        except StorageUnavailable:
+            self._ail()
+            raise
+
+    # -- keeping tidy --------------------------------------------------------------------------
+
+    def _ail(self) -> None:
+        """Note that the store is in trouble: the janitor asks it until it is in order."""
+        self._healthy = False
+        self._due.set()
+
+    async def _keep_tidy(self) -> None:
+        await self._probe()
+        if self._journal.database.exclusive:
+            # Nobody else writes: what an earlier run was uploading is over.
+            try:
+                await self._journal.submit(0, files.drop_unfinished)
+            except DomainError as error:
+                logger.warning("unfinished uploads are removed later: %s", error.message)
+        while True:
+            self._due.clear()
+            wait = await self._remove_due() if self._healthy else _PROBE_SECONDS
+            if self._healthy:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._due.wait()
+            else:
+                await asyncio.sleep(_PROBE_SECONDS)
+                await self._probe()
+
+    async def _probe(self) -> None:
+        try:
+            await self._objects.probe()
+        except StorageUnavailable:
+            if self._healthy:
+                logger.error("the file store does not answer or is full")
+            self._healthy = False
+            return
+        if not self._healthy:
+            logger.info("the file store is in order again")
+        self._healthy = True
+
+    async def _remove_due(self) -> float:
+        """Remove files whose time is over: objects first, rows last; return when to look again."""
+        again = round(_AGAIN_SECONDS * 1000)
+        try:
+            while keys := await self._journal.submit(
+                0, partial(files.due, limit=_REMOVED, again_ms=again)
+            ):
+                for key in keys:
+                    try:
+                        await self._objects.delete(key)
+                    except StorageUnavailable:
+                        self._healthy = False
+                        raise
+                await self._journal.submit(0, partial(files.forget, keys=keys))
+        except DomainError as error:
+            logger.warning("files are removed later: %s", error.message)
+            return _AGAIN_SECONDS
+        return min(_LOOK_SECONDS, self._timing.unused_file_retention)
+
+
+def _owned(found: files.Found, app: int, user: int | None) -> File:
+    if (found.app, found.user) != (app, user):
+        raise NotFound(f"file {found.file.file_id!r} does not exist", file_id=found.file.file_id)
+    return found.file
