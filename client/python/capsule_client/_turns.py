@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from capsule_client import _context, _convert
+from capsule_client import _context, _convert, _web, _web_form
 from capsule_client._calls import TurnCalls
 from capsule_client._files import Reach
 from capsule_client._handlers import Handlers
@@ -26,6 +26,7 @@ _MAX_ERROR_TYPE = 200
 _CANCELS = {
     pb.CANCEL_REASON_STOPPED: ("a person stopped this turn", "STOPPED"),
     pb.CANCEL_REASON_DEADLINE: ("the deadline of this turn has passed", "DEADLINE"),
+    pb.CANCEL_REASON_CALLER_GONE: ("nobody waits for the response any more", "CALLER_GONE"),
 }
 
 
@@ -213,9 +214,10 @@ class Turns:
     def _start(self, invocation: pb.Invocation, earlier: Turn | None = None) -> None:
         turn = Turn(invocation)
         turn.calls = TurnCalls(turn, self._outbox, self._reach, self._waits)
-        turn.session = Session(turn.calls)
         self._turns[turn.invocation_id] = turn
         context = contextvars.copy_context()
+        if invocation.HasField("session"):
+            turn.session = Session(turn.calls)
         context.run(_context.running.set, turn.session)
         loop = asyncio.get_running_loop()
         turn.task = loop.create_task(self._run(turn, earlier), context=context)
@@ -226,7 +228,10 @@ class Turns:
             turn.start()
             if earlier is not None and earlier.task is not None:
                 await asyncio.wait({earlier.task}, timeout=_EARLIER_TIMEOUT)
-            await self._handle(turn)
+            if turn.session is None:
+                await self._serve(turn, outcome)
+            else:
+                await self._handle(turn, turn.session)
         except asyncio.CancelledError as error:
             if turn.released and turn.cancelled is None:
                 outcome.status = pb.OUTCOME_STATUS_RELEASED
@@ -249,9 +254,28 @@ class Turns:
         else:
             self._forget(turn)
 
-    async def _handle(self, turn: Turn) -> None:
-        session, invocation, handlers = turn.session, turn.invocation, self._handlers
-        assert session is not None
+    async def _serve(self, turn: Turn, outcome: pb.Outcome) -> None:
+        """Answers a data or endpoint request."""
+        invocation, handlers = turn.invocation, self._handlers
+        if invocation.WhichOneof("kind") == "data":
+            declared = handlers.data.get(invocation.data.name)
+            request = invocation.data.request
+        else:
+            declared = handlers.endpoints.get(invocation.endpoint.route)
+            request = invocation.endpoint.request
+        if declared is None:
+            raise NotFound("this app handles no such request")
+        context = _web_form.context_of(request, invocation)
+        asked = context.request
+        given = asked.path_params.items() if declared.raw else asked.query_pairs
+        try:
+            answer = await declared.answer(context, given)
+            outcome.response.CopyFrom(_web_form.response_of(answer, raw=declared.raw))
+        except _web.BadRequest as error:
+            outcome.response.CopyFrom(_web_form.bad_request(error))
+
+    async def _handle(self, turn: Turn, session: Session) -> None:
+        invocation, handlers = turn.invocation, self._handlers
         assert turn.calls is not None
         kind = invocation.WhichOneof("kind")
         if kind == "turn" and handlers.message is not None:

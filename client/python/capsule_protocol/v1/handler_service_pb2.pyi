@@ -42,7 +42,7 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     CANCEL_REASON_SESSION_DELETED: _CancelReason.ValueType  # 4
     """The session was deleted: nothing it sends is taken."""
     CANCEL_REASON_CALLER_GONE: _CancelReason.ValueType  # 5
-    """Who asked for the response is gone: nothing it sends is taken."""
+    """Who asked for the response is gone. The outcome is taken for 10 s, and its response is dropped."""
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """CancelReason says why work is to be ended."""
@@ -58,7 +58,7 @@ CANCEL_REASON_SUPERSEDED: CancelReason.ValueType  # 3
 CANCEL_REASON_SESSION_DELETED: CancelReason.ValueType  # 4
 """The session was deleted: nothing it sends is taken."""
 CANCEL_REASON_CALLER_GONE: CancelReason.ValueType  # 5
-"""Who asked for the response is gone: nothing it sends is taken."""
+"""Who asked for the response is gone. The outcome is taken for 10 s, and its response is dropped."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 class _OutcomeStatus:
