@@ -7,6 +7,8 @@ requirements (an old protobuf, say) never decide what the product is tested with
     python scripts/toolbox.py NAME            prints the path of that environment's interpreter
     python scripts/toolbox.py --npm FOLDER    installs what FOLDER/package-lock.json says, once
     python scripts/toolbox.py --node COMMAND  becomes COMMAND, with a new enough Node on its path
+    python scripts/toolbox.py --go NAME       builds the tool of scripts/tools/NAME/go.mod, once;
+                                              prints its path
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ LOCKS = ROOT / "scripts" / "tools"
 # What Vite runs on: of 20 the last ones, and 22.12 or later.
 NODE_20 = (20, 19)
 NODE_AT_LEAST = (22, 12)
+# What scripts/tools/*/go.mod ask for.
+GO_AT_LEAST = (1, 26)
 
 
 def environment(name: str) -> Path:
@@ -101,6 +105,43 @@ def node_packages(folder: Path) -> Path:
     return modules
 
 
+def go_program(name: str) -> Path:
+    """Builds the one tool that `scripts/tools/NAME/go.mod` names, once; returns its program.
+
+    Its modules are those of go.sum. Go is the machine's own where it is new enough, that of a PyPI
+    wheel otherwise. Raises `subprocess.CalledProcessError` when it cannot be built.
+    """
+    folder = LOCKS / name
+    sums = (folder / "go.mod").read_bytes() + (folder / "go.sum").read_bytes()
+    digest = hashlib.sha256(sums).hexdigest()
+    program = BUILD / "go" / name
+    stamp = program.with_name(f".{name}.digest")
+    with alone(f"go-{name}"):
+        if program.exists() and stamp.exists() and stamp.read_text() == digest:
+            return program
+        go = shutil.which("go")
+        if not _go_new_enough(go):
+            go = str(environment("go").parent / "go")
+        settings = {
+            "SSL_CERT_FILE": ssl.get_default_verify_paths().cafile or "",
+            **os.environ,
+            "GOTOOLCHAIN": "local",
+            "GOFLAGS": "-mod=readonly -buildvcs=false",
+        }
+        package = re.search(r"^tool (\S+)$", (folder / "go.mod").read_text(), re.MULTILINE)
+        assert package is not None, f"{folder / 'go.mod'} names no tool"
+        program.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [str(go), "build", "-o", str(program), package[1]],
+            cwd=folder,
+            env=settings,
+            stdout=sys.stderr,
+            check=True,
+        )
+        stamp.write_text(digest)
+    return program
+
+
 @contextlib.contextmanager
 def alone(name: str) -> Iterator[None]:
     """Keeps two processes from making the same thing at once; `name` says which."""
@@ -129,6 +170,14 @@ def _new_enough(node: str | None) -> bool:
     return version >= NODE_AT_LEAST or NODE_20 <= version < (21, 0)
 
 
+def _go_new_enough(go: str | None) -> bool:
+    if go is None:
+        return False
+    said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"go(\d+)\.(\d+)", said)
+    return found is not None and (int(found[1]), int(found[2])) >= GO_AT_LEAST
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line described at the top; returns its exit code."""
     match list(arguments):
@@ -137,6 +186,9 @@ def main(arguments: Sequence[str]) -> int:
             os.execvpe(command, [command, *rest], node_settings())
         case ["--npm", folder]:
             print(node_packages(Path(folder).resolve()))
+            return 0
+        case ["--go", name]:
+            print(go_program(name))
             return 0
         case [name] if not name.startswith("-"):
             print(environment(name))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
+from capsule_sidecar.commands.chat_commands import COMMANDS
 from capsule_sidecar.commands.chat_link import ChatError, ChatLink, find_access
 from capsule_sidecar.commands.chat_screen import PlainScreen
 from capsule_sidecar.commands.chat_session import Chat
@@ -59,7 +60,9 @@ async def run_chat(options: ChatOptions) -> int:
 
 
 async def _in_terminal(options: ChatOptions, link: ChatLink) -> int:
-    screen = TerminalScreen(lambda line: chat.type(line), lambda: chat.interrupt())
+    screen = TerminalScreen(
+        lambda: chat.begin(), lambda line: chat.type(line), lambda: chat.interrupt(), COMMANDS
+    )
     chat = Chat(options.app, link, screen, screen.flush, screen.leave)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -92,6 +95,8 @@ async def _in_pipe(options: ChatOptions, link: ChatLink) -> int:
             settled = await chat.settled()
         if not settled:
             chat.notice("nobody answers now; what was sent waits")
+        elif chat.asked:
+            chat.notice("a question waits for you; it can be answered in the next chat")
         done.set()
 
     loop = asyncio.get_running_loop()

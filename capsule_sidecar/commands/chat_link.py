@@ -17,8 +17,12 @@ from grpc import aio
 
 from capsule_protocol.v1 import channel_service_pb2 as pb
 from capsule_protocol.v1 import events_pb2 as events_pb
+from capsule_protocol.v1 import file_service_pb2 as file_pb
 from capsule_protocol.v1 import types_pb2 as types_pb
 from capsule_protocol.v1.channel_service_pb2_grpc import ChannelServiceStub
+from capsule_protocol.v1.file_service_pb2_grpc import FileServiceStub
+from capsule_sidecar.commands.chat_files import LocalFile
+from capsule_sidecar.commands.chat_upload import Upload
 from capsule_sidecar.commands.processes import called, quoted
 from capsule_sidecar.home import token_file
 
@@ -57,6 +61,16 @@ class Access:
     token: str
     # Where the token is from, for a person.
     source: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is given to a prompt: one of these. None of them: it is dismissed."""
+
+    approved: bool | None = None
+    # An option's index, from 0.
+    option: int | None = None
+    file_id: str | None = None
 
 
 def find_access(address: str | None) -> Access:
@@ -110,6 +124,7 @@ class ChatLink:
     async def __aenter__(self) -> ChatLink:
         self._channel = open_channel(self._access.address)
         self._stub = ChannelServiceStub(self._channel)
+        self._files = FileServiceStub(self._channel)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,12 +152,50 @@ class ChatLink:
         request = pb.GetTimelineRequest(identity=self.identity, session_id=session_id)
         return await self._call(self._stub.GetTimeline, request)
 
-    async def send(self, session_id: str, text: str) -> int:
-        """Sends a message; returns its offset when it is durable, however often the line breaks."""
+    async def send(self, session_id: str, text: str, files: Sequence[str] = ()) -> int:
+        """Sends a message; returns its offset when it is durable, however often the line breaks.
+
+        `files`: ids of what was uploaded; the message carries them.
+        """
         request = pb.SendMessageRequest(
-            request_id=_fresh(), identity=self.identity, session_id=session_id, text=text
+            request_id=_fresh(),
+            identity=self.identity,
+            session_id=session_id,
+            text=text,
+            attachments=files,
         )
         return (await self._call(self._stub.SendMessage, request)).offset
+
+    async def upload(self, file: LocalFile, on_progress: Callable[[int], None]) -> types_pb.File:
+        """Uploads a file, from its beginning again where the line breaks.
+
+        `on_progress` is told how many bytes went out.
+        """
+        header = file_pb.UploadHeader(
+            caller=file_pb.FileCaller(identity=self.identity),
+            request_id=_fresh(),
+            name=file.name,
+            content_type=file.content_type,
+            size=file.size,
+            sha256=file.sha256,
+        )
+        upload = Upload(self._files, file, header, on_progress)
+        return (await self._call(upload.send, None)).file
+
+    async def answer(self, prompt_id: str, answer: Answer) -> pb.AnswerPromptResponse:
+        """Answers a prompt, or is told what was answered before."""
+        request = pb.AnswerPromptRequest(
+            request_id=_fresh(), identity=self.identity, prompt_id=prompt_id
+        )
+        if answer.file_id is not None:
+            request.file_id = answer.file_id
+        elif answer.approved is not None:
+            request.approved = answer.approved
+        elif answer.option is not None:
+            request.option = answer.option
+        else:
+            request.dismissed = True
+        return await self._call(self._stub.AnswerPrompt, request)
 
     async def click(self, session_id: str, name: str, block_id: str, payload: bytes) -> int:
         """Sends an action; returns the offset of its event."""
@@ -228,8 +281,8 @@ class ChatLink:
         for pause in _pauses():
             try:
                 answer = await method(request, metadata=self._metadata, timeout=CALL_TIMEOUT)
-            except aio.AioRpcError as error:
-                if not _passes(error):
+            except (aio.AioRpcError, TimeoutError) as error:
+                if isinstance(error, aio.AioRpcError) and not _passes(error):
                     raise self._refused(error) from error
                 if not self._answered and loop.time() - start > FIRST_ANSWER:
                     raise ChatError(

@@ -7,7 +7,7 @@ status lines, what holds now - is drawn between it and the prompt, and redrawn i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.application.run_in_terminal import in_terminal
@@ -16,6 +16,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, Window
+from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
@@ -23,9 +24,13 @@ from prompt_toolkit.widgets import TextArea
 from rich.console import Console
 from rich.text import Text
 
+from capsule_sidecar.commands.chat_complete import ChatCompleter
+
 SPARE_ROWS = 6  # of the terminal, for prompt, status and footer
 REDRAW = 0.04  # seconds between two drawings at least
 MAX_STATUS = 3  # status lines shown at once
+MAX_STEPS = 6  # steps that are not over, shown at once
+MAX_MENU = 8  # rows of completions
 
 _LABELS = {"you": "bold cyan"}
 _APP_LABEL = "bold green"
@@ -92,13 +97,26 @@ class LiveText:
 class TerminalScreen:
     """A `Screen` on a terminal, with the prompt. `run` reads lines until `leave` is called."""
 
-    def __init__(self, on_line: Callable[[str], None], on_interrupt: Callable[[], bool]) -> None:
-        """Takes what handles a line, and what Ctrl-C does: False means that it leaves."""
+    def __init__(
+        self,
+        on_begin: Callable[[], None],
+        on_line: Callable[[str], None],
+        on_interrupt: Callable[[], bool],
+        commands: Sequence[str] = (),
+    ) -> None:
+        """Takes what is told that a line begins, what handles it, and what Ctrl-C does.
+
+        False of the last means that it leaves. `commands` are completed by Tab.
+        """
+        self._on_begin = on_begin
         self._on_line = on_line
         self._on_interrupt = on_interrupt
         self._live: dict[str, LiveText] = {}
         self._status: list[str] = []
         self._footer = ""
+        self._steps: dict[str, str] = {}
+        self._hints: dict[str, str] = {}
+        self._typing = False  # the line is not empty
         self._waiting: list[Text] = []  # to be written into the scrollback
         output = create_output()
         if isinstance(output, Vt100_Output):
@@ -109,8 +127,11 @@ class TerminalScreen:
             prompt="> ",
             wrap_lines=True,
             history=InMemoryHistory(),
+            completer=ChatCompleter(commands),
+            complete_while_typing=False,
             accept_handler=self._accept,
         )
+        self._input.buffer.on_text_changed += self._text_changed
         self._app: Application[None] = Application(
             layout=Layout(
                 HSplit(
@@ -121,6 +142,7 @@ class TerminalScreen:
                             wrap_lines=True,  # long status lines
                         ),
                         self._input,
+                        CompletionsMenu(max_height=MAX_MENU),
                     ]
                 )
             ),
@@ -159,7 +181,10 @@ class TerminalScreen:
             self.note("revised:")
             live.written = ""
         size = self._app.output.get_size()
-        over = live.overflow(size.columns, max(size.rows - SPARE_ROWS, 2))
+        # What stands between the stream and the prompt takes rows, too.
+        taken = sum(text.count("\n") + 1 for text in self._hints.values() if text)
+        spare = SPARE_ROWS + taken + min(len(self._steps), MAX_STEPS)
+        over = live.overflow(size.columns, max(size.rows - spare, 2))
         if over:
             self._write_part(live, over)
 
@@ -183,8 +208,8 @@ class TerminalScreen:
             self.note("withdrawn: the app was restarted and begins this answer anew")
 
     def clear(self) -> None:
-        """Removes open streams and status lines."""
-        self._live, self._status = {}, []
+        """Removes open streams, steps and status lines."""
+        self._live, self._steps, self._status = {}, {}, []
 
     def note(self, text: str, *, bad: bool = False, whole: bool = False) -> None:
         """Writes a line that is not part of the conversation."""
@@ -192,7 +217,25 @@ class TerminalScreen:
 
     def card(self, title: str, body: str) -> None:
         """Writes a block."""
-        self._waiting.append(Text.assemble((title, "bold magenta"), "\n", (body, "magenta")))
+        text = Text(title, style="bold magenta")
+        self._waiting.append(Text.assemble(text, (f"\n{body}", "magenta")) if body else text)
+
+    def rows(self, rows: Sequence[str]) -> None:
+        """Writes them further to the right, for the terminal to wrap."""
+        self._waiting += [Text(f"  {row}", style="magenta", no_wrap=True) for row in rows]
+
+    def step(self, key: str, text: str, *, over: bool) -> None:
+        """Draws a step; writes it when it is over."""
+        if not over:
+            self._steps[key] = text
+            return
+        self._steps.pop(key, None)
+        self._waiting.append(Text(text))
+
+    def hint(self, key: str, text: str) -> None:
+        """Draws it above the prompt."""
+        self._hints[key] = text
+        self._app.invalidate()
 
     def status(self, lines: list[str]) -> None:
         """Draws the status lines."""
@@ -234,8 +277,17 @@ class TerminalScreen:
                 # Cut between words, as it will be in the scrollback.
                 for row in wrap(live.rest, self._app.output.get_size().columns, live.taken):
                     parts.append(("", row.rstrip(" \n") + "\n"))
+        steps = list(self._steps.values())
+        if len(steps) > MAX_STEPS:
+            # The first that is not over is what runs.
+            steps = [*steps[: MAX_STEPS - 1], f"({len(steps) - MAX_STEPS + 1} more steps)"]
+        for step in steps:
+            parts.append(("", f"{step}\n"))
         for line in self._status[-MAX_STATUS:]:
             parts.append(("italic fg:ansiyellow", f"... {line}\n"))
+        for hint in self._hints.values():
+            if hint:
+                parts.append(("bold fg:ansiyellow", f"{hint}\n"))
         if self._footer:
             parts.append(("reverse", f" {self._footer} "))
             parts.append(("", "\n"))
@@ -243,6 +295,11 @@ class TerminalScreen:
             style, text, *_ = parts[-1]
             parts[-1] = (style, text.removesuffix("\n"))
         return parts
+
+    def _text_changed(self, buffer: Buffer) -> None:
+        if buffer.text and not self._typing:
+            self._on_begin()
+        self._typing = bool(buffer.text)
 
     def _accept(self, buffer: Buffer) -> bool:
         self._on_line(buffer.text)

@@ -6,134 +6,32 @@ different, so that a screen can be kept up to date without comparing views.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from capsule_protocol.v1 import channel_service_pb2 as channel_pb
 from capsule_protocol.v1 import events_pb2 as events_pb
 from capsule_protocol.v1 import types_pb2 as types_pb
-
-
-class OutOfStep(Exception):
-    """The frames leave a gap: the follower has to begin anew from the view's offset."""
-
-
-@dataclass
-class LiveStream:
-    """An open stream with its text so far."""
-
-    stream_id: str
-    message_id: str
-    invocation_id: str
-    revision: int = 0
-    text: str = ""
-
-    def add(self, delta: events_pb.TextDelta) -> bool:
-        """Adds a delta; returns False where it brings nothing. Raises `OutOfStep` on a gap."""
-        if delta.revision < self.revision:
-            return False
-        if delta.position > len(self.text):
-            raise OutOfStep(f"a delta of stream {self.stream_id} leaves a gap")
-        if delta.revision > self.revision:
-            self.revision = delta.revision
-            self.text = self.text[: delta.position] + delta.text
-            return True
-        new = delta.text[len(self.text) - delta.position :]
-        self.text += new
-        return bool(new)
-
-
-@dataclass(frozen=True)
-class MessageShown:
-    """A complete message. With `stream_id`, it is what that stream's text became."""
-
-    message: types_pb.Message
-    stream_id: str = ""
-
-
-@dataclass(frozen=True)
-class StreamBegun:
-    """A reply begins to stream."""
-
-    stream: LiveStream
-
-
-@dataclass(frozen=True)
-class StreamChanged:
-    """A stream has more text, or other text."""
-
-    stream: LiveStream
-
-
-@dataclass(frozen=True)
-class StreamGone:
-    """A stream was withdrawn: the app was started again and begins anew."""
-
-    stream_id: str
-
-
-@dataclass(frozen=True)
-class BlockChanged:
-    """A block was shown, or changed in place."""
-
-    block: types_pb.Block
-    update: bool
-
-
-@dataclass(frozen=True)
-class ActionClicked:
-    """A person clicked."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class TitleChanged:
-    """The session has another title; empty: none."""
-
-    title: str
-
-
-@dataclass(frozen=True)
-class TurnEnded:
-    """An invocation ended in another way than by completing."""
-
-    ended: events_pb.InvocationEnded
-
-
-@dataclass(frozen=True)
-class StateChanged:
-    """The session is closing or closed."""
-
-    state: types_pb.SessionState.ValueType
-
-
-@dataclass(frozen=True)
-class PresenceChanged:
-    """Whether the app can answer."""
-
-    online: bool
-
-
-@dataclass(frozen=True)
-class StatusChanged:
-    """The status lines are others now."""
-
-
-Change = (
-    MessageShown
-    | StreamBegun
-    | StreamChanged
-    | StreamGone
-    | BlockChanged
-    | ActionClicked
-    | TitleChanged
-    | TurnEnded
-    | StateChanged
-    | PresenceChanged
-    | StatusChanged
+from capsule_sidecar.commands import chat_blocks
+from capsule_sidecar.commands.chat_changes import (
+    ActionClicked,
+    BlockChanged,
+    Change,
+    MessageShown,
+    PresenceChanged,
+    Question,
+    QuestionAsked,
+    QuestionEnded,
+    StateChanged,
+    StatusChanged,
+    StepLeft,
+    StreamBegun,
+    StreamChanged,
+    StreamGone,
+    TitleChanged,
+    TurnEnded,
 )
+from capsule_sidecar.commands.chat_stream import LiveStream, OutOfStep
 
 
 @dataclass
@@ -150,6 +48,10 @@ class ChatView:
     blocks: dict[str, types_pb.Block] = field(default_factory=dict)
     # Invocations that wait or run, in order of arrival.
     pending: dict[str, types_pb.InvocationKind.ValueType] = field(default_factory=dict)
+    _open: dict[str, Question] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)  # prompts that were seen to end
+    _asked: int = 0  # how many questions were given a number
+    _steps: dict[str, str] = field(default_factory=dict)  # steps not over, with their invocations
     _held: list[events_pb.Transient] = field(default_factory=list)
     _snapshot: list[events_pb.Snapshot] = field(default_factory=list)
     _live: bool = False  # the snapshot of this line was read: transients count
@@ -162,16 +64,44 @@ class ChatView:
                 return invocation_id
         return ""
 
-    def block_of_action(self, name: str) -> str:
-        """Returns the id of the newest block that names an action in its payload. Empty: none."""
+    @property
+    def questions(self) -> list[Question]:
+        """The prompts that wait for the person, the newest last."""
+        return sorted(self._open.values(), key=lambda question: question.offset)
+
+    def is_open(self, prompt_id: str) -> bool:
+        """Tells whether a prompt waits for the person."""
+        return prompt_id in self._open
+
+    @property
+    def asking(self) -> bool:
+        """True where the first work that has not ended waits for the person."""
+        first = self.stoppable()
+        return any(question.invocation_id == first for question in self._open.values())
+
+    @property
+    def status_lines(self) -> list[events_pb.StatusLine]:
+        """The status lines of what works, and does not wait for the person."""
+        waiting = {question.invocation_id for question in self._open.values()}
+        return [line for key, line in self.status.items() if key not in waiting]
+
+    def button(self, action: str) -> tuple[str, bytes]:
+        """Returns the newest block that names an action, and what its first button carries.
+
+        Both are empty where there is none.
+        """
         for block_id, block in reversed(self.blocks.items()):
-            try:
-                payload = json.loads(block.payload_json or b"{}")
-            except ValueError:  # what cannot be read names nothing
-                continue
-            if name in _strings(payload):
-                return block_id
-        return ""
+            found = chat_blocks.payload_of_action(block, action)
+            if found is not None:
+                return block_id, found
+        return "", b""
+
+    def suggestions(self) -> list[str]:
+        """Returns what the newest suggestions would send, in order."""
+        for block in reversed(self.blocks.values()):
+            if block.type == chat_blocks.SUGGESTIONS:
+                return [item.text for item in chat_blocks.suggestions(block)]
+        return []
 
     def load(self, page: channel_pb.GetTimelineResponse) -> list[Change]:
         """Takes the newest page of the timeline, in place of all that was known."""
@@ -179,16 +109,18 @@ class ChatView:
         self.offset = page.offset
         self.streams, self.status, self.blocks = {}, {}, {}
         self.pending = {item.invocation_id: item.kind for item in page.pending}
+        self._open, self._over, self._steps = {}, set(), {}
         changes: list[Change] = []
         for item in page.items:
             match item.WhichOneof("item"):
                 case "message":
                     changes.append(MessageShown(item.message))
                 case "stream":
-                    changes += self._open(item.stream, item.invocation_id)
+                    changes += self._begin(item.stream, item.invocation_id)
                 case "block":
-                    self.blocks[item.block.block_id] = item.block
-                    changes.append(BlockChanged(item.block, update=False))
+                    changes.append(self._block(item.block, item.invocation_id))
+                case "prompt":
+                    changes += self._prompt(item.prompt, item.invocation_id, item.offset)
                 case "ended":
                     changes.append(TurnEnded(item.ended))
                 case _:  # an item of a newer sidecar
@@ -251,24 +183,28 @@ class ChatView:
                 yield from self._message(event)
             case "stream_opened":
                 yield from self._end_status(event.invocation_id)
-                yield from self._open(event.stream_opened, event.invocation_id)
+                yield from self._begin(event.stream_opened, event.invocation_id)
             case "stream_withdrawn":
                 stream_id = event.stream_withdrawn.stream_id
                 self.streams.pop(stream_id, None)
                 yield StreamGone(stream_id)
             case "block_shown":
-                block = event.block_shown.block
-                update = block.block_id in self.blocks
-                self.blocks[block.block_id] = block
-                # In the order of their last showing, for `block_of_action`.
-                self.blocks[block.block_id] = self.blocks.pop(block.block_id)
-                yield BlockChanged(block, update)
+                yield self._block(event.block_shown.block, event.invocation_id)
+            case "prompt_opened":
+                prompt = event.prompt_opened.prompt
+                yield from self._prompt(prompt, event.invocation_id, event.offset)
+            case "prompt_ended":
+                prompt = event.prompt_ended.prompt
+                yield from self._prompt(prompt, event.invocation_id, event.item_offset)
             case "action_sent":
                 self.pending[event.invocation_id] = types_pb.INVOCATION_KIND_ACTION
                 yield ActionClicked(event.action_sent.name)
             case "invocation_ended":
                 self.pending.pop(event.invocation_id, None)
                 yield from self._end_status(event.invocation_id)
+                for block_id in [k for k, v in self._steps.items() if v == event.invocation_id]:
+                    del self._steps[block_id]
+                    yield StepLeft(self.blocks[block_id])
                 if event.invocation_ended.status != types_pb.INVOCATION_STATUS_COMPLETED:
                     yield TurnEnded(event.invocation_ended)
             case _:  # stop_requested shows by its end; others are of a newer sidecar
@@ -283,7 +219,31 @@ class ChatView:
         self.streams.pop(added.stream_id, None)
         yield MessageShown(added.message, added.stream_id)
 
-    def _open(self, opened: events_pb.StreamOpened, invocation_id: str) -> Iterator[Change]:
+    def _block(self, block: types_pb.Block, invocation_id: str) -> BlockChanged:
+        # Out and in again: in the order of their last showing.
+        update = self.blocks.pop(block.block_id, None) is not None
+        self.blocks[block.block_id] = block
+        step = chat_blocks.step(block)
+        passing = step is not None and not step.over and invocation_id in self.pending
+        self._steps.pop(block.block_id, None)
+        if passing:
+            self._steps[block.block_id] = invocation_id
+        return BlockChanged(block, update, passing)
+
+    def _prompt(
+        self, prompt: types_pb.Prompt, invocation_id: str, offset: int
+    ) -> Iterator[QuestionAsked | QuestionEnded]:
+        if prompt.status != types_pb.PROMPT_STATUS_OPEN:
+            self._over.add(prompt.prompt_id)
+            shown = self._open.pop(prompt.prompt_id, None)
+            yield QuestionEnded(prompt, shown.number if shown is not None else 0)
+        elif prompt.prompt_id not in self._open and prompt.prompt_id not in self._over:
+            self._asked += 1
+            question = Question(prompt, invocation_id, offset, self._asked)
+            self._open[prompt.prompt_id] = question
+            yield QuestionAsked(question)
+
+    def _begin(self, opened: events_pb.StreamOpened, invocation_id: str) -> Iterator[Change]:
         stream = LiveStream(opened.stream_id, opened.message_id, invocation_id)
         self.streams[opened.stream_id] = stream
         yield StreamBegun(stream)
@@ -348,6 +308,10 @@ class ChatView:
         if status != self.status:
             self.status = status
             changes.append(StatusChanged())
+        # Those that lie before the page that was read.
+        unseen = [asked for snapshot in parts for asked in snapshot.prompts]
+        for asked in sorted(unseen, key=lambda one: one.offset):
+            changes += self._prompt(asked.prompt, asked.invocation_id, asked.offset)
         presence = next((s.presence for s in parts if s.HasField("presence")), None)
         return [*changes, *(self._presence(presence) if presence is not None else ())]
 
@@ -355,15 +319,3 @@ class ChatView:
         if presence.online != self.online:
             self.online = presence.online
             yield PresenceChanged(presence.online)
-
-
-def _strings(value: object) -> Iterator[str]:
-    """Every string value in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)

@@ -112,6 +112,11 @@ def _show_block(commands: Commands, app: int, r: pb.ShowBlockRequest) -> Awaitab
     return commands.show_block(app, lease, r.request_id, convert.block(r.block))
 
 
+def _show_image(commands: Commands, app: int, r: pb.ShowImageRequest) -> Awaitable[Answer]:
+    lease = convert.lease(r.invocation_id, r.attempt)
+    return commands.show_image(app, lease, r.request_id, r.file_id, r.alt, r.width)
+
+
 def _prompt_file(commands: Commands, app: int, r: pb.PromptFileRequest) -> Awaitable[bytes]:
     return _ask(commands, app, r, FileQuestion(r.accept))
 
@@ -178,6 +183,9 @@ CALLS: dict[str, Call] = {
     "close_stream": Call(_close_stream, _closed),
     "show_block": Call(
         _show_block, lambda a: pb.ShowBlockResponse(block_id=a.ids[0], offset=a.offset)
+    ),
+    "show_image": Call(
+        _show_image, lambda a: pb.ShowImageResponse(block_id=a.ids[0], offset=a.offset)
     ),
     "prompt_file": Call(_prompt_file, partial(_asked, pb.PromptFileResponse)),
     "prompt_approval": Call(_prompt_approval, partial(_asked, pb.PromptApprovalResponse)),

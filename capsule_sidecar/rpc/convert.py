@@ -148,7 +148,7 @@ def persons_answer(value: channel_service_pb2.AnswerPromptRequest) -> Answer:
     """Return a person's answer to a prompt.
 
     Raises:
-        InvalidArgument: There is none.
+        InvalidArgument: There is none, or none of any prompt.
     """
     match value.WhichOneof("answer"):
         case "file_id":
@@ -156,6 +156,8 @@ def persons_answer(value: channel_service_pb2.AnswerPromptRequest) -> Answer:
         case "approved":
             return Answer(approved=value.approved)
         case "option":
+            if value.option < 0:
+                raise InvalidArgument("option", "must not be negative")
             return Answer(option=value.option)
         case "dismissed" if value.dismissed:
             return Answer()

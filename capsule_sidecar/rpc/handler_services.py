@@ -130,6 +130,12 @@ class SessionService:
         """Show a block or change it in place."""
         return await self._call("show_block", request, sessions.ShowBlockResponse)
 
+    async def ShowImage(
+        self, request: sessions.ShowImageRequest, context: Context
+    ) -> sessions.ShowImageResponse:
+        """Show a file of the session as an image."""
+        return await self._call("show_image", request, sessions.ShowImageResponse)
+
     async def PromptFile(
         self, request: sessions.PromptFileRequest, context: Context
     ) -> sessions.PromptFileResponse:

@@ -37,7 +37,8 @@ from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Refuse, Where
 from capsule_sidecar.runtime.prompting import Prompting
-from capsule_sidecar.storage import log, reads, values, work
+from capsule_sidecar.runtime.showing import image_request
+from capsule_sidecar.storage import log, reads, showing, values, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
 from capsule_sidecar.storage.streams import stream_match
@@ -161,6 +162,22 @@ class Commands:
         return self._write(
             app, lease, partial(log.show_block, app=app, lease=lease, request=request, block=named)
         )
+
+    def show_image(
+        self, app: int, lease: Lease, request_id: str, file_id: str, alt: str, width: int
+    ) -> asyncio.Future[Answer]:
+        """Show a file of the session as an image. Answers the offset and the block's id.
+
+        Raises:
+            InvalidArgument: A field is malformed.
+            LimitExceeded: The alternative text is too long.
+        """
+        request = image_request(self._limits, lease, request_id, file_id, alt, width)
+        operation = partial(
+            showing.show_image, app=app, lease=lease, request=request, file_id=file_id, alt=alt,
+            width=width,
+        )  # fmt: skip
+        return self._write(app, lease, operation)
 
     def set_title(
         self, app: int, lease: Lease, request_id: str, title: str

@@ -24,7 +24,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     UserInfo,
 )
-from capsule_sidecar.storage import encoding, files, reads, schema, streams, values, work
+from capsule_sidecar.storage import encoding, files, reads, schema, showing, streams, values, work
 from capsule_sidecar.storage.requests import (
     Answer,
     Method,
@@ -74,6 +74,8 @@ def show_block(unit: Unit, app: int, lease: Lease, request: Request, block: Bloc
         found = repeated(unit, invocation, request)
         if found is not None:
             return found, invocation
+        carried = showing.named_file(block)
+        files.usable(unit, session, carried, "block.payload_json.file_id", showing.check_image)
         streams.withdraw_earlier(unit, session, invocation)
         named = Block(block.type, block.payload_json, block.block_id or new_id("blk"))
         place, item = _block_item(unit, session, named.block_id) or (invocation.place, 0)
@@ -83,6 +85,7 @@ def show_block(unit: Unit, app: int, lease: Lease, request: Request, block: Bloc
             invocation=invocation, repeat=repeat,
         )  # fmt: skip
         unit.put_item(session, place, item or offset, ItemKind.BLOCK, offset, named.block_id)
+        files.take(unit, session, carried)
         answer = Answer(offset, (named.block_id,))
         remember(invocation, request, answer)
         return answer, invocation

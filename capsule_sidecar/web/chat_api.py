@@ -40,6 +40,8 @@ _SESSION = f"{_V1}/sessions/{{session_id}}"
 # What str.strip takes for white space; each dialect of regular expressions has a \s of its own.
 _SPACES = r"\x09-\x0d\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _HEX = "[0-9a-fA-F]"
+# One of these answers a prompt.
+_ANSWERS = ("file_id", "approved", "option", "dismissed")
 REQUEST_ID = {
     "type": "string",
     "description": "A UUID. Empty: none; sent again, it would be done twice.",
@@ -139,7 +141,12 @@ class ChatApi:
         self._answer = Body(
             pb.AnswerPromptRequest,
             omit=frozenset({"identity", "prompt_id"}),
-            rules={"option": {"type": "integer", "minimum": 0, "maximum": _MAX_PAGE}, **ids},
+            rules={
+                "option": {"type": "integer", "minimum": 0, "maximum": _MAX_PAGE},
+                "dismissed": {"const": True},
+                **ids,
+            },
+            whole={"oneOf": [{"required": [name]} for name in _ANSWERS]},
         )
         self._action = Body(
             pb.SendActionRequest,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, cast
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -165,7 +165,8 @@ def from_json(
         required: Fields that it must.
 
     Raises:
-        InvalidArgument: A field is missing, unknown, null or of another type; it is named.
+        InvalidArgument: A field is missing, unknown, null, of another type, or one of which only
+            one can be given is the second; it is named.
     """
     fields = {shown_name(field): field for field in _fields(kind, omit)}
     given: dict[str, Any] = {}
@@ -184,7 +185,14 @@ def from_json(
         if name not in body:
             raise InvalidArgument(name, "is required")
     message = kind()
+    chosen: set[str] = set()
     for name, value in given.items():
+        group = fields[name].containing_oneof
+        if group is not None and len(group.fields) > 1:
+            # Fields are parsed one by one, so that a wrong one is named: nobody else would notice.
+            if group.name in chosen:
+                raise InvalidArgument(name, f"only one can be given of {_names(group)}")
+            chosen.add(group.name)
         try:
             json_format.ParseDict({name: value}, message)
         except (json_format.ParseError, ValueError, TypeError) as error:
@@ -197,6 +205,10 @@ def from_json(
 def _fields(kind: type[Message], omit: Collection[str]) -> list[FieldDescriptor]:
     fields = cast(Descriptor, kind.DESCRIPTOR).fields
     return [field for field in fields if field.name not in omit]
+
+
+def _names(group: OneofDescriptor) -> str:
+    return ", ".join(field.name for field in group.fields)
 
 
 def _inlined(name: str, value: Any) -> bytes:

@@ -100,7 +100,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         shown["security"] = [{"cookie": []}]
     if operation.body is not None:
         shown["requestBody"] = {
-            "required": bool(operation.body.required),
+            "required": bool(operation.body.required or operation.body.whole),
             "content": {"application/json": {"schema": _body(operation.body, schemas)}},
         }
     if operation.form is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 import capsule_client as capsule
+from tests.browser.pictures import picture
 from tests.browser.stage import Place, stage
 
 # One red pixel.
@@ -107,3 +110,63 @@ async def test_a_button_reaches_the_app_and_a_block_of_an_unknown_type_can_be_re
         ]
         await tab.reload()
         await expect(card.get_by_text("shipped", exact=True)).to_be_visible()
+
+
+async def test_an_image_is_served_from_here_and_its_address_is_renewed_where_it_has_ended(
+    place: Place,
+) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show_image(picture(60, 40), alt="a blue field", width=30)
+
+    async with stage(place, answer) as scene:
+        scene.expect_trouble("status of 403")
+        tab = await scene.tab()
+        await tab.say("draw")
+        image = tab.log.get_by_role("img", name="a blue field")
+        await expect(image).to_have_attribute("loading", "lazy")
+        await expect(image).to_have_attribute("src", re.compile("^/files/fil_.*signature="))
+        await expect(image).to_have_js_property("naturalWidth", 60)
+        await expect(image).to_have_js_property("width", 30)
+
+        refused: list[str] = []
+
+        async def refuse(route: Route) -> None:
+            refused.append(route.request.url)
+            await (route.fulfill(status=403) if len(refused) == 1 else route.continue_())
+
+        await tab.page.route("**/files/fil_*/**", refuse)
+        await tab.reload()
+        await expect(image).to_have_js_property("naturalWidth", 60)
+        assert any(call.startswith("GET /apps/demo/v1/files/fil_") for call in tab.requests)
+
+        await tab.page.unroute("**/files/fil_*/**")
+        await tab.page.route("**/files/fil_*/**", lambda route: route.fulfill(status=403))
+        await tab.reload()
+        await expect(tab.log.get_by_text("It could not be loaded.")).to_be_visible()
+        await tab.page.unroute("**/files/fil_*/**")
+        await tab.button("Try again").click()
+        await expect(image).to_have_js_property("naturalWidth", 60)
+
+
+async def test_suggestions_go_once_they_have_served(place: Place) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        if msg.text == "hello":
+            await session.show_suggestions(["Tell me more", "Stop it"])
+        else:
+            await session.reply(f"got {msg.text}")
+
+    async with stage(place, answer) as scene:
+        tab = await scene.tab()
+        suggestions = tab.log.get_by_role("list", name="Suggestions")
+        for text in ("something else", "Stop it"):
+            await tab.say("hello")
+            await expect(suggestions).to_have_count(1)
+            if text == "Stop it":
+                await suggestions.get_by_role("button", name=text).click()
+            else:
+                await tab.say(text)
+            await tab.hears(f"got {text}")
+            await expect(suggestions).to_have_count(0)
+        await tab.reload()
+        await tab.agrees()
+        await expect(suggestions).to_have_count(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from capsule_sidecar.web.bodies import SMALL
 from capsule_sidecar.web.json_form import is_inline, shown_name
@@ -27,35 +27,53 @@ VALID: dict[str, Any] = {
     "attachments": [],
     "request_id": "0b0e7a8c-0000-4000-8000-000000000001",
 }
+# Where one of several fields must be given, of which none is required.
+LEAST: dict[str, dict[str, Any]] = {
+    "answerPrompt": {"approved": True},
+    "sendMessage": {"text": "t"},
+}
 NO_UUID = "0b0e7a8c-0000-4000-8000-00000000000g"
 WRONG_STRINGS: list[Any] = [
     None, 1.5, False, ["a"], {"a": 1}, 10**30, "a\udfff",
 ]  # fmt: skip
+WRONG: dict[int, list[Any]] = {
+    FieldDescriptor.TYPE_STRING: WRONG_STRINGS,
+    FieldDescriptor.TYPE_BOOL: [None, 1.5, 1, 0, "yes", "", ["a"], {"a": 1}],
+    FieldDescriptor.TYPE_INT32: [None, 1.5, False, "", "a", ["a"], {"a": 1}, 2**31, 10**30],
+}
 TOO_LONG: dict[str, Any] = {
     "title": ["x" * 201, "line\nbreak", "nul\0", "tab\t", "\u2028"],
     "text": ["", " ", "\n\t \u3000"],
     "name": ["", "x" * 129],
     "block_id": ["x" * 129],
     "request_id": ["7", "x" * 36, "0b0e7a8c", "{" * 36, "٣" * 36, NO_UUID],
-    "attachments": [["fil_1"], {}, "a", 1, None, [[]]],
+    "attachments": [{}, "a", 1, None, [[]], [1], [None], ["fil_1", {}]],
 }  # fmt: skip
 
 
-def fields_of(body: Body) -> list[str]:
-    """Returns the names of a body's fields that are strings."""
+def fields_of(body: Body) -> dict[str, FieldDescriptor]:
+    """Returns a body's fields by their names, but for what is shown inline."""
     fields = cast(Descriptor, body.message.DESCRIPTOR).fields
-    return [shown_name(f) for f in fields if f.name not in body.omit and not is_inline(f)]
+    return {shown_name(f): f for f in fields if f.name not in body.omit and not is_inline(f)}
+
+
+def valid(operation: Operation) -> dict[str, Any]:
+    """Returns what an operation must at least be given."""
+    assert operation.body is not None
+    return {name: VALID[name] for name in operation.body.required} | LEAST.get(operation.name, {})
 
 
 def bad_fields(operation: Operation) -> Iterator[tuple[dict[str, Any], str]]:
     """Yields bodies with one thing wrong, and the field that is to be named."""
     body = operation.body
     assert body is not None
-    good = {name: VALID[name] for name in body.required}
+    good = valid(operation)
     names = fields_of(body)
-    for name in names:
-        for value in WRONG_STRINGS:
+    for name, field in names.items():
+        for value in WRONG[field.type] if not field.is_repeated else ():
             yield {**good, name: value}, name
+        if field.containing_oneof is not None:  # one of several, of which none is required
+            yield {}, field.containing_oneof.name
     for name in (*names, *body.extra):
         for value in TOO_LONG.get(name, ()):
             yield {**good, name: value}, name
@@ -214,10 +232,9 @@ async def test_ids_of_any_form_are_not_found(tmp_path: Path) -> None:
         for operation in operations():
             if "{session_id}" not in operation.path:
                 continue
-            body = {name: VALID[name] for name in operation.body.required} if operation.body else {}
+            given = valid(operation) if operation.body else None
             for session in ids:
                 path = path_of(operation, session=session)
-                given = body if operation.body else None
                 answer = await me.http.request(operation.method, path, json=given)
                 refused(answer, 404)
         session = await me.open()

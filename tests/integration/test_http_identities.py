@@ -8,8 +8,11 @@ from typing import Any
 
 import httpx
 
+from capsule_protocol.v1 import session_service_pb2
 from tests.support.http import Browser, operations, path_of, problem, served
-from tests.support.sidecar import SidecarProcess
+from tests.support.sidecar import BareHandler, SidecarProcess, request_id
+from tests.support.turns import work_of
+from tests.support.work import of
 
 # Who an operation is for. A new one without a row here fails.
 ANYONE, SIGNED_IN, OWN_SESSION, WELCOME, OPERATOR = (
@@ -28,6 +31,7 @@ ROWS = {
     "sendMessage": OWN_SESSION,
     "stop": OWN_SESSION,
     "sendAction": OWN_SESSION,
+    "answerPrompt": OWN_SESSION,
     "followSession": OWN_SESSION,
     "followSessions": SIGNED_IN,
     "getHealth": ANYONE,
@@ -44,6 +48,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "updateSession": {"title": "theirs"},
     "sendMessage": {"text": "theirs"},
     "sendAction": {"name": "theirs"},
+    "answerPrompt": {"approved": True},
     "stop": {},
 }
 APPS: dict[str, dict[str, str]] = {"support": {}, "other": {}}
@@ -56,11 +61,26 @@ def test_every_operation_has_a_row() -> None:
         assert TABLE[name].signed_in == (row in (SIGNED_IN, OWN_SESSION)), name
 
 
-async def call(client: httpx.AsyncClient, name: str, session: str, app: str) -> httpx.Response:
+Ids = dict[str, str]
+
+
+async def used(me: Browser, handler: BareHandler, title: str) -> Ids:
+    """Opens a session with an open prompt; returns what addresses name of it."""
+    session = await me.open(title)
+    sent = await me.say(session, "secret")
+    work = await work_of(handler, sent["invocation_id"])
+    request = session_service_pb2.PromptApprovalRequest(
+        **of(work, request_id=request_id(), message="Really?")
+    )
+    result = await handler.result(await handler.command(prompt_approval=request))
+    return {"session": session, "prompt": result.prompt_approval.prompt.prompt_id}
+
+
+async def call(client: httpx.AsyncClient, name: str, ids: Ids, app: str) -> httpx.Response:
     """Calls an operation as its rightful caller would; of a stream only the beginning is read."""
     operation = TABLE[name]
     request = client.build_request(
-        operation.method, path_of(operation, app, session), json=BODIES.get(name)
+        operation.method, path_of(operation, app, **ids), json=BODIES.get(name)
     )
     response = await client.send(request, stream=True)
     if operation.media == "text/event-stream" and response.status_code == 200:
@@ -71,14 +91,14 @@ async def call(client: httpx.AsyncClient, name: str, session: str, app: str) -> 
 
 
 async def test_no_operation_lets_a_wrong_identity_in(tmp_path: Path) -> None:
-    async with served(tmp_path, apps=APPS) as (running, _), Browser(running) as me:
-        session = await me.open("mine")
-        await me.say(session, "secret")
+    async with served(tmp_path, apps=APPS) as (running, handler), Browser(running) as me:
+        ids = await used(me, handler, "mine")
+        session = ids["session"]
         before = await seen_by(me, session)
         async with Browser(running) as nobody, Browser(running, "other") as elsewhere:
             await elsewhere.open()
             for name in NOT_THEIRS:
-                problem(await call(nobody.http, name, session, "support"), 401, "UNAUTHENTICATED")
+                problem(await call(nobody.http, name, ids, "support"), 401, "UNAUTHENTICATED")
                 # Another app's cookie under this app's name, and this app's under the other's.
                 for cookie, app in (
                     (f"capsule_support={elsewhere.token}", "support"),
@@ -87,7 +107,7 @@ async def test_no_operation_lets_a_wrong_identity_in(tmp_path: Path) -> None:
                     (f"capsule_other={elsewhere.token}", "support"),
                 ):
                     nobody.http.headers["cookie"] = cookie
-                    refused = await call(nobody.http, name, session, app)
+                    refused = await call(nobody.http, name, ids, app)
                     problem(refused, 401, "UNAUTHENTICATED")
                 del nobody.http.headers["cookie"]
         async with Browser(running) as eve, Browser(running, "other") as elsewhere:
@@ -96,8 +116,8 @@ async def test_no_operation_lets_a_wrong_identity_in(tmp_path: Path) -> None:
             for name, row in ROWS.items():
                 if row == OWN_SESSION:
                     answers = [
-                        await call(eve.http, name, session, "support"),
-                        await call(elsewhere.http, name, session, "other"),
+                        await call(eve.http, name, ids, "support"),
+                        await call(elsewhere.http, name, ids, "other"),
                     ]
                     for answer in answers:
                         problem(answer, 404, "NOT_FOUND")
@@ -121,7 +141,7 @@ async def test_an_expired_sign_in_reaches_nothing(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path, environment={"CAPSULE_APPS": '{"support": {}}'}) as sidecar:
         running = await sidecar.start()
         async with Browser(running) as me:
-            session = await me.open()
+            ids = {"session": await me.open()}
             await sidecar.kill()
             database = sqlite3.connect(tmp_path / "capsule.db")
             database.execute("UPDATE logins SET expire_ms = 1")
@@ -129,20 +149,19 @@ async def test_an_expired_sign_in_reaches_nothing(tmp_path: Path) -> None:
             database.close()
             await sidecar.start()
             for name in NOT_THEIRS:
-                problem(await call(me.http, name, session, "support"), 401, "UNAUTHENTICATED")
+                problem(await call(me.http, name, ids, "support"), 401, "UNAUTHENTICATED")
 
 
 async def test_every_operation_lets_its_rightful_caller_in(tmp_path: Path) -> None:
     """So that the matrix cannot pass by refusing everything, or a malformed request."""
-    async with served(tmp_path, apps=APPS) as (running, _), Browser(running) as me:
-        session = await me.open("mine")
-        await me.say(session, "hello")
+    async with served(tmp_path, apps=APPS) as (running, handler), Browser(running) as me:
+        ids = await used(me, handler, "mine")
         last = ("deleteSession", "signOut")
         page = (await me.http.get("/apps/support")).status_code == 200
         for name in sorted(ROWS, key=lambda name: (name in last, name)):
             if name == "getAsset" or (name in ("getPage", "getIcon") and not page):
                 continue
-            answer = await call(me.http, name, session, "support")
+            answer = await call(me.http, name, ids, "support")
             assert answer.status_code < 400, (name, answer.text)
             expected = {TABLE[name].status, *TABLE[name].also}
             assert answer.status_code in expected, name

@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jsonschema_rs
 import pytest
 
+from capsule_protocol.v1 import session_service_pb2
 from tests.support.http import Browser, operations, served
-from tests.support.sidecar import BareHandler, SidecarProcess
+from tests.support.sidecar import BareHandler, SidecarProcess, request_id
+from tests.support.turns import work_of
+from tests.support.work import of
 
 EXAMPLES = 8
 # A seed that is given finds the same on each run; `make test` must not fail by chance.
@@ -30,6 +34,8 @@ CONFIGURATION = """
 [parameters]
 "path.app" = "support"
 "path.session_id" = "{session}"
+# One that has ended: whatever answers it is told how.
+"path.prompt_id" = "{prompt}"
 "path.name" = "{asset}"
 # Made by the sidecar; what is none is refused (test_http_bad_input).
 "query.page_token" = ""
@@ -52,6 +58,19 @@ def no_end(name: str) -> bool:
     return any(op.name == name and op.media == "text/event-stream" for op in operations())
 
 
+async def dismissed(me: Browser, handler: BareHandler, sent: dict[str, Any]) -> str:
+    """Returns a prompt of a turn that was dismissed."""
+    work = await work_of(handler, sent["invocation_id"])
+    request = session_service_pb2.PromptApprovalRequest(
+        **of(work, request_id=request_id(), message="Really?")
+    )
+    result = await handler.result(await handler.command(prompt_approval=request))
+    prompt = str(result.prompt_approval.prompt.prompt_id)
+    answer = await me.post(f"/prompts/{prompt}/answer", dismissed=True)
+    assert answer.status_code == 200, answer.text
+    return prompt
+
+
 @pytest.mark.deadline(120)
 async def test_the_sidecar_does_what_its_document_says(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path / "home", environment=ENVIRONMENT) as sidecar:
@@ -59,11 +78,11 @@ async def test_the_sidecar_does_what_its_document_says(tmp_path: Path) -> None:
         async with BareHandler(running) as handler, Browser(running) as me:
             await handler.attach()
             session = await me.open("a title")
-            await me.say(session, "hello")
+            prompt = await dismissed(me, handler, await me.say(session, "hello"))
             page = await me.http.get("/apps/support")
             asset = page.text.partition('src="/assets/')[2].partition('"')[0] or "none"
             settings = tmp_path / "schemathesis.toml"
-            settings.write_text(CONFIGURATION.format(session=session, asset=asset))
+            settings.write_text(CONFIGURATION.format(session=session, asset=asset, prompt=prompt))
             done = await _schemathesis(settings, running.http, me.token)
         assert "Traceback" not in sidecar.log.decode(), sidecar.log.decode()
     assert done[0] == 0, done[1]

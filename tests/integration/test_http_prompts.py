@@ -141,6 +141,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"approved": "yes"}, "approved"),
     ({"approved": None}, "approved"),
     ({"approved": True, "option": 0}, "option"),
+    ({"option": 0, "approved": True}, "approved"),
+    ({"approved": True, "dismissed": True}, "dismissed"),
+    ({"option": -1}, "option"),
     ({"answer": True}, "answer"),
     ({"approved": True, "identity": "chat:eve"}, "identity"),
 ]

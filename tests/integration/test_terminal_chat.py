@@ -113,9 +113,9 @@ async def test_blocks_actions_titles_and_status_lines_are_shown(place: Place) ->
         )
         await chat.shows("the payload is not JSON")
         assert "[card" not in chat.text  # its type is `counter`
-        assert re.search(r'\[counter\] counter\n\{\n  "value": 0,', chat.text)
-        assert re.search(r'\[counter, changed\] counter\n\{\n  "value": 1,', chat.text)
-        assert re.search(r'\[counter, changed\] counter\n\{\n  "value": 6,', chat.text)
+        assert "[counter]\nValue: 0\n  /action more   More\n" in chat.text
+        assert "[counter, changed]\nValue: 1\n  /action more   More\n" in chat.text
+        assert "[counter, changed]\nValue: 6\n  /action more   More\n" in chat.text
         assert "the app does not know this action" in chat.text
         await chat.type("title A fine day\nnotify\n")
         await chat.shows("[title: A fine day]")

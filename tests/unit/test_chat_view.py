@@ -8,12 +8,10 @@ import pytest
 from capsule_protocol.v1 import channel_service_pb2 as channel_pb
 from capsule_protocol.v1 import events_pb2 as pb
 from capsule_protocol.v1 import types_pb2 as types_pb
-from capsule_sidecar.commands.chat_view import (
+from capsule_sidecar.commands.chat_changes import (
     BlockChanged,
     Change,
-    ChatView,
     MessageShown,
-    OutOfStep,
     PresenceChanged,
     StateChanged,
     StatusChanged,
@@ -23,6 +21,8 @@ from capsule_sidecar.commands.chat_view import (
     TitleChanged,
     TurnEnded,
 )
+from capsule_sidecar.commands.chat_stream import OutOfStep
+from capsule_sidecar.commands.chat_view import ChatView
 
 
 def kinds(changes: list[Change]) -> list[type]:
@@ -230,8 +230,8 @@ def test_a_block_with_a_known_id_is_an_update() -> None:
 
     view, changes = fold(shown(1, {"n": 1}), shown(2, {"buttons": [{"action": "more"}]}))
     assert [c.update for c in changes if isinstance(c, BlockChanged)] == [False, True]
-    assert view.block_of_action("more") == "b"
-    assert view.block_of_action("less") == ""
+    assert view.button("more") == ("b", b"{}")
+    assert view.button("less") == ("", b"")
 
 
 def test_title_and_end_of_the_session_are_told() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from capsule_client import _blocks, _json, chat
@@ -21,6 +19,9 @@ from capsule_client.types import (
 )
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+    from os import PathLike
+
     from capsule_client._calls import TurnCalls
     from capsule_client.data import SessionData
 

@@ -15,6 +15,8 @@ export function time(value: string | undefined): Date | null {
   return value ? new Date(value) : null;
 }
 
+const DAY_SECONDS = 86_400;
+
 /** Where an item sorts, and as of which offset it is known. */
 export interface Placed {
   /** 0: it has no place yet, its message is not in the log. */
@@ -59,7 +61,7 @@ export class MessageEntry implements MessageItem, Placed {
     this.text.value = message.text ?? "";
     const attachments = message.attachments ?? [];
     if (!isSame(attachments, this.attachments.peek())) {
-      this.attachments.value = attachments; // Else the addresses are others, the files are not.
+      this.attachments.value = attachments; // Else pictures that are shown would be loaded again.
     }
     this.interrupted.value = message.interrupted === true;
     this.streaming.value = false;
@@ -68,11 +70,20 @@ export class MessageEntry implements MessageItem, Placed {
   }
 }
 
+/** Whether files are the same, and their addresses as good as: a new one is another each hour. */
 function isSame(some: readonly Attachment[], others: readonly Attachment[]): boolean {
   return (
     some.length === others.length &&
-    some.every(({ file_id }, at) => file_id === others[at]?.file_id && others[at]?.url)
+    some.every(({ file_id, url }, at) => {
+      const other = others[at];
+      return file_id === other?.file_id && end(url) - end(other?.url) < DAY_SECONDS;
+    })
   );
+}
+
+/** When a signed address ends, in seconds; 0 where it does not say. */
+function end(url = ""): number {
+  return Number(/[?&]expires=(\d{1,12})\b/.exec(url)?.[1] ?? 0);
 }
 
 /** A block; changes in place. */

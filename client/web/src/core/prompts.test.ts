@@ -121,6 +121,20 @@ describe("a prompt", () => {
     expect(page.chat.waiting.value.size).toBe(0);
   });
 
+  it("that ended while the page with it was on its way has ended", async () => {
+    const item = await ask();
+    server.fault = (seen) => (seen.path.endsWith(session.id) ? "answer late" : undefined);
+    const other = open(`#/${session.id}`);
+    await settle();
+    session.endPrompt(item.promptId, { status: "PROMPT_STATUS_EXPIRED" });
+    await settle();
+    server.fault = () => undefined;
+    server.release();
+    await settle();
+    expect(prompts(other).map((each) => each.status.value)).toEqual(["expired"]);
+    expect(other.chat.waiting.value.size).toBe(0);
+  });
+
   it("has zeros for answers that JSON leaves out", async () => {
     const one = await ask();
     const two = await ask({ choice: { options: ["a", "b"] } });

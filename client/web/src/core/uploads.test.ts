@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Attachment } from "../wire.ts";
+import { MessageEntry } from "./items.ts";
 import { FakeBrowser } from "./testing/browser.ts";
 import type { FakeSession } from "./testing/log.ts";
 import { current, messages, openPage, type Page, reload, settle } from "./testing/page.ts";
@@ -252,6 +253,23 @@ describe("the files of a draft", () => {
     expect(names()).toEqual(["a.txt"]);
   });
 
+  it("stay with a new chat that is being opened when it is open", async () => {
+    server.fault = (seen) =>
+      seen.method === "POST" && seen.path === "/v1/sessions" ? "refused" : undefined;
+    page.chat.newChat();
+    page.chat.send("the first");
+    page.chat.attach([file("a.txt")]);
+    await settle(UPLOAD_MS);
+    expect(current(page.chat).id).toBe("");
+    server.fault = () => undefined;
+    await settle(12_000);
+    expect(current(page.chat).id).not.toBe("");
+    expect(names()).toEqual(["a.txt"]);
+    page = again(page);
+    await settle();
+    expect(names()).toEqual(["a.txt"]);
+  });
+
   it("are dropped when the sidecar has forgotten them", async () => {
     page.chat.attach([file("a.txt")]);
     await settle(UPLOAD_MS);
@@ -354,6 +372,19 @@ describe("a message with files", () => {
     expect(messages(page.chat)).toHaveLength(1);
   });
 
+  it("keeps the addresses of its files for a day, and then takes new ones", () => {
+    const url = (seconds: number) => `/files/fil_1/a?expires=${seconds}&signature=s`;
+    const at = (seconds: number) => ({
+      attachments: [{ file_id: "fil_1", url: url(seconds) }],
+    });
+    const item = new MessageEntry("key", "user");
+    item.complete(at(1_000_000));
+    item.complete(at(1_080_000));
+    expect(item.attachments.value[0]?.url).toBe(url(1_000_000));
+    item.complete(at(1_090_000));
+    expect(item.attachments.value[0]?.url).toBe(url(1_090_000));
+  });
+
   it("is told apart from one of the same words with other files", async () => {
     server.fault = (seen) => (isSend(seen) ? "answer late" : undefined);
     page.chat.attach([file("a.txt")]);
@@ -373,6 +404,24 @@ describe("a message with files", () => {
     server.release();
     await settle();
     expect(sent().map((each) => each.length)).toEqual([1, 0]);
+  });
+
+  it("is not taken for one of the same words without files", async () => {
+    page.chat.attach([file("a.txt")]);
+    await settle(UPLOAD_MS);
+    server.fault = (seen) => (isSend(seen) ? "refused" : undefined);
+    page.chat.send("look");
+    await settle();
+    session.say("look");
+    await settle();
+    const shown = messages(page.chat).map((each) => [
+      each.attachments.value.length,
+      each.delivery.value,
+    ]);
+    expect(shown).toEqual([
+      [0, "sent"],
+      [1, "sending"],
+    ]);
   });
 
   it("comes back with its files to be edited", async () => {

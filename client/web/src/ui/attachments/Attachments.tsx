@@ -113,9 +113,9 @@ function useAddress(attachment: Attachment) {
   const address = useComputed(() => renewed.value || given);
   const renew = async (): Promise<boolean> => {
     const found = await newAddress(chat, id);
-    const other = found !== "" && found !== address.peek();
-    if (other) renewed.value = found;
-    return other;
+    // The same one again: it was not its end that it did not load. The mark has it asked for anew.
+    if (found !== "") renewed.value = found === address.peek() ? `${found}#again` : found;
+    return found !== "";
   };
   /** Follows a link whose address may have come to its end. */
   const follow = (event: MouseEvent) => {

@@ -29,6 +29,8 @@ function Shown({ picture }: { readonly picture: Picture }) {
   const { fileId, source, alt, name, width, height } = picture;
   const renewed = useSignal("");
   const broken = useSignal(false);
+  /** A new one loads even where the address is the same. */
+  const attempt = useSignal(0);
   const address = useComputed(() => renewed.value).value || source;
 
   const renew = async () => {
@@ -40,6 +42,7 @@ function Shown({ picture }: { readonly picture: Picture }) {
     }
     broken.value = found === "";
     renewed.value = found;
+    attempt.value += 1;
   };
   const onError = () => {
     if (fileId && renewed.peek() === "") void renew();
@@ -74,6 +77,7 @@ function Shown({ picture }: { readonly picture: Picture }) {
       {address !== "" && (
         // biome-ignore lint/a11y/noNoninteractiveElementInteractions: nobody acts here, the loading fails
         <img
+          key={attempt.value}
           src={address}
           alt={alt}
           loading="lazy"
