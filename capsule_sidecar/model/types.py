@@ -116,7 +116,8 @@ class Declarations:
     actions: frozenset[str] = frozenset()
     # Whether each data handler, by name, wants who is signed in.
     data: Mapping[str, bool] = field(default_factory=dict)
-    endpoints: tuple[Endpoint, ...] = ()
+    # By their routes.
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
     def selectors(self) -> list[tuple[InvocationKind, str]]:
         """Return (kind, name) of what is queued and declared; the name is empty but for actions."""
@@ -144,7 +145,14 @@ class Declarations:
             case InvocationKind.DATA:
                 return name in self.data
             case InvocationKind.ENDPOINT:
-                return any(endpoint.route == name for endpoint in self.endpoints)
+                return name in self.endpoints
+
+    def guards(self, kind: InvocationKind, name: str) -> bool:
+        """Tell whether a data or endpoint handler wants who is signed in."""
+        if kind == InvocationKind.DATA:
+            return self.data.get(name, False)
+        endpoint = self.endpoints.get(name)
+        return endpoint is not None and endpoint.authenticated
 
 
 @dataclass(frozen=True, slots=True)

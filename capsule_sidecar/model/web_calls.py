@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from capsule_sidecar.model.errors import InvalidArgument
 
@@ -44,21 +44,19 @@ class Endpoint:
         method: One of METHODS.
         path: `/`, or segments, of which `{name}` takes any one.
         authenticated: Who is not signed in is not let through.
+        route: Its name: method and path.
+        segments: Its path in parts.
     """
 
     method: str
     path: str
     authenticated: bool = False
+    route: str = field(init=False)
+    segments: tuple[str, ...] = field(init=False)
 
-    @property
-    def route(self) -> str:
-        """Its name: method and path."""
-        return f"{self.method} {self.path}"
-
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """Its path in parts."""
-        return tuple(self.path.split("/")[1:])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "route", f"{self.method} {self.path}")
+        object.__setattr__(self, "segments", tuple(self.path.split("/")[1:]))
 
     def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
         """Return what the path's names take of a request's segments; None: it is not its."""
@@ -98,6 +96,7 @@ def check_endpoint(endpoint: Endpoint, field: str) -> None:
     segments = endpoint.segments
     names = [part for part in segments if part.startswith("{")]
     well = path == "/" or (path.startswith("/") and all(map(_SEGMENT.fullmatch, segments)))
+    well = well and not {".", ".."} & set(segments)  # no request has them
     if not well or len(path) > _MAX_PATH or len(set(names)) != len(names):
         raise InvalidArgument(
             f"{field}.path",

@@ -84,7 +84,12 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
     if len({e.route for e in endpoints}) != len(endpoints) or len(endpoints) > _MAX_DECLARED:
         raise InvalidArgument(field, f"must be at most {_MAX_DECLARED}, each route once")
     return Declarations(
-        value.message, value.enter, value.exit, frozenset(value.actions), data, endpoints
+        value.message,
+        value.enter,
+        value.exit,
+        frozenset(value.actions),
+        data,
+        {endpoint.route: endpoint for endpoint in endpoints},
     )
 
 

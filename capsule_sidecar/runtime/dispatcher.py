@@ -32,7 +32,7 @@ from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
 from capsule_sidecar.storage import leases, log, reads, work
-from capsule_sidecar.storage.journal import EVERY_APP, Journal
+from capsule_sidecar.storage.journal import EVERY_APP, Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
 
@@ -197,9 +197,11 @@ class Dispatcher:
     def _entered(self, app: int, hello: Hello, line: ProcessLine, found: leases.Attached) -> None:
         known = self._processes.pop(found.process, None)
         if known is not None:  # it attached twice at once: the later one stays
+            self.calls.lost(known.number)
             known.line.outbox.fail(Replaced("the process attached again"))
         if line.gone:  # its call ended while this was committed
             self._slots.detach(found.process, hello)
+            self.calls.wake(app)
             self._tell_presence(app)
             return
         process = Process(found.process, app, hello, line)
@@ -241,6 +243,7 @@ class Dispatcher:
     def drain_all(self) -> None:
         """Tell every process that the sidecar takes its leave, and give out no more work."""
         self._draining = True
+        self.calls.close()
         for process in self.processes:
             self._slots.drain(process.number)
             process.line.drain()
@@ -288,17 +291,29 @@ class Dispatcher:
 
     def _freed(self, app: int, process: int) -> None:
         """Give a place that a request has left to what waits for one."""
+        if self._slots.backlog(process) and not self._slots.yields(process):
+            self._journal.submit(
+                app,
+                partial(work.lease_ready, app=app, process=process),
+                after=lambda: self.calls.wake(app),
+            ).add_done_callback(log_failure)
+            return
         self.calls.wake(app)
-        if self._slots.backlog(process):
+        self._fill(app, process)
+
+    def _fill(self, app: int, process: int) -> None:
+        """Give places that no request has taken to queued work."""
+        if self._slots.unused(process):
             self._journal.start(app, partial(work.lease_ready, app=app, process=process))
 
     def _beaten(self, app: int, process: int) -> None:
         if self._slots.beat(process):
             self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+            self.calls.wake(app)
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
         """Apply an outcome, behind every command that was submitted before it."""
-        if self.calls.outcome(outcome):
+        if self.calls.outcome(app, outcome):
             taken: asyncio.Future[InvocationStatus] = asyncio.get_running_loop().create_future()
             taken.set_result(InvocationStatus.COMPLETED)
             return taken
@@ -317,6 +332,7 @@ class Dispatcher:
                 self._live.discard(entry.closes)
             self._prompts.publish(entry)
             self._hub.publish(entry)
+        self.calls.wake_all()  # a handler that asks a person leaves its place
 
     def patched(self, session: int, patch: DataPatch) -> None:
         """Keep in mind what changed of a session's data."""
@@ -352,7 +368,9 @@ class Dispatcher:
             return
         if notice.final:
             process.running.discard(lease)
-            self.calls.wake(process.app)
+            if self.calls.waiting:
+                self.calls.wake(process.app)
+                self._fill(process.app, process.number)
         lost = notice.cancel in (CancelReason.SUPERSEDED, CancelReason.SESSION_DELETED)
         if notice.cancel and notice.final == lost:
             process.line.cancel(lease, CancelReason(notice.cancel))
@@ -416,6 +434,7 @@ class Dispatcher:
                 if not self._journal.healthy:
                     await self._journal.submit(0, leases.probe)
                 await self._take_waiting(self._slots.apps())
+                self.calls.wake_all()
                 await self._forget_requests()
             except DomainError as error:
                 logger.warning("the sweep is put off: %s", error.message)

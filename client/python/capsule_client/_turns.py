@@ -34,6 +34,15 @@ def _delivered_again() -> Superseded:
     return Superseded("this turn was delivered again", reason="SUPERSEDED")
 
 
+def _given_back(turn: Turn) -> pb.OutcomeStatus.ValueType:
+    """Returns how work ends that a process on its way out has begun and does not finish.
+
+    A data or endpoint request is not begun a second time: who asks may have been half served.
+    """
+    asked = turn.invocation.WhichOneof("kind") in ("data", "endpoint")
+    return pb.OUTCOME_STATUS_CANCELLED if asked else pb.OUTCOME_STATUS_RELEASED
+
+
 class Turns:
     """Runs a handler for each invocation, at most once per attempt, and ends it by one outcome.
 
@@ -88,7 +97,7 @@ class Turns:
         """Gives back what does not end when it is cancelled."""
         for turn in self._unfinished():
             self._lose(turn, Superseded("the app is shutting down"), given_up=True)
-            self._end(turn, pb.Outcome(status=pb.OUTCOME_STATUS_RELEASED))
+            self._end(turn, pb.Outcome(status=_given_back(turn)))
 
     def close(self) -> None:
         """Ends the timer."""
@@ -234,7 +243,7 @@ class Turns:
                 await self._handle(turn, turn.session)
         except asyncio.CancelledError as error:
             if turn.released and turn.cancelled is None:
-                outcome.status = pb.OUTCOME_STATUS_RELEASED
+                outcome.status = _given_back(turn)
             elif turn.cancelled is None and turn.lost is None:
                 self._fail(turn, outcome, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
@@ -250,7 +259,7 @@ class Turns:
             self._end(turn, outcome)
         elif turn.given_up and not turn.ended:
             # The sidecar may still count it as ours: given back, it is delivered again at once.
-            self._end(turn, pb.Outcome(status=pb.OUTCOME_STATUS_RELEASED))
+            self._end(turn, pb.Outcome(status=_given_back(turn)))
         else:
             self._forget(turn)
 
@@ -321,6 +330,7 @@ class Turns:
             self._outbox.end(turn, outcome)
         except (TypeError, LimitExceeded) as error:
             outcome.ClearField("data")
+            outcome.ClearField("response")
             if turn.cancelled is None:
                 self._fail(turn, outcome, error)
             self._outbox.end(turn, outcome)

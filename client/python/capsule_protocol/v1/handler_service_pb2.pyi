@@ -789,7 +789,9 @@ Global___Exit: _TypeAlias = Exit  # noqa: Y015
 
 @_typing.final
 class DataRequest(_message.Message):
-    """DataRequest asks a data handler. Its outcome carries the response. It is delivered once: when its process is lost, the caller is answered 502."""
+    """DataRequest asks a data handler. Its outcome carries the response. It is delivered once: when its process is lost, or ends it CANCELLED by itself,
+    the caller is answered 502. RELEASED says that it was not begun: another process is asked. It has no session: commands that need one are refused.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
