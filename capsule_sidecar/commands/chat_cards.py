@@ -123,7 +123,9 @@ def _value(value: object, depth: int) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
-        case None | "" | [] | {}:
+        case None | "" | []:
+            return "-"
+        case dict() if not value:
             return "-"
         case str():
             return safe(value)

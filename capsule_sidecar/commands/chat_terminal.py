@@ -303,6 +303,7 @@ class TerminalScreen:
 
     def _accept(self, buffer: Buffer) -> bool:
         self._on_line(buffer.text)
+        self._typing = False  # the buffer is emptied without a word
         return False  # the prompt is empty again
 
     def _keys(self) -> KeyBindings:

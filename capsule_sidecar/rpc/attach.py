@@ -271,9 +271,10 @@ class Attachment:
                 "more commands or bytes are in flight than the welcome allows",
             )
         try:
-            if name is None:
+            call = CALLS.get(name or "")
+            if call is None or name is None:
                 raise UnknownCommand("this sidecar does not know the command; upgrade it")
-            waited = CALLS[name].begin(self._commands, process.app, getattr(command, name))
+            waited = call.begin(self._commands, process.app, getattr(command, name))
         except DomainError as error:
             self._failed(command.tag, size, error)
             return

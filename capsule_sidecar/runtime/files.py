@@ -43,7 +43,7 @@ logger = logging.getLogger("capsule.files")
 _LATE_SECONDS = 300.0
 # What the janitor removes at once, how often it looks, and when it tries again what it could not.
 _REMOVED = 100
-_LOOK_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
 _AGAIN_SECONDS = 5.0
 _PROBE_SECONDS = 1.0
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _CHUNK = 256 * 1024
 # A bucket's objects, of which a file has as many as it takes. It is what one upload holds in
 # memory, twice at the most. Stored: it never changes.
-PART = 2 * 1024 * 1024
+PART = 1024 * 1024
 # How long the store may take for one step: a piece, a part, a flush, a removal.
 _STEP_SECONDS = 60.0
 _AWAY = "the file store does not answer or is full"

@@ -117,7 +117,10 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if operation.passed and operation.method != "GET":
         shown["requestBody"] = {"content": {"*/*": {"schema": {}}}}
     success = {"description": "Success."} | _content(operation, schemas)
-    responses = {str(status): success for status in (operation.status, *operation.also)}
+    responses: dict[str, Any] = {
+        str(status): {"description": "Not modified."} if status == 304 else success
+        for status in (operation.status, *operation.also)
+    }
     refused = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for status in _refusals(operation):
         if operation.answer is not None and status == 503 and operation.name == "getReadiness":

@@ -70,6 +70,12 @@ async def _do(session: capsule.Session, name: str, step: int, wish: str) -> None
             text = script.block_text(name, step)
             await session.show(capsule.Block("note", {"text": text}))
             _note("block", session, text)
+        case ("ask" | "choose" as kind, _, seconds):
+            told = await _ask(session, kind, script.question(name, step), float(seconds or 300))
+            _note("told", session, f"{script.question(name, step)} {told}")
+            text = script.told_text(name, step, told)
+            await session.reply(text)
+            _note("message", session, text)
         case ("notify", _, _):
             await session.notify(f"{name} is at {step}")
         case ("count", _, _):
@@ -83,6 +89,16 @@ async def _do(session: capsule.Session, name: str, step: int, wish: str) -> None
             await _hold(session, gate)
         case ("raise", _, _):
             raise Asked(name)
+
+
+async def _ask(session: capsule.Session, kind: str, question: str, timeout: float) -> str:
+    try:
+        if kind == "choose":
+            return await session.prompt_choice(question, script.OPTIONS, timeout=timeout)
+        agreed = await session.prompt_approval(question, timeout=timeout)
+        return "yes" if agreed else "no"
+    except (capsule.ApprovalTimeout, capsule.ChoiceTimeout):
+        return "nothing"
 
 
 async def _hold(session: capsule.Session, gate: str) -> None:

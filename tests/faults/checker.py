@@ -16,6 +16,7 @@ from tests.faults.people import Conversation
 _CAUSES = ("session_opened", "action_sent", "session_closing")
 _COUNT = re.compile(r" counted (\d+)$")
 _TAG = re.compile(r" tagged by attempt (\d+)$")
+_TOLD = re.compile(r" was told (\S+)$")
 
 
 @dataclass
@@ -31,6 +32,11 @@ class Figures:
     turns: int = 0
     failed_as_asked: int = 0
     delivered_again: int = 0
+    prompts: int = 0
+    answered: int = 0
+    expired: int = 0
+    acknowledged_answers: int = 0
+    too_late: int = 0
     acknowledged_writes: int = 0
     requests_repeated: int = 0
 
@@ -60,6 +66,7 @@ async def check(talks: Iterable[Conversation], notes: list[dict[str, Any]]) -> F
         checked.user_messages()
         checked.turns(figures)
         checked.streams(figures)
+        checked.prompts(figures)
         checked.timeline(await talk.person.items(talk.session_id))
         checked.handler_writes(
             [note for note in notes if note["session"] == talk.session_id], figures
@@ -142,6 +149,7 @@ class _SessionCheck:
         written: list[tuple[int, script.Written]] = []
         tags: list[int] = []
         counts: list[int] = []
+        told: list[str] = []
         for event in self.log:
             if event.invocation_id != invocation_id:
                 continue
@@ -156,6 +164,8 @@ class _SessionCheck:
             assert not message.interrupted, f"{text!r} has an interrupted message"
             if found := _TAG.search(message.text):
                 tags.append(int(found[1]))
+            elif _TOLD.search(message.text):
+                told.append(message.text)
             elif found := _COUNT.search(message.text):
                 counts.append(int(found[1]))
             else:
@@ -164,6 +174,7 @@ class _SessionCheck:
                 figures.replies += kind == "message"
         found_in_order = [what for _, what in sorted(written, key=lambda pair: pair[0])]
         assert found_in_order == script.expected(text), f"the turn of {text!r} in {attempts}"
+        assert told == self._answers(invocation_id, text)
         wishes = Counter(script.parse(text)[1])
         # An attempt that has been followed by another writes nothing more.
         assert tags == sorted(tags), f"an earlier attempt wrote after a later one: {tags}"
@@ -192,6 +203,50 @@ class _SessionCheck:
         assert opened == over
         assert all(count == 1 for count in opened.values())
 
+    def _answers(self, invocation_id: str, text: str) -> list[str]:
+        """What the turn says that it was told, by what the log has of its prompts."""
+        ends = {
+            event.prompt_ended.prompt.message: told(event.prompt_ended.prompt)
+            for event in self.log
+            if event.invocation_id == invocation_id and event.WhichOneof("kind") == "prompt_ended"
+        }
+        name, wishes = script.parse(text)
+        asks = [n for n, wish in enumerate(wishes) if wish.partition(":")[0] in ("ask", "choose")]
+        # Exactly one prompt of each: a later attempt joins what an earlier one opened.
+        assert list(ends) == [script.question(name, step) for step in asks], (text, ends)
+        return [script.told_text(name, step, ends[script.question(name, step)]) for step in asks]
+
+    def prompts(self, figures: Figures) -> None:
+        """Every prompt ended once, in its own place, as whoever answered it was told."""
+        opened: dict[str, events_pb2.Event] = {}
+        ended: dict[str, types_pb2.Prompt] = {}
+        for event in self.log:
+            match event.WhichOneof("kind"):
+                case "prompt_opened":
+                    prompt = event.prompt_opened.prompt
+                    assert prompt.prompt_id not in opened
+                    assert prompt.status == types_pb2.PROMPT_STATUS_OPEN
+                    opened[prompt.prompt_id] = event
+                case "prompt_ended":
+                    prompt = event.prompt_ended.prompt
+                    assert prompt.prompt_id not in ended, f"{prompt.prompt_id} ended twice"
+                    begun = opened[prompt.prompt_id]
+                    assert (event.place, event.item_offset) == (begun.place, begun.offset)
+                    assert prompt.status != types_pb2.PROMPT_STATUS_OPEN
+                    # What a handler waits for is not withdrawn from it, unless somebody stops it.
+                    assert prompt.status != types_pb2.PROMPT_STATUS_WITHDRAWN, prompt
+                    ended[prompt.prompt_id] = prompt
+                    figures.answered += prompt.status == types_pb2.PROMPT_STATUS_ANSWERED
+                    figures.expired += prompt.status == types_pb2.PROMPT_STATUS_EXPIRED
+        assert opened.keys() == ended.keys(), "a prompt is open for ever"
+        figures.prompts += len(opened)
+        for answer in self.talk.answers:
+            assert ended[answer.prompt.prompt_id] == answer.prompt, "the log has another answer"
+        accepted = [a.prompt.prompt_id for a in self.talk.answers if a.accepted]
+        assert len(set(accepted)) == len(accepted), "two answers of one prompt were accepted"
+        figures.acknowledged_answers += len(accepted)
+        figures.too_late += len(self.talk.answers) - len(accepted)
+
     def timeline(self, items: list[channel_service_pb2.TimelineItem]) -> None:
         """The timeline is the fold of the log."""
         folded: dict[tuple[int, int], tuple[str, str]] = {}
@@ -206,6 +261,10 @@ class _SessionCheck:
                     del folded[key]
                 case "block_shown":
                     folded[key] = ("block", event.block_shown.block.block_id)
+                case "prompt_opened":
+                    folded[key] = ("prompt", "open")
+                case "prompt_ended":
+                    folded[key] = ("prompt", str(event.prompt_ended.prompt.status))
                 case "invocation_ended" if event.place:
                     folded[key] = ("ended", event.invocation_ended.reason)
         shown = {(item.place, item.offset): _shown(item) for item in items}
@@ -221,11 +280,27 @@ class _SessionCheck:
             for event in self.log
             if event.WhichOneof("kind") == "block_shown"
         }
+        ends = {
+            f"{event.prompt_ended.prompt.message} {told(event.prompt_ended.prompt)}"
+            for event in self.log
+            if event.WhichOneof("kind") == "prompt_ended"
+        }
         for note in notes:
+            if note["what"] == "told":
+                assert note["text"] in ends, f"told what the log does not have: {note}"
             kind = "message" if note["what"] == "stream" else note["what"]
             if kind in ("message", "block"):
                 assert (kind, note["text"]) in stored, f"acknowledged and lost: {note}"
                 figures.acknowledged_writes += 1
+
+
+def told(prompt: types_pb2.Prompt) -> str:
+    """Returns what a handler is told by a prompt that has ended, in the words of its script."""
+    if prompt.status != types_pb2.PROMPT_STATUS_ANSWERED:
+        return "nothing"
+    if prompt.WhichOneof("kind") == "choice":
+        return prompt.choice.options[prompt.choice.answer]
+    return "yes" if prompt.approval.answer else "no"
 
 
 def _shown(item: channel_service_pb2.TimelineItem) -> tuple[str, str]:
@@ -236,4 +311,6 @@ def _shown(item: channel_service_pb2.TimelineItem) -> tuple[str, str]:
             return "stream", item.stream.stream_id
         case "block":
             return "block", item.block.block_id
+        case "prompt":
+            return "prompt", str(item.prompt.status)
     return "ended", item.ended.reason

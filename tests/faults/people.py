@@ -50,6 +50,8 @@ class Patient(Person):
         channel_service_pb2.SendMessageResponse
         | channel_service_pb2.OpenSessionResponse
         | channel_service_pb2.GetTimelineResponse
+        | channel_service_pb2.AnswerPromptResponse
+        | channel_service_pb2.StopInvocationResponse
     ):
         """Calls until it is answered; only what passes by is tried again."""
         if (
@@ -115,6 +117,7 @@ class Conversation(ABC):
         person: Who reads it.
         acknowledged: By offset, what was acknowledged: the message's id and its text.
         asked: Every text that was ever sent.
+        answers: What was acknowledged of the prompts that were answered.
     """
 
     running: Running
@@ -126,6 +129,7 @@ class Conversation(ABC):
     acknowledged: dict[int, tuple[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     repeated: int = 0
+    answers: list[channel_service_pb2.AnswerPromptResponse] = field(default_factory=list)
     person: Looker = field(init=False)
     _stopping: bool = False
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # What a person may ask for in passing. `hold:NAME` waits until there is a file of that name, and
-# `stream:NAME` does so behind its first piece.
+# `stream:NAME` does so behind its first piece. `ask` and `choose` ask the person back and say what
+# they were told, `ask:SECONDS` waits no longer than that.
+OPTIONS = ("rød", "grøn", "blå")
 WISHES = ("reply", "reply", "stream", "stream", "tagged", "block", "notify", "count", "pause")
 
 
@@ -52,6 +54,19 @@ def count_text(name: str, count: int) -> str:
     return f"{name} counted {count}"
 
 
+def question(name: str, step: int) -> str:
+    """Returns what `ask` and `choose` ask."""
+    return f"{name}/{step}?"
+
+
+def told_text(name: str, step: int, told: str) -> str:
+    """Returns what `ask` and `choose` say afterwards: what they were told, `nothing` for no answer.
+
+    The same in every attempt: an answer is given once.
+    """
+    return f"{name}/{step} was told {told}"
+
+
 def block_text(name: str, step: int) -> str:
     """Returns what `block` shows."""
     return f"{name}/{step} shown"
@@ -67,7 +82,7 @@ def pieces(name: str, step: int) -> list[str]:
 def expected(script: str) -> list[Written]:
     """Returns what the turn leaves behind whichever attempt wrote it, in order.
 
-    Not in it: what is tagged by its attempt, and counts.
+    Not in it: what is tagged by its attempt, counts, and what a person answered.
     """
     name, wishes = parse(script)
     written = []

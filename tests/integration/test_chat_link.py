@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,12 +16,19 @@ from grpc import aio
 
 from capsule_protocol.v1 import channel_service_pb2 as pb
 from capsule_protocol.v1 import events_pb2 as events_pb
+from capsule_protocol.v1 import file_service_pb2 as file_pb
+from capsule_protocol.v1 import types_pb2 as types_pb
 from capsule_protocol.v1.channel_service_pb2_grpc import (
     ChannelServiceServicer,
     add_ChannelServiceServicer_to_server,
 )
-from capsule_sidecar.commands import chat_link
-from capsule_sidecar.commands.chat_link import Access, ChatError, ChatLink
+from capsule_protocol.v1.file_service_pb2_grpc import (
+    FileServiceServicer,
+    add_FileServiceServicer_to_server,
+)
+from capsule_sidecar.commands import chat_link, chat_upload
+from capsule_sidecar.commands.chat_files import FileProblem, look_at
+from capsule_sidecar.commands.chat_link import Access, Answer, ChatError, ChatLink
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -43,11 +51,36 @@ class Scripted(ChannelServiceServicer):
         await self._next(request, context)
         return pb.SendMessageResponse(offset=7)
 
+    async def AnswerPrompt(self, request: Any, context: Context) -> Any:  # noqa: N802 - gRPC's name
+        await self._next(request, context)
+        return pb.AnswerPromptResponse(accepted=True)
+
     async def FollowSession(self, request: Any, context: Context) -> Any:  # noqa: N802 - gRPC's name
         await self._next(request, context)
         for offset in range(request.after_offset + 1, request.after_offset + 3):
             frame = events_pb.FollowFrame(event=events_pb.Event(offset=offset))
             yield pb.FollowSessionResponse(frames=[frame])
+
+
+class Files(FileServiceServicer):
+    """Takes uploads, after as many failures as it is told."""
+
+    def __init__(self) -> None:
+        # How many bytes it reads before each failure.
+        self.failures: list[tuple[int, Callable[[Context], Awaitable[None]]]] = []
+        self.headers: list[file_pb.UploadHeader] = []
+        self.data = b""
+
+    async def UploadFile(self, requests: Any, context: Context) -> Any:  # noqa: N802 - gRPC's name
+        self.data = b""
+        most, fail = self.failures.pop(0) if self.failures else (-1, None)
+        async for request in requests:
+            if request.HasField("header"):
+                self.headers.append(request.header)
+            self.data += request.data
+            if fail is not None and len(self.data) >= most:
+                await fail(context)
+        return file_pb.UploadFileResponse(file=types_pb.File(file_id="fil_1", size=len(self.data)))
 
 
 def failing(code: grpc.StatusCode, detail: str = "") -> Callable[[Context], Awaitable[None]]:
@@ -70,6 +103,23 @@ def refusing(code: grpc.StatusCode, reason: str, detail: str, **metadata: str) -
         await context.abort(code, detail, trailing)
 
     return fail
+
+
+@asynccontextmanager
+async def uploading() -> AsyncIterator[tuple[Files, ChatLink]]:
+    server = aio.server()
+    files = Files()  # type: ignore[abstract]  # the other methods are unimplemented, as meant
+    add_FileServiceServicer_to_server(files, server)
+    add_ChannelServiceServicer_to_server(Scripted(), server)  # type: ignore[abstract]  # as above
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        access = Access(f"127.0.0.1:{port}", "secret", "a test")
+        async with ChatLink(access, "demo", "terminal:ada") as link:
+            await link.send("s", "hi")  # there is a sidecar
+            yield files, link
+    finally:
+        await server.stop(0)
 
 
 @asynccontextmanager
@@ -182,3 +232,75 @@ async def test_what_is_no_sidecar_is_said_to_be_none() -> None:
     async with linked() as (_, link, _told):
         with pytest.raises(ChatError, match="no Capsule sidecar"):
             await link.sessions()
+
+
+async def test_an_answer_is_sent_again_with_the_same_id() -> None:
+    async with linked() as (service, link, _):
+        await link.send("s", "before")
+        service.requests.clear()
+        service.failures = [failing(grpc.StatusCode.UNAVAILABLE)] * 2
+        assert (await link.answer("p", Answer(option=0))).accepted
+        assert len(service.requests) == 3
+        assert len({request.request_id for request in service.requests}) == 1
+        assert service.requests[0].WhichOneof("answer") == "option"
+        await link.answer("p", Answer(approved=False))
+        assert service.requests[-1].WhichOneof("answer") == "approved"
+        await link.answer("p", Answer())
+        assert service.requests[-1].dismissed
+
+
+async def test_an_upload_is_begun_anew_under_its_id_until_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(range(256)) * 8192)  # 2 MiB
+    async with uploading() as (files, link):
+        files.failures = [
+            (0, failing(grpc.StatusCode.UNAVAILABLE)),
+            (1024 * 1024, failing(grpc.StatusCode.UNAVAILABLE)),
+        ]
+        told: list[int] = []
+        file = await link.upload(look_at(path), told.append)
+        assert (file.file_id, file.size) == ("fil_1", 2 * 1024 * 1024)
+        assert files.data == path.read_bytes()
+        assert len(files.headers) == 3
+        assert len({header.request_id for header in files.headers}) == 1
+        assert files.headers[0].caller.identity == "terminal:ada"
+        assert files.headers[0].sha256 == look_at(path).sha256
+        assert told[-1] == 2 * 1024 * 1024
+
+
+async def test_an_upload_that_is_refused_half_way_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(4 * 1024 * 1024))
+    async with uploading() as (files, link):
+        refusal = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", "it is too large")
+        files.failures = [(1024 * 1024, refusal)]
+        with pytest.raises(ChatError, match="it is too large"):
+            await link.upload(look_at(path), lambda sent: None)
+
+
+async def test_an_upload_that_nobody_reads_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Either ends first: how much is on its way unread is gRPC's affair.
+    monkeypatch.setattr(chat_upload, "PIECE_TIMEOUT", 1.0)
+    monkeypatch.setattr(chat_upload, "ANSWER_TIMEOUT", 1.0)
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(4 * 1024 * 1024))
+
+    async def hang(context: Context) -> None:
+        await asyncio.sleep(30)
+
+    async with uploading() as (files, link):
+        files.failures = [(0, hang)]
+        assert (await link.upload(look_at(path), lambda sent: None)).size == 4 * 1024 * 1024
+        assert len(files.headers) == 2
+
+
+async def test_a_file_that_is_gone_before_it_is_sent_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x")
+    async with uploading() as (_, link):
+        file = look_at(path)
+        path.unlink()
+        with pytest.raises(FileProblem, match="cannot be read"):
+            await link.upload(file, lambda sent: None)

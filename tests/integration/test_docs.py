@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.files import Mover
 from tests.support.programs import CLIENT, DEMO, ROOT, running
 from tests.support.sidecar import Person, running_sidecar
 
@@ -163,3 +166,37 @@ async def test_the_curl_lines_of_the_http_page_hold_a_conversation(tmp_path: Pat
         "\n204",
     ):
         assert said in talk.text, f"{said} is missing in:\n{talk.text}"
+
+
+async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/files.md", "attachments"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar, app="reader") as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            session = await ada.open()
+            await ada.say(session, "are you there?")
+
+            async def attached() -> bool:
+                return bool((await ada.call("ListSessions")).sessions) and bool(
+                    sidecar.sidecar and sidecar.sidecar.state.handlers
+                )
+
+            await eventually(attached, timeout=15)
+            done = await asyncio.create_subprocess_exec(
+                "sh", "-euc", snippet("docs/files.md", "upload"), cwd=tmp_path,
+                env={**os.environ, "CAPSULE_HTTP": sidecar.http, "TMPDIR": str(tmp_path)},
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            said, _ = await done.communicate()
+            sent, loaded = said.decode().splitlines()
+            assert loaded == "two"
+            assert json.loads(sent)["message"]["attachments"][0]["name"] == "notes.txt"
+            files = Mover(ada)
+            image = await files.up(b"\x89PNG", "a.png", "image/png")
+            notes = await files.up(b"one\ntwo\n", "notes.txt")
+            await ada.say(session, "", attachments=[image.file_id, notes.file_id])
+            await ada.hears(session, "notes.txt has 2 lines.")
+            items = await ada.timeline(session)
+            (block,) = [item.block for item in items if item.HasField("block")]
+            assert json.loads(block.payload_json)["alt"] == "a.png"

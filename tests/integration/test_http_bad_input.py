@@ -211,7 +211,8 @@ async def test_every_parameter_that_is_wrong_is_refused_and_named(tmp_path: Path
         session = await me.open()
         for operation in READING:
             for query in operation.query:
-                if query.header:
+                # Uploads and signed addresses: test_files_http.
+                if query.header or "/files" in operation.path:
                     continue
                 for value in wrong[query.name]:
                     answer = await me.http.request(

@@ -32,6 +32,9 @@ ROWS = {
     "stop": OWN_SESSION,
     "sendAction": OWN_SESSION,
     "answerPrompt": OWN_SESSION,
+    "uploadFile": SIGNED_IN,
+    "getFile": OWN_SESSION,
+    "getFileContent": ANYONE,
     "followSession": OWN_SESSION,
     "followSessions": SIGNED_IN,
     "getHealth": ANYONE,
@@ -73,15 +76,23 @@ async def used(me: Browser, handler: BareHandler, title: str) -> Ids:
         **of(work, request_id=request_id(), message="Really?")
     )
     result = await handler.result(await handler.command(prompt_approval=request))
-    return {"session": session, "prompt": result.prompt_approval.prompt.prompt_id}
+    file = await me.upload(b"mine")
+    await me.say(session, "", attachments=[file["file_id"]])
+    return {
+        "session": session, "prompt": result.prompt_approval.prompt.prompt_id,
+        "file": file["file_id"], "signed": httpx.URL(file["url"]).query.decode(),
+    }  # fmt: skip
 
 
 async def call(client: httpx.AsyncClient, name: str, ids: Ids, app: str) -> httpx.Response:
     """Calls an operation as its rightful caller would; of a stream only the beginning is read."""
     operation = TABLE[name]
-    request = client.build_request(
-        operation.method, path_of(operation, app, **ids), json=BODIES.get(name)
-    )
+    form = {"file": ("x", b"theirs", "text/plain")} if operation.form is not None else None
+    named = {key: value for key, value in ids.items() if key != "signed"}
+    path = path_of(operation, app, **named)
+    if name == "getFileContent":  # for whoever has its address
+        path += f"?{ids['signed']}"
+    request = client.build_request(operation.method, path, json=BODIES.get(name), files=form)
     response = await client.send(request, stream=True)
     if operation.media == "text/event-stream" and response.status_code == 200:
         await response.aclose()

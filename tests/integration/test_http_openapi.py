@@ -28,7 +28,7 @@ SEED = 7
 # No limit of rates is met: what the document allows must be taken.
 ENVIRONMENT = {
     f"CAPSULE_LIMITS__{name}_PER_MINUTE": "1000000"
-    for name in ("MESSAGES", "SESSIONS", "GUESTS", "REQUESTS")
+    for name in ("MESSAGES", "SESSIONS", "GUESTS", "CHANGES", "UPLOADS", "REQUESTS")
 } | {"CAPSULE_LIMITS__WAITING_MESSAGES": "1000000"}
 
 CONFIGURATION = """
@@ -40,6 +40,11 @@ CONFIGURATION = """
 "path.name" = "{asset}"
 # Made by the sidecar; what is none is refused (test_http_bad_input).
 "query.page_token" = ""
+# A file's address is good as it was signed, and only so (test_files_http).
+"header.Range" = "bytes=1-2"
+"path.file_id" = "{file}"
+"query.expires" = "{expires}"
+"query.signature" = "{signature}"
 
 # The cookie is sent with every case; who may do what without it has a matrix of its own.
 [generation]
@@ -50,7 +55,7 @@ enabled = false
 
 # A Stop may name what there is not; a request id may come again with other content.
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "307", "404", "409"]
+expected-statuses = ["2xx", "304", "307", "404", "409"]
 """
 
 
@@ -83,7 +88,13 @@ async def test_the_sidecar_does_what_its_document_says(tmp_path: Path) -> None:
             page = await me.http.get("/apps/support")
             asset = page.text.partition('src="/assets/')[2].partition('"')[0] or "none"
             settings = tmp_path / "schemathesis.toml"
-            settings.write_text(CONFIGURATION.format(session=session, asset=asset, prompt=prompt))
+            file = await me.upload(b"data")
+            signed = httpx.URL(file["url"]).params
+            settings.write_text(
+                CONFIGURATION.format(
+                    session=session, asset=asset, prompt=prompt, file=file["file_id"], **signed
+                )
+            )
             done = await _schemathesis(settings, running.http, me.token)
         assert "Traceback" not in sidecar.log.decode(), sidecar.log.decode()
     assert done[0] == 0, done[1]

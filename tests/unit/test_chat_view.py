@@ -13,8 +13,11 @@ from capsule_sidecar.commands.chat_changes import (
     Change,
     MessageShown,
     PresenceChanged,
+    QuestionAsked,
+    QuestionEnded,
     StateChanged,
     StatusChanged,
+    StepLeft,
     StreamBegun,
     StreamChanged,
     StreamGone,
@@ -23,6 +26,8 @@ from capsule_sidecar.commands.chat_changes import (
 )
 from capsule_sidecar.commands.chat_stream import OutOfStep
 from capsule_sidecar.commands.chat_view import ChatView
+
+_EXPIRED = types_pb.PROMPT_STATUS_EXPIRED
 
 
 def kinds(changes: list[Change]) -> list[type]:
@@ -234,6 +239,104 @@ def test_a_block_with_a_known_id_is_an_update() -> None:
     assert view.button("less") == ("", b"")
 
 
+def prompted(
+    offset: int, prompt_id: str = "p", invocation_id: str = "i1", **fields: object
+) -> pb.FollowFrame:
+    prompt = types_pb.Prompt(prompt_id=prompt_id, status=types_pb.PROMPT_STATUS_OPEN, **fields)  # type: ignore[arg-type]  # by name
+    return event(offset, invocation_id, prompt_opened=pb.PromptOpened(prompt=prompt))
+
+
+def over(offset: int, made: int, prompt_id: str = "p") -> pb.FollowFrame:
+    prompt = types_pb.Prompt(prompt_id=prompt_id, status=types_pb.PROMPT_STATUS_DISMISSED)
+    frame = event(offset, prompt_ended=pb.PromptEnded(prompt=prompt))
+    frame.event.item_offset = made
+    return frame
+
+
+def waiting(prompt_id: str, offset: int) -> pb.OpenPrompt:
+    prompt = types_pb.Prompt(prompt_id=prompt_id, status=types_pb.PROMPT_STATUS_OPEN)
+    return pb.OpenPrompt(prompt=prompt, offset=offset, invocation_id="i1")
+
+
+def test_a_question_is_asked_once_and_ends_under_its_number() -> None:
+    view, changes = fold(asked(1), prompted(2), prompted(3, "q"))
+    assert [c.question.number for c in changes if isinstance(c, QuestionAsked)] == [1, 2]
+    assert [q.prompt.prompt_id for q in view.questions] == ["p", "q"]
+    assert view.asking
+    (ended_now,) = view.apply(over(4, 2))
+    assert isinstance(ended_now, QuestionEnded)
+    assert ended_now.number == 1
+    assert [q.number for q in view.questions] == [2]
+    view.apply(prompted(5, "r"))
+    assert [q.number for q in view.questions] == [2, 3]  # a number is never given twice
+
+
+def test_a_question_from_before_the_page_comes_with_the_snapshot_and_is_the_older() -> None:
+    view, _ = fold(asked(1), prompted(2))
+    parts = [
+        snapshot(2, last=False, prompts=[waiting("p", 2), waiting("b", -1)]),
+        snapshot(2, first=False, prompts=[waiting("a", -2)]),
+    ]
+    assert view.apply(parts[0]) == []
+    found = [c.question for c in view.apply(parts[1]) if isinstance(c, QuestionAsked)]
+    assert [(q.prompt.prompt_id, q.number) for q in found] == [("a", 2), ("b", 3)]
+    assert [q.prompt.prompt_id for q in view.questions] == ["a", "b", "p"]
+
+
+def test_a_question_that_was_seen_to_end_does_not_come_back() -> None:
+    view, _ = fold(asked(1), prompted(2), over(3, 2))
+    assert view.apply(snapshot(3, prompts=[waiting("p", 2)])) == []
+    assert not view.is_open("p")
+
+
+def test_while_a_question_waits_its_work_does_not_say_what_it_does() -> None:
+    view, _ = fold(asked(1), asked(2, invocation_id="i2"), status(2, "Thinking"))
+    view.apply(status(2, "Other", invocation_id="i2"))
+    view.apply(prompted(3))
+    assert [line.text for line in view.status_lines] == ["Other"]
+    assert view.stoppable() == "i1"
+    view.apply(over(4, 3))
+    assert [line.text for line in view.status_lines] == ["Thinking", "Other"]
+    assert not view.asking
+
+
+def test_a_step_passes_until_it_is_over_or_its_work_is() -> None:
+    def step(offset: int, status: str, block_id: str = "b") -> pb.FollowFrame:
+        payload = json.dumps({"label": "Look", "status": status}).encode()
+        block = types_pb.Block(block_id=block_id, type="step", payload_json=payload)
+        return event(offset, block_shown=pb.BlockShown(block=block))
+
+    view, changes = fold(
+        asked(1),
+        step(2, "pending"),
+        step(3, "running"),
+        step(4, "completed"),
+        step(5, "running", "c"),
+    )
+    shown = [change.passing for change in changes if isinstance(change, BlockChanged)]
+    assert shown == [True, True, False, True]
+    (left,) = view.apply(ended(6, types_pb.INVOCATION_STATUS_COMPLETED))
+    assert isinstance(left, StepLeft)
+    assert left.block.block_id == "c"
+    (late,) = view.apply(step(7, "running"))
+    assert isinstance(late, BlockChanged)
+    assert not late.passing
+
+
+def test_suggestions_are_those_that_were_shown_last() -> None:
+    def suggested(offset: int, block_id: str, *items: object) -> pb.FollowFrame:
+        payload = json.dumps({"items": items}).encode()
+        block = types_pb.Block(block_id=block_id, type="suggestions", payload_json=payload)
+        return event(offset, block_shown=pb.BlockShown(block=block))
+
+    view, _ = fold(
+        suggested(1, "a", "one"),
+        suggested(2, "b", "two"),
+        suggested(3, "a", {"label": "x", "text": "3"}),
+    )
+    assert view.suggestions() == ["3"]
+
+
 def test_title_and_end_of_the_session_are_told() -> None:
     view, changes = fold(
         event(1, session_updated=pb.SessionUpdated(title="Trip")),
@@ -271,13 +374,23 @@ def test_a_page_of_the_timeline_stands_for_the_log_before_it() -> None:
             channel_pb.TimelineItem(stream=pb.StreamOpened(stream_id="st"), invocation_id="i1"),
             channel_pb.TimelineItem(block=types_pb.Block(block_id="b", type="card")),
             channel_pb.TimelineItem(ended=pb.InvocationEnded()),
+            channel_pb.TimelineItem(
+                prompt=types_pb.Prompt(prompt_id="p", status=types_pb.PROMPT_STATUS_OPEN),
+                invocation_id="i1",
+                offset=6,
+            ),
+            channel_pb.TimelineItem(prompt=types_pb.Prompt(prompt_id="q", status=_EXPIRED)),
         ],
         pending=[
             channel_pb.PendingInvocation(invocation_id="i1", kind=types_pb.INVOCATION_KIND_MESSAGE)
         ],
     )
     view = ChatView("s")
-    assert kinds(view.load(page)) == [MessageShown, StreamBegun, BlockChanged, TurnEnded]
+    changes = view.load(page)
+    assert kinds(changes) == [
+        MessageShown, StreamBegun, BlockChanged, TurnEnded, QuestionAsked, QuestionEnded,
+    ]  # fmt: skip
+    assert [question.offset for question in view.questions] == [6]
     assert (view.offset, view.title, view.stoppable()) == (7, "T", "i1")
     view.apply(snapshot(7, streams=[pb.OpenStreamState(stream_id="st", text="so far")]))
     assert view.streams["st"].text == "so far"

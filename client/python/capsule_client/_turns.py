@@ -8,13 +8,14 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from capsule_client import _context, _convert, _web, _web_form
+from capsule_client import _context, _convert, _web_form
 from capsule_client._calls import TurnCalls
 from capsule_client._files import Reach
 from capsule_client._handlers import Handlers
 from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
 from capsule_client._turn import Turn
+from capsule_client._web_arguments import BadRequest
 from capsule_client.errors import CapsuleError, LimitExceeded, NotFound, Stopped, Superseded
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -278,10 +279,12 @@ class Turns:
         asked = context.request
         given = asked.path_params.items() if declared.raw else asked.query_pairs
         try:
-            answer = await declared.answer(context, given)
-            outcome.response.CopyFrom(_web_form.response_of(answer, raw=declared.raw))
-        except _web.BadRequest as error:
+            arguments = declared.arguments(given)
+        except BadRequest as error:
             outcome.response.CopyFrom(_web_form.bad_request(error))
+            return
+        answer = await declared.function(context, **arguments)
+        outcome.response.CopyFrom(_web_form.response_of(answer, raw=declared.raw))
 
     async def _handle(self, turn: Turn, session: Session) -> None:
         invocation, handlers = turn.invocation, self._handlers

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from capsule_client._web import BadRequest
+from capsule_client._web_arguments import BadRequest
 from capsule_client.types import UserInfo
 from capsule_client.web import Request, RequestContext, Response
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -40,8 +44,11 @@ def response_of(value: Any, *, raw: bool) -> pb.WebResponse:
         return _made(200, [("content-type", "application/json")], _json_bytes(value))
     if not raw:
         raise TypeError("a data handler returns JSON; an endpoint may return a Response")
-    headers = value.headers
+    headers: Any = value.headers
     pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    for name, text in pairs:
+        if not (isinstance(name, str) and isinstance(text, str)):
+            raise TypeError("headers are strings")
     typed = any(name.lower() == "content-type" for name, _ in pairs)
     if isinstance(value.body, bytes | bytearray | memoryview):
         body = bytes(value.body)
@@ -53,8 +60,8 @@ def response_of(value: Any, *, raw: bool) -> pb.WebResponse:
         body = _json_bytes(value.body)
         if not typed:
             pairs.append(("content-type", "application/json"))
-    if not 200 <= value.status <= 599:
-        raise ValueError(f"a status is 200 to 599, not {value.status}")
+    if type(value.status) is not int or not 200 <= value.status <= 599:
+        raise ValueError(f"a status is 200 to 599, not {value.status!r}")
     return _made(value.status, pairs, body)
 
 
@@ -87,10 +94,16 @@ def _json_bytes(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Returns what of a value is JSON: of a pydantic model and of a dataclass, its fields."""
+    """Returns what of a value is JSON, in the forms that arguments are read in."""
     dump = getattr(value, "model_dump", None)
-    if callable(dump) and not isinstance(value, type):
+    if callable(dump) and not isinstance(value, type):  # pydantic's, which need not be there
         return dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, UUID | Decimal):
+        return str(value)  # of a Decimal no digit is lost
     raise TypeError(f"{type(value).__qualname__} is not JSON")

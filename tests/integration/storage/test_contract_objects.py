@@ -27,8 +27,8 @@ class Kept:
 
     store: ObjectStore
     files: Callable[[], list[str]]
-    away: Callable[[], None]
-    back: Callable[[], None]
+    away: Callable[[], object]
+    back: Callable[[], object]
 
 
 @pytest.fixture(scope="module")

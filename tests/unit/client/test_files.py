@@ -138,6 +138,51 @@ async def test_a_download_goes_on_over_a_restart_of_the_sidecar(tmp_path: Path) 
         assert [one.offset for one in sidecar.files.asked] == [0, 0, 3 * MIB]
 
 
+async def test_a_download_that_gets_on_is_never_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("capsule_client._files._MAX_DELAY", 0.01)
+    async with FakeSidecar() as sidecar:
+        data = os.urandom(100)
+        attachment = sidecar.files.put(data)
+        sidecar.files.cuts = [5] * 19
+        assert await done(sidecar, read, attachment) == data
+        assert [one.offset for one in sidecar.files.asked] == list(range(0, 100, 5))
+
+
+async def test_nothing_is_given_up_while_the_line_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsule_client._files._MAX_DELAY", 0.01)
+    async with FakeSidecar() as sidecar:
+        attachment = sidecar.files.put(b"text")
+        sidecar.files.silent = True
+        running = asyncio.create_task(done(sidecar, read, attachment))
+        await eventually(lambda: sidecar.files.asked)
+        await sidecar.stop()
+        sidecar.files.silent = False
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):  # time for a hundred tries
+                await asyncio.shield(running)
+        await sidecar.start()
+        assert await running == b"text"
+
+
+async def test_a_download_goes_on_when_its_connection_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("capsule_client._line._WELCOME_TIMEOUT", 0.1)
+    async with FakeSidecar() as sidecar:
+        attachment = sidecar.files.put(b"text")
+        sidecar.files.silent = True
+        running = asyncio.create_task(done(sidecar, read, attachment))
+        await eventually(lambda: sidecar.files.asked)
+        sidecar.answer_hello = sidecar.answer_beats = False
+        sidecar.files.silent = False
+        sidecar.line.cut()  # no welcome: the connection is closed, and the download with it
+        await eventually(lambda: len(sidecar.lines) >= 3)
+        sidecar.answer_hello = sidecar.answer_beats = True
+        assert await running == b"text"
+
+
 async def test_a_download_that_stands_still_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

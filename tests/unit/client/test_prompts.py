@@ -150,11 +150,24 @@ async def test_a_prompt_that_ended_before_it_was_asked_again_is_answered_at_once
 
 async def test_an_end_that_overtakes_the_answer_to_the_question_is_kept() -> None:
     async with FakeSidecar() as sidecar:
-        asker = Asker(sidecar, approve)
+        early: list[Any] = []
+
+        async def ask(session: capsule.Session) -> bool:
+            try:
+                return await session.prompt_approval("Send it?")
+            finally:
+                early.append(dict(session._calls.prompts._early))
+
+        asker = Asker(sidecar, ask)
         async with asker.app.attached():
             sidecar.answer_commands = False
             invocation = sidecar.invoke()
             await eventually(lambda: sidecar.line.commands("prompt_approval"))
+            stray = types_pb2.Prompt(prompt_id="prm_stray")
+            resolved = pb.PromptResolved(
+                invocation_id=invocation.invocation_id, attempt=1, prompt=stray
+            )
+            sidecar.line.send(pb.SidecarFrame(prompt_resolved=resolved))
             (command,) = sidecar.line.commands("prompt_approval")
             prompt = sidecar._prompt("prompt_approval", command)
             asked = pb.CommandResult(tag=command.tag)
@@ -164,6 +177,7 @@ async def test_an_end_that_overtakes_the_answer_to_the_question_is_kept() -> Non
             await sidecar.outcome(invocation)
             await eventually(lambda: sidecar.line.acks())
         assert asker.results == [True]
+        assert early == [{}]  # nothing is kept that nobody comes for
 
 
 async def test_an_end_that_nobody_waits_for_is_acknowledged() -> None:

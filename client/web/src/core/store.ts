@@ -1,13 +1,14 @@
 /** The chat: what the components see. It puts the parts together and holds what is on screen. */
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import type { Event, FollowFrame, SendMessageResponse, Session } from "../wire.ts";
+import type { SendMessageResponse, Session } from "../wire.ts";
 import { Access } from "./access.ts";
 import { Api, ApiError } from "./api.ts";
 import { Beginning } from "./beginning.ts";
 import { DraftFiles } from "./draftfiles.ts";
 import { Drafts, NEW } from "./drafts.ts";
 import { browserEnv, type Env } from "./env.ts";
+import { takeFrames } from "./frames.ts";
 import { Link } from "./link.ts";
 import type { Chat, Connection, Notice, OpenSession, SessionEntry } from "./model.ts";
 import { Notices } from "./notices.ts";
@@ -73,10 +74,21 @@ export class ChatStore implements Chat {
       }
     };
     this.#list = new SessionList(env, this.#api, failed, (id) => this.#views.get(id) !== undefined);
+    const told = {
+      list: this.#list,
+      passing: this.#passing,
+      prompts: this.#prompts,
+      view: (id: string) => this.#views.get(id),
+      deleted: (id: string) => this.#deleted(id),
+    };
     this.#link = new Link(env, {
       open: (after, signal) => this.#api.events(after, signal),
       begun: () => this.#passing.begin(),
-      frames: (frames) => this.#frames(frames),
+      frames: (frames) => {
+        if (!takeFrames(told, frames)) {
+          this.#link.retry(); // Text is missing.
+        }
+      },
       live: () => this.#wake(),
       lost: () => this.#beginning.anew(),
       signedOut: () => void this.#beginning.signInAndFollow(),
@@ -301,45 +313,11 @@ export class ChatStore implements Chat {
     this.#api.waiting.wake();
   }
 
-  #frames(frames: readonly FollowFrame[]): void {
-    let whole = true;
-    const touched = new Set<SessionView>();
-    batch(() => {
-      for (const { event, transient, snapshot } of frames) {
-        if (transient) {
-          whole = this.#passing.transient(transient) && whole;
-        } else if (event) {
-          whole = this.#event(event, touched) && whole;
-        } else if (snapshot) {
-          this.#passing.snapshot(snapshot);
-          this.#prompts.snapshot(snapshot);
-        }
-      }
-      for (const view of touched) {
-        view.flush();
-      }
-    });
-    if (!whole) {
-      this.#link.retry(); // Text is missing: the snapshot of a new line brings it.
+  #deleted(sessionId: string): void {
+    if (sessionId === this.#current.peek()?.id) {
+      this.#notices.tell("This chat was deleted.", false);
     }
-  }
-
-  #event(event: Event, touched: Set<SessionView>): boolean {
-    const sessionId = event.session_id ?? "";
-    this.#list.event(event);
-    this.#prompts.event(event);
-    const whole = this.#passing.event(event);
-    const view = this.#views.get(sessionId);
-    if (event.session_deleted) {
-      if (view && view === this.#current.peek()) {
-        this.#notices.tell("This chat was deleted.", false);
-      }
-      this.#forget(sessionId);
-    } else if (view) {
-      view.event(event);
-      touched.add(view);
-    }
-    return whole;
+    this.#forget(sessionId);
   }
 
   // -- what the outbox tells ---------------------------------------------------------------

@@ -263,6 +263,9 @@ export class FakeSession {
   }
 
   end(work: Work, status: InvocationStatus = "INVOCATION_STATUS_COMPLETED", reason = ""): void {
+    if (!this.work.has(work.id)) {
+      return; // It has ended: a sidecar ends a turn once.
+    }
     for (const [streamId, stream] of [...this.streams]) {
       if (stream.invocation_id === work.id) {
         this.closeStream(streamId, true);
