@@ -166,6 +166,7 @@ class Sidecar:
                 "http_connections": ("Open HTTP connections.", self._http.connections),
                 "open_streams": ("Replies being streamed.", live.total),
                 "web_calls": ("Requests that apps are answering.", calls.total),
+                "web_calls_waiting": ("Requests that wait for a place.", calls.waiting),
                 "uploads": ("Files being uploaded.", self.files.uploading),
                 "open_prompts": ("Prompts that wait for a person.", prompts.total),
             }
