@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,6 +98,10 @@ class Stage:
 
     def free(self, number: int) -> int:
         return self.slots.look(number)[1]
+
+
+def asked_more(process: Any, count: int) -> bool:
+    return len(process.line.asked) > count
 
 
 async def settled() -> None:
@@ -228,7 +233,7 @@ async def test_a_process_that_only_gives_back_is_not_asked_for_ever() -> None:
     process = stage.enter(7, places=1)
     asked = stage.ask()
     for n in range(5):
-        await eventually(lambda n=n: len(process.line.asked) > n)
+        await eventually(partial(asked_more, process, n))
         stage.end(process.line.asked[n], OutcomeStatus.RELEASED)
     with pytest.raises(HandlerLost):
         await asked
@@ -299,8 +304,12 @@ async def test_queued_work_that_looks_for_places_takes_none_from_requests() -> N
         for n in range(300):
             asked = stage.ask()
             await settled()
-            stage.calls.wake(APP)  # what tells of a place that work has left
-            await eventually(lambda n=n: stage.calls.wake(APP) or len(process.line.asked) > n)
+
+            def given(count: int = n) -> bool:
+                stage.calls.wake(APP)
+                return len(process.line.asked) > count
+
+            await eventually(given)
             stage.end(process.line.asked[n])
             await asked
     finally:

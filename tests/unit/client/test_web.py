@@ -23,7 +23,7 @@ from capsule_client import _web, _web_form
 from capsule_client._web_arguments import BadRequest, convert, known
 
 if TYPE_CHECKING:
-    from nowhere import Report
+    from nowhere import Report  # type: ignore[import-not-found]  # that is the point
 
 
 class Colour(enum.Enum):
