@@ -332,7 +332,8 @@ class Dispatcher:
                 self._live.discard(entry.closes)
             self._prompts.publish(entry)
             self._hub.publish(entry)
-        self.calls.wake_all()  # a handler that asks a person leaves its place
+        if self.calls.wanted:
+            self.calls.wake_all()  # a handler that asks a person leaves its place
 
     def patched(self, session: int, patch: DataPatch) -> None:
         """Keep in mind what changed of a session's data."""
@@ -368,7 +369,7 @@ class Dispatcher:
             return
         if notice.final:
             process.running.discard(lease)
-            if self.calls.waiting:
+            if self.calls.wanted:
                 self.calls.wake(process.app)
                 self._fill(process.app, process.number)
         lost = notice.cancel in (CancelReason.SUPERSEDED, CancelReason.SESSION_DELETED)

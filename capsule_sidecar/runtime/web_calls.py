@@ -357,6 +357,11 @@ class WebCalls:
         return len(self._running)
 
     @property
+    def wanted(self) -> bool:
+        """Whether any request waits for a place."""
+        return bool(self._waiting)
+
+    @property
     def waiting(self) -> int:
         """How many wait for a place."""
         return sum(len(queue) for queues in self._waiting.values() for queue in queues.values())

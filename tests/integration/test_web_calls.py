@@ -93,6 +93,10 @@ def make(running: Running, **given: Any) -> capsule.App:
         body = "<script>alert(1)</script>"
         return capsule.Response(headers={"content-type": "text/html"}, body=body)
 
+    @app.endpoint("GET", "/huge")
+    async def huge(ctx: capsule.RequestContext) -> capsule.Response:
+        return capsule.Response(body=b"x" * (8 * 1024 * 1024))
+
     @app.endpoint("GET", "/large")
     async def large(ctx: capsule.RequestContext) -> capsule.Response:
         return capsule.Response(body=b"x" * (2 * 1024 * 1024 + 1))
@@ -237,6 +241,10 @@ async def test_a_response_that_is_too_large_is_the_apps_fault(tmp_path: Path) ->
     async with asked(tmp_path) as (http, _):
         answer = await http.get("/api/large")
         assert (answer.status_code, answer.json()["reason"]) == (502, "BAD_RESPONSE")
+        # What no message to the sidecar holds ends neither the line nor the wait.
+        answer = await http.get("/api/huge")
+        assert (answer.status_code, answer.json()["reason"]) == (500, "HANDLER_ERROR")
+        assert (await http.get("/data/total")).status_code == 200
 
 
 async def test_nobody_attached_is_503_and_a_known_app_answers_when_it_is_back(
