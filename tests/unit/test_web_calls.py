@@ -318,6 +318,20 @@ async def test_queued_work_that_looks_for_places_takes_none_from_requests() -> N
     assert stage.free(7) == 1
 
 
+def test_a_place_of_a_process_that_was_entered_anew_is_not_given_back_twice() -> None:
+    slots = Slots(fresh=60)
+    first, second = object(), object()
+    slots.attach(7, APP, DATA, 1, first)
+    assert slots.lend(APP, InvocationKind.DATA, "x") == (7, first)
+    slots.attach(7, APP, DATA, 1, second)
+    slots.give_back(7, first)
+    assert slots.look(7)[1] == 1
+    assert slots.lend(APP, InvocationKind.DATA, "x") == (7, second)
+    assert slots.lend(APP, InvocationKind.DATA, "x") is None
+    slots.give_back(7, second)
+    assert slots.look(7)[1] == 1
+
+
 def test_where_both_wait_work_and_requests_take_turns() -> None:
     slots = Slots(fresh=60)
     slots.attach(7, APP, DATA, 1, object())
