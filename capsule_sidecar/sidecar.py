@@ -185,8 +185,11 @@ class Sidecar:
     @property
     def state(self) -> State:
         """Whether work is taken, and by how many it is done."""
-        ready = self.journal.healthy and self.files.healthy and not self._stopping
-        return State(ready, len(self._dispatcher.processes))
+        return State(self._healthy and not self._stopping, len(self._dispatcher.processes))
+
+    @property
+    def _healthy(self) -> bool:
+        return self.journal.healthy and self.files.healthy
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -222,8 +225,8 @@ class Sidecar:
             if time.monotonic() - last >= beat * 0.75:
                 last = time.monotonic()
                 self.hub.beat()
-            if self.journal.healthy != healthy and not self._stopping:
-                healthy = self.journal.healthy
+            if self._healthy != healthy and not self._stopping:
+                healthy = self._healthy
                 await self._server.healthy(healthy)
 
 

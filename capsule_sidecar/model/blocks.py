@@ -239,6 +239,22 @@ def check_payload(block_type: str, payload_json: bytes, field: str = "block.payl
     )
 
 
+def image_file(payload_json: bytes) -> tuple[str, str]:
+    """Return the id and the name of the file that an image shows; empty where it is no file.
+
+    The one reading of it: what may be shown and what gets an address is decided by the same value,
+    however the JSON writes its keys.
+
+    Args:
+        payload_json: The payload of a block `image`.
+
+    Raises:
+        ValueError: It is none, as blocks of sidecars may be that did not check them.
+    """
+    image = Image.model_validate_json(payload_json)
+    return image.file_id, image.name
+
+
 def _path(place: tuple[int | str, ...]) -> str:
     parts: list[str] = []
     after_index = False

@@ -107,8 +107,9 @@ class AttachLine(ProcessLine):
         ack = pb.StreamAck(stream_id=stream_id, revision=revision, position=position)
         self.put(pb.SidecarFrame(stream_ack=ack))
 
-    def resolved(self, lease: Lease, prompt: bytes) -> None:
+    def resolved(self, lease: Lease, prompt_id: str, prompt: bytes) -> None:
         """Tell how a prompt, encoded, has ended."""
+        self.told.add(prompt_id)
         self.put(
             pb.SidecarFrame(
                 prompt_resolved=pb.PromptResolved(
@@ -146,6 +147,8 @@ class Attachment:
         self._bytes = 0
         self._reads: set[asyncio.Task[Any]] = set()
         self._refused: set[str] = set()
+        # Ends of prompts that this batch of frames acknowledges.
+        self._taken: list[str] = []
 
     async def run(self, context: Context) -> None:
         """Serve the line until either side ends it.
@@ -219,6 +222,7 @@ class Attachment:
             while True:
                 for frame in frames:
                     self._frame(process, frame)
+                self._acknowledge(process)
                 request = await context.read()
                 if request is grpc.aio.EOF:
                     self._outbox.finish()
@@ -242,13 +246,21 @@ class Attachment:
             case "beat":
                 self._beat(process, frame.beat.number)
             case "prompt_ack":
-                self._commands.prompting.acknowledge(process.app, frame.prompt_ack.prompt_id)
+                # What it was not told is passed over: acknowledgements are bounded by that.
+                if frame.prompt_ack.prompt_id in self._line.told:
+                    self._line.told.discard(frame.prompt_ack.prompt_id)
+                    self._taken.append(frame.prompt_ack.prompt_id)
             case "drain":
                 self._dispatcher.drain(process)
             case "hello":
                 raise InvalidArgument("frames", "a Hello comes once")
             case _:
                 pass  # a newer client's frame
+
+    def _acknowledge(self, process: Process) -> None:
+        if self._taken:
+            taken, self._taken = self._taken, []
+            self._commands.prompting.acknowledge(process.app, taken)
 
     # -- commands
     # ------------------------------------------------------------------------------------

@@ -122,8 +122,7 @@ def _prompt_file(commands: Commands, app: int, r: pb.PromptFileRequest) -> Await
 
 
 def _prompt_approval(commands: Commands, app: int, r: pb.PromptApprovalRequest) -> Awaitable[bytes]:
-    labels = (r.approve_label or "Approve", r.reject_label or "Reject")
-    return _ask(commands, app, r, ApprovalQuestion(*labels))
+    return _ask(commands, app, r, ApprovalQuestion(r.approve_label, r.reject_label))
 
 
 def _prompt_choice(commands: Commands, app: int, r: pb.PromptChoiceRequest) -> Awaitable[bytes]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import Any
 from urllib.parse import quote
 
 from itsdangerous import Signer
 
 from capsule_protocol.v1 import events_pb2, types_pb2
+from capsule_sidecar.model.blocks import image_file
 from capsule_sidecar.model.errors import PermissionDenied
 from capsule_sidecar.model.types import File
 from capsule_sidecar.storage.prompts import prompt_of
 
 # Every id of a file begins with it, and so stands in whatever names one.
 _MARK = b"fil_"
+# As `"\u0066il_..."` does in a block's payload.
+_ESCAPE = rb"\u00"
 # Addresses made within this share of their time are the same, so that a browser keeps what it has.
 _STEPS = 100
 _LONGEST_STEP = 3600.0
@@ -86,7 +88,7 @@ class Addresses:
 
     def event(self, data: bytes) -> bytes:
         """Return an encoded Event with addresses."""
-        if _MARK not in data:
+        if not _may_name(data):
             return data
         event = events_pb2.Event.FromString(data)
         match event.WhichOneof("kind"):
@@ -128,12 +130,20 @@ class Addresses:
     def _block(self, block: types_pb2.Block) -> None:
         if block.type != "image":
             return
-        payload: dict[str, Any] = json.loads(block.payload_json)
-        file_id, name = payload.get("file_id"), payload.get("name")
-        # Blocks of an older sidecar may carry anything.
-        if isinstance(file_id, str) and file_id.startswith("fil_"):
-            payload["url"] = self.url(file_id, name if isinstance(name, str) and name else "image")
-            block.payload_json = json.dumps(payload, ensure_ascii=False).encode()
+        try:
+            file_id, name = image_file(block.payload_json)
+        except (ValueError, RecursionError):
+            return  # blocks of an older sidecar may carry anything
+        if file_id:
+            # The bytes stay as they were given, numbers and their order among them.
+            url = json.dumps(self.url(file_id, name or "image")).encode()
+            shown = block.payload_json.rstrip().removesuffix(b"}").rstrip()
+            block.payload_json = shown + b', "url": ' + url + b"}"
+
+
+def _may_name(data: bytes) -> bool:
+    """Whether something may name a file, also in JSON that writes letters as escapes."""
+    return _MARK in data or _ESCAPE in data
 
 
 def _short(name: str) -> str:

@@ -31,7 +31,7 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import leases, log, reads, work
+from capsule_sidecar.storage import asking, leases, log, reads, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
@@ -64,6 +64,8 @@ class ProcessLine:
         self.process: Process | None = None
         # Nobody serves it any more.
         self.gone = False
+        # Prompts that it was told of and has not acknowledged.
+        self.told: set[str] = set()
 
     def welcome(self, found: leases.Attached) -> None:
         """Tell what the process keeps and what it has lost."""
@@ -77,7 +79,7 @@ class ProcessLine:
         """Tell how far a stream is durable."""
         raise NotImplementedError
 
-    def resolved(self, lease: Lease, prompt: bytes) -> None:
+    def resolved(self, lease: Lease, prompt_id: str, prompt: bytes) -> None:
         """Tell how a prompt, encoded, has ended."""
         raise NotImplementedError
 
@@ -214,13 +216,16 @@ class Dispatcher:
             line.drain()
         for lease, reason in found.cancelled:
             line.cancel(lease, reason)
-        for lease, prompt in found.resolved:
-            line.resolved(lease, self._hub.addresses.prompt(prompt))
+        for ended in found.resolved:
+            self._resolved(line, ended.lease, ended.prompt_id, ended.prompt)
         for leased in found.missing:
             self._deliver(process, leased)
         self._tell_presence(app)
         self.calls.wake(app)
         self._journal.start(app, partial(_take_work, process=process.number, app=app))
+
+    def _resolved(self, line: ProcessLine, lease: Lease, prompt_id: str, prompt: bytes) -> None:
+        line.resolved(lease, prompt_id, self._hub.addresses.prompt(prompt))
 
     def detach(self, process: Process) -> None:
         """Note that the line is gone. Its work stays leased until its term is over."""
@@ -354,7 +359,7 @@ class Dispatcher:
         if notice.resolved:
             waiting = self._processes.get(notice.process)
             if waiting is not None:
-                waiting.line.resolved(lease, self._hub.addresses.prompt(notice.resolved))
+                self._resolved(waiting.line, lease, notice.prompt_id, notice.resolved)
             return
         if not notice.final:
             self._ending.add(notice.invocation_id)
@@ -431,7 +436,12 @@ class Dispatcher:
     async def _sweep_always(self) -> None:
         while True:
             try:
-                await self._journal.submit(EVERY_APP, partial(leases.sweep, texts=self._texts()))
+                sweep = partial(leases.sweep, texts=self._texts())
+                more = await self._journal.submit(EVERY_APP, sweep)
+                while more:  # an operation for each page: others come between
+                    expire = partial(asking.expire, limit=leases.SWEEP_ROWS)
+                    more = await self._journal.submit(EVERY_APP, expire)
+                await self._tell_what_others_ended()
                 if not self._journal.healthy:
                     await self._journal.submit(0, leases.probe)
                 await self._take_waiting(self._slots.apps())
@@ -455,6 +465,24 @@ class Dispatcher:
                 if alone and not self._slots.backlog(process):
                     continue
                 await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
+
+    async def _tell_what_others_ended(self) -> None:
+        """Tell processes of prompts that were answered by way of another sidecar."""
+        if self._journal.database.exclusive:
+            return
+        for process in self.processes:
+            found = await self._journal.submit(
+                process.app, partial(leases.untold, process=process.number)
+            )
+            goes_on: set[Lease] = set()
+            for ended in found:
+                if ended.prompt_id in process.line.told:
+                    continue
+                self._resolved(process.line, ended.lease, ended.prompt_id, ended.prompt)
+                if not ended.waits:
+                    goes_on.add(ended.lease)
+            # The other one has no places of this process to take.
+            self._slots.give(process.number, -len(goes_on))
 
     async def _forget_requests(self) -> None:
         if time.monotonic() < self._next_walk:

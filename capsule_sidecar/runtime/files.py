@@ -100,6 +100,13 @@ class Files:
         self._janitor: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Files:
+        if self._journal.database.exclusive:
+            # Nobody else writes: what an earlier run was uploading is over,
+            # and nothing is being uploaded yet.
+            try:
+                await self._journal.submit(0, files.drop_unfinished)
+            except DomainError as error:
+                logger.warning("unfinished uploads are removed later: %s", error.message)
         self._janitor = asyncio.create_task(self._keep_tidy(), name="file janitor")
         return self
 
@@ -329,22 +336,22 @@ class Files:
 
     async def _keep_tidy(self) -> None:
         await self._probe()
-        if self._journal.database.exclusive:
-            # Nobody else writes: what an earlier run was uploading is over.
-            try:
-                await self._journal.submit(0, files.drop_unfinished)
-            except DomainError as error:
-                logger.warning("unfinished uploads are removed later: %s", error.message)
         while True:
             self._due.clear()
-            wait = await self._remove_due() if self._healthy else _PROBE_SECONDS
+            wait = _AGAIN_SECONDS
+            try:
+                if self._healthy:
+                    wait = await self._remove_due()
+                else:
+                    await asyncio.sleep(_PROBE_SECONDS)
+                    await self._probe()
+            except Exception:
+                # A defect must not end the janitor: nothing would be removed any more.
+                logger.exception("files could not be looked after")
             if self._healthy:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._due.wait()
-            else:
-                await asyncio.sleep(_PROBE_SECONDS)
-                await self._probe()
 
     async def _probe(self) -> None:
         try:

@@ -6,6 +6,7 @@ A response is `repeated FollowFrame frames = 1`; joining encoded fields is encod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.storage.encoding import field_bytes
@@ -72,21 +73,17 @@ def snapshot_frames(
     part.presence.online = online
     part.status_lines.extend(lines)
     size = 0
-    for stream in streams:
-        length = stream.ByteSize()
+    entries: Iterable[events_pb2.OpenStreamState | events_pb2.OpenPrompt] = chain(streams, prompts)
+    for entry in entries:
+        length = entry.ByteSize()
         if size and size + length > max_bytes:
             yield _snapshot(part)
             part = events_pb2.Snapshot(offset=offset, position=position)
             size = 0
-        part.streams.append(stream)
-        size += length
-    for prompt in prompts:
-        length = prompt.ByteSize()
-        if size and size + length > max_bytes:
-            yield _snapshot(part)
-            part = events_pb2.Snapshot(offset=offset, position=position)
-            size = 0
-        part.prompts.append(prompt)
+        if isinstance(entry, events_pb2.OpenStreamState):
+            part.streams.append(entry)
+        else:
+            part.prompts.append(entry)
         size += length
     part.last = True
     yield _snapshot(part)

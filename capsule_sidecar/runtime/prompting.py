@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,6 +83,10 @@ class Prompting:
             InvalidArgument: Any of it is malformed.
         """
         self._check_message(message)
+        if isinstance(question, ApprovalQuestion):
+            question = ApprovalQuestion(
+                question.approve_label or "Approve", question.reject_label or "Reject"
+            )
         self._check(question)
         timeout_ms = self._milliseconds(timeout)
         content = digest(lease.invocation_id, message, str(timeout_ms), *_parts(question))
@@ -96,9 +100,9 @@ class Prompting:
         fill = self._addresses.prompt
         return self._journal.submit(app, lambda unit: fill(ask(unit)), None, flow.settle)
 
-    def acknowledge(self, app: int, prompt_id: str) -> None:
-        """Note that a process has taken how a prompt ended."""
-        self._journal.start(app, partial(asking.acknowledge, app=app, key=prompt_id))
+    def acknowledge(self, app: int, prompt_ids: Sequence[str]) -> None:
+        """Note that a process has taken how prompts ended that it was told of."""
+        self._journal.start(app, partial(asking.acknowledge, keys=prompt_ids))
 
     def _check_message(self, message: str) -> None:
         maximum = self._limits.max_prompt_chars

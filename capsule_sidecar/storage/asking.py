@@ -5,6 +5,10 @@ Each function runs on the writer thread, inside a unit of work.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sqlalchemy import update
+
 from capsule_protocol.v1 import types_pb2
 from capsule_sidecar.model import accept
 from capsule_sidecar.model.errors import (
@@ -16,8 +20,8 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import Answer as PersonsAnswer
-from capsule_sidecar.model.types import File, Lease, PromptStatus, Question
-from capsule_sidecar.storage import encoding, files, prompts, streams, work
+from capsule_sidecar.model.types import File, Lease, PromptStatus, Question, WorkState
+from capsule_sidecar.storage import encoding, files, prompts, schema, streams, work
 from capsule_sidecar.storage.log import Person, find_user
 from capsule_sidecar.storage.prompts import ENDED, OPEN, SETTLED, PromptRow
 from capsule_sidecar.storage.requests import (
@@ -71,7 +75,6 @@ def ask(
             )
         found = repeated(unit, invocation, request)
         if found is not None:
-            _join(unit, invocation, found.ids[0])
             return found, invocation
         streams.withdraw_earlier(unit, session, invocation)
         expire_ms = unit.now_ms + timeout_ms
@@ -89,13 +92,15 @@ def ask(
     row = prompts.find(unit, answer.ids[0])
     if row is None:
         raise NotFound("the session was deleted")
+    # Behind the request id: a later attempt may ask under the very id of an earlier one.
+    asker = unit.invocation(lease.invocation_id, app)
+    running = asker.state == WorkState.RUNNING and asker.attempt == lease.attempt
+    if running and row.attempt != asker.attempt:
+        _join(unit, asker, row)
     return prompts.present(unit, row).SerializeToString()
 
 
-def _join(unit: Unit, invocation: InvocationRow, key: str) -> None:
-    row = prompts.find(unit, key)
-    if row is None:
-        raise NotFound("the session was deleted")
+def _join(unit: Unit, invocation: InvocationRow, row: PromptRow) -> None:
     row.attempt = invocation.attempt
     if row.state == ENDED:
         row.state = SETTLED  # this very answer tells how it ended
@@ -109,18 +114,13 @@ def _wait(unit: Unit, invocation: InvocationRow) -> None:
         work.release(unit, invocation.process, invocation.app)
 
 
-def acknowledge(unit: Unit, app: int, key: str) -> None:
-    """Note that a process has taken how a prompt ended; one that is not known is passed over."""
-    row = prompts.find(unit, key)
-    if row is None or row.state != ENDED:
-        return
-    try:
-        asker = unit.invocation_by_id(row.invocation)
-    except NotFound:
-        return
-    if asker.app == app:
-        row.state = SETTLED
-        prompts.save(unit, row)
+def acknowledge(unit: Unit, keys: Sequence[str]) -> None:
+    """Note that a process has taken how prompts ended that it was told of."""
+    unit.execute(
+        update(schema.prompts)
+        .where(schema.prompts.c.key.in_(keys), schema.prompts.c.state == ENDED)
+        .values(state=SETTLED)
+    )
 
 
 def answer_prompt(
@@ -211,17 +211,22 @@ def _kind_of(answer: PersonsAnswer) -> str:
     return "choice" if answer.option is not None else ""
 
 
-def expire(unit: Unit, limit: int) -> None:
+def expire(unit: Unit, limit: int) -> bool:
     """End prompts that nobody answered in time.
 
     Args:
         unit: The group's unit.
-        limit: How many at the most; the others are due again with the next sweep.
+        limit: How many at the most.
+
+    Returns:
+        Whether more may be due.
     """
-    for row in prompts.due(unit, limit):
+    due = prompts.due(unit, limit)
+    for row in due:
         try:
             invocation = unit.invocation_by_id(row.invocation)
             session = unit.session_by_id(row.session)
         except NotFound:
             continue
         prompts.end(unit, session, invocation, row, PromptStatus.EXPIRED)
+    return len(due) == limit

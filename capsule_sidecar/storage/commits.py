@@ -65,6 +65,7 @@ class Notice:
         reason: Why the invocation failed; empty where it did not.
         reference: What a person was given to quote.
         resolved: A prompt that has ended, encoded; then nothing else is told.
+        prompt_id: That prompt's.
     """
 
     invocation_id: str
@@ -76,3 +77,4 @@ class Notice:
     reason: str = ""
     reference: str = ""
     resolved: bytes = b""
+    prompt_id: str = ""

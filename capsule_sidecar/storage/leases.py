@@ -25,7 +25,7 @@ _SWEPT = "swept_ms"
 _AMNESTY = "amnesty_ms"
 _PROBED = "probed_ms"
 # Rows that one sweep handles; what is left is due again a second later.
-_SWEEP_ROWS = 500
+SWEEP_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Attached:
         cancelled: Of those it keeps, the ones that it is to end, with why.
         missing: Leases that it holds and did not name: to be delivered again as they are.
         held: How many of those it holds take a place: all but those that wait with a prompt.
-        resolved: Leases that it keeps, with prompts of theirs that have ended, encoded.
+        resolved: Prompts of leases that it keeps which have ended.
     """
 
     process: int
@@ -48,7 +48,24 @@ class Attached:
     cancelled: list[tuple[Lease, CancelReason]]
     missing: list[Leased]
     held: int
-    resolved: list[tuple[Lease, bytes]]
+    resolved: list[Untold]
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A prompt that has ended, as its process has not acknowledged it.
+
+    Attributes:
+        lease: What asked.
+        prompt_id: The prompt.
+        prompt: The prompt, encoded.
+        waits: Its invocation waits still, with another one.
+    """
+
+    lease: Lease
+    prompt_id: str
+    prompt: bytes
+    waits: bool
 
 
 def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached:
@@ -75,25 +92,36 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
     superseded: list[Lease] = []
     for lease in claimed:
         (kept if lease in held else superseded).append(lease)
+    # It may hold thousands: those that wait with a prompt take no place, so nothing bounds them.
+    known = set(kept)
     cancelled = [(lease, CancelReason(held[lease].cancel)) for lease in kept if held[lease].cancel]
     missing = []
     places = 0
     for lease, row in held.items():
         places += not row.prompts
-        if lease in kept:
+        if lease in known:
             continue
         if row.cancel:  # nobody runs it any more: it need not be told to end
             work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
             places -= 1
+        elif row.prompts:
+            # It asked, and has forgotten: the next attempt joins what this one waits with.
+            work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
         else:
             missing.append(Leased.of(row, unit.session_by_id(row.session)))
-    resolved = [
-        (Lease(asker.key, asker.attempt), prompts.present(unit, row).SerializeToString())
-        for row in prompts.untold(unit, process.id)
-        for asker in (unit.invocation_by_id(row.invocation),)
-        if Lease(asker.key, asker.attempt) in kept
-    ]
+    resolved = [found for found in untold(unit, process.id) if found.lease in known]
     return Attached(process.id, kept, superseded, cancelled, missing, places, resolved)
+
+
+def untold(unit: Unit, process: int) -> list[Untold]:
+    """Return the prompts that have ended and that a process has not acknowledged."""
+    found = []
+    for row in prompts.untold(unit, process):
+        asker = unit.invocation_by_id(row.invocation)
+        prompt = prompts.present(unit, row).SerializeToString()
+        lease = Lease(asker.key, asker.attempt)
+        found.append(Untold(lease, row.key, prompt, bool(asker.prompts)))
+    return found
 
 
 def renew(unit: Unit, process: ProcessRow) -> None:
@@ -153,11 +181,11 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
         texts: By stream, the texts in memory of those whose handlers were told to end.
 
     Returns:
-        Whether anything is leased at all.
+        Whether more prompts may be due: to be asked for by `asking.expire`.
     """
-    asking.expire(unit, _SWEEP_ROWS)
+    more = asking.expire(unit, SWEEP_ROWS)
     if not unit.query(select(schema.processes.c.id).limit(1)):
-        return False
+        return more
     swept = _setting(unit, _SWEPT)
     late = not 0 <= unit.now_ms - swept <= unit.terms.late_sweep_ms
     _set(unit, _SWEPT, unit.now_ms)
@@ -165,7 +193,7 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
         _grant_new_term(unit)
     _end_expired(unit, texts, pardoned_ms=_setting(unit, _AMNESTY))
     _end_overdue(unit, texts)
-    return True
+    return more
 
 
 def probe(unit: Unit) -> None:
@@ -195,7 +223,7 @@ def _end_expired(unit: Unit, texts: Mapping[str, str], *, pardoned_ms: int) -> N
         select(schema.processes)
         .where(columns.lease_ms < unit.now_ms)
         .order_by(columns.lease_ms)
-        .limit(_SWEEP_ROWS)
+        .limit(SWEEP_ROWS)
     ):
         process = unit.known_process(found)
         if process.lease_ms >= unit.now_ms:
@@ -220,7 +248,7 @@ def _end_overdue(unit: Unit, texts: Mapping[str, str]) -> None:
         select(schema.invocations)
         .where(schema.is_running, columns.due_ms <= unit.now_ms)
         .order_by(columns.due_ms)
-        .limit(_SWEEP_ROWS)
+        .limit(SWEEP_ROWS)
     ):
         invocation = unit.known_invocation(found)
         if invocation.state != WorkState.RUNNING or invocation.due_ms > unit.now_ms:

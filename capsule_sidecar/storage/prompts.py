@@ -161,7 +161,7 @@ def end(
         unit.notices.append(
             Notice(
                 invocation.key, invocation.attempt, invocation.process, 0, final=False,
-                resolved=prompt.SerializeToString(),
+                resolved=prompt.SerializeToString(), prompt_id=row.key,
             )
         )  # fmt: skip
 

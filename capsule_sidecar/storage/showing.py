@@ -10,6 +10,7 @@ import json
 from sqlalchemy import select
 
 from capsule_protocol.v1 import events_pb2
+from capsule_sidecar.model.blocks import image_file
 from capsule_sidecar.model.errors import DomainError, InvalidArgument, NotFound
 from capsule_sidecar.model.ids import digest, new_id
 from capsule_sidecar.model.types import Block, File, ItemKind, Lease
@@ -81,10 +82,8 @@ def check_image(file: File) -> InvalidArgument | None:
 
 def named_file(block: Block) -> list[str]:
     """Return the file that a block's payload, checked, names, if it does."""
-    if block.type != "image" or b"file_id" not in block.payload_json:
-        return []
-    file_id = json.loads(block.payload_json).get("file_id")
-    return [file_id] if isinstance(file_id, str) else []
+    file_id = image_file(block.payload_json)[0] if block.type == "image" else ""
+    return [file_id] if file_id else []
 
 
 def _payload(file: File, alt: str, width: int) -> bytes:

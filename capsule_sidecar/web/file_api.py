@@ -29,6 +29,7 @@ _FORM = {
     "type": "object",
     "properties": {FIELD: {"type": "string", "format": "binary"}},
     "required": [FIELD],
+    "additionalProperties": False,
 }
 _RANGES = (
     Query("Range", {"type": "string"}, "One range of bytes.", header=True),

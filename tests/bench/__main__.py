@@ -17,6 +17,7 @@ from tests.bench import (
     rows_data,
     rows_deltas,
     rows_fanout,
+    rows_prompts,
     rows_reply,
     rows_sse,
     rows_start,
@@ -43,6 +44,7 @@ ROWS: dict[str, Callable[[Settings], list[Line]]] = {
     "data": rows_data.data,
     "open-session": rows_storage.open_session,
     "appends": rows_storage.appends,
+    "prompts": rows_prompts.prompts,
     "import": rows_start.imports,
     "start": rows_start.start,
 }

@@ -78,6 +78,10 @@ class Sidecar:
         """Starts a handler on bare stubs, attached for `app`."""
         return self._stage.worker("raw_handler", self.target, app, *self.metadata(app))
 
+    def asker(self, app: str, concurrency: int) -> Worker:
+        """Starts a handler that asks people, and the people, attached for `app`."""
+        return self._stage.worker("asker", self.target, app, str(concurrency), *self.metadata(app))
+
     def give(self, sessions: list[str], job: str, **arguments: object) -> None:
         """Has the app start a job in each session."""
         self.app()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.faults.troubles import FileLimit, FullDisk, Lock, Trouble, small_disk
 
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -34,6 +37,20 @@ def seed(report: Report) -> str:
     chosen = os.environ.get("FAULTS_SEED", str(random.randrange(10**6)))
     report(f"FAULTS_SEED={chosen}")
     return chosen
+
+
+@pytest.fixture(params=["full disk", "file limit", "lock"])
+def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]:
+    """Each way in which storage goes away; the home is `tmp_path / "home"`."""
+    home = tmp_path / "home"
+    match request.param:
+        case "full disk":
+            with small_disk(home):
+                yield FullDisk(home)
+        case "file limit":
+            yield FileLimit()
+        case _:
+            yield Lock(home)
 
 
 def pytest_terminal_summary(

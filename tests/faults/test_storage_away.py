@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-import sqlite3
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from capsule_protocol.v1 import session_service_pb2, types_pb2
 from tests.faults.conftest import Report
 from tests.faults.processes import steady_port
+from tests.faults.troubles import FileLimit, Lock, Trouble, integrity
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
     BareHandler,
@@ -33,7 +31,6 @@ from tests.support.sidecar import (
 )
 
 _BIG = "x" * 100_000
-_DISK = 24 * 1024 * 1024
 _TIMING = {
     # Nothing that a handler holds is lost to a beat that cannot be written.
     "CAPSULE_TIMING__LEASE_TERM": "120s",
@@ -42,105 +39,6 @@ _TIMING = {
 }
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-class Trouble(Protocol):
-    """A way to take a sidecar's storage away and to give it back."""
-
-    def begin(self, process: SidecarProcess) -> None:
-        """Takes it away."""
-
-    def end(self) -> None:
-        """Gives it back."""
-
-
-class FullDisk:
-    """The home lies on a small disk of its own, which somebody else fills."""
-
-    def __init__(self, home: Path) -> None:
-        self._filler = home / "filler"
-
-    def begin(self, process: SidecarProcess) -> None:
-        with self._filler.open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(65_536)):
-                    pass
-            except OSError:
-                pass  # it is full: that was wanted
-
-    def end(self) -> None:
-        self._filler.unlink()
-
-
-@dataclass
-class FileLimit:
-    """No file of the sidecar may grow beyond a size, as under a quota."""
-
-    pid: int = 0
-
-    def begin(self, process: SidecarProcess) -> None:
-        assert process.process is not None
-        self.pid = process.process.pid
-        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (65_536, hard))
-
-    def end(self) -> None:
-        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-
-class Lock:
-    """Another process writes, and does not come to an end."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._connection: sqlite3.Connection | None = None
-
-    def begin(self, process: SidecarProcess) -> None:
-        self._connection = sqlite3.connect(
-            database_of(self._home), isolation_level=None, timeout=20
-        )
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def end(self) -> None:
-        assert self._connection is not None
-        self._connection.execute("ROLLBACK")
-        self._connection.close()
-
-
-def database_of(home: Path) -> Path:
-    """Returns the database's file."""
-    (database,) = home.glob("*.db")
-    return database
-
-
-@contextmanager
-def small_disk(home: Path) -> Iterator[None]:
-    """Mounts a small file system at `home`; skips the test where that is not allowed."""
-    home.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(home)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no file system can be mounted here: {getattr(error, 'stderr', error)}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(home)], check=True)
-
-
-@pytest.fixture(params=["full disk", "file limit", "lock"])
-def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]:
-    """Each way in which storage goes away; the home is `tmp_path / "home"`."""
-    home = tmp_path / "home"
-    match request.param:
-        case "full disk":
-            with small_disk(home):
-                yield FullDisk(home)
-        case "file limit":
-            yield FileLimit()
-        case _:
-            yield Lock(home)
 
 
 @dataclass
@@ -340,12 +238,3 @@ async def test_a_sidecar_that_cannot_open_its_storage_says_so_in_one_line(
     assert (process.returncode, out) == (1, b"")
     (line,) = said.decode().splitlines()
     assert line.startswith("storage cannot be opened: "), line
-
-
-def integrity(home: Path) -> str:
-    """Returns what the database says of itself."""
-    connection = sqlite3.connect(database_of(home))
-    try:
-        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
-    finally:
-        connection.close()

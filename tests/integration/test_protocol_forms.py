@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from capsule_protocol.v1 import handler_service_pb2, session_service_pb2, types_pb2
+from tests.support.files import Mover
 from tests.support.sidecar import Refusal, request_id
 from tests.support.turns import Desk, method_name, refusal_of_status, turn
 
@@ -17,7 +19,7 @@ COMMANDS = {
 BLOCK = types_pb2.Block(type="card", payload_json=b"{}")
 
 
-def good(stream: str) -> dict[str, dict[str, Any]]:
+def good(stream: str, image: str) -> dict[str, dict[str, Any]]:
     """Returns fields of a request of every command, each with its request id."""
     return {
         "get_session": {},
@@ -27,6 +29,10 @@ def good(stream: str) -> dict[str, dict[str, Any]]:
         "append_stream": {"stream_id": stream, "text": "text", "position": 0},
         "open_stream": {"request_id": stream},
         "show_block": {"block": BLOCK, "request_id": request_id()},
+        "show_image": {"file_id": image, "alt": "a dot", "request_id": request_id()},
+        "prompt_file": {"message": "which?", "request_id": request_id()},
+        "prompt_approval": {"message": "really?", "request_id": request_id()},
+        "prompt_choice": {"message": "which?", "options": ["a"], "request_id": request_id()},
         "set_title": {"title": "title", "request_id": request_id()},
         "update_data": {
             "patch": types_pb2.DataPatch(set_json={"a": b"1"}),
@@ -52,6 +58,20 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"block": types_pb2.Block(type="card", payload_json=b'"' + b"x" * 70_000 + b'"')},
         {"request_id": ""},
     ],
+    "show_image": [
+        {"file_id": ""},
+        {"width": -1},
+        {"width": 5_000},
+        {"alt": "x" * 1_001},
+        {"request_id": ""},
+    ],
+    "prompt_file": [{"message": " "}, {"message": "x" * 4_001}, {"accept": "pdf"}],
+    "prompt_approval": [
+        {"approve_label": "x" * 81},
+        {"timeout": Duration(seconds=-1)},
+        {"request_id": ""},
+    ],
+    "prompt_choice": [{"options": ["b", "b"]}, {"message": ""}, {"request_id": ""}],
     "set_title": [{"title": "two\nlines"}, {"title": "x" * 201}, {"request_id": ""}],
     "update_data": [
         {"patch": types_pb2.DataPatch(set_json={"": b"1"})},
@@ -72,7 +92,7 @@ def test_every_command_is_a_unary_rpc_with_the_same_messages() -> None:
         method = unary[method_name(field.name)]
         assert field.message_type is method.input_type
         assert results[field.name].message_type is method.output_type
-    assert good("").keys() == BAD.keys() == COMMANDS
+    assert good("", "").keys() == BAD.keys() == COMMANDS
 
 
 @pytest.mark.parametrize("first", ["unary", "command"])
@@ -81,8 +101,8 @@ async def test_a_request_is_answered_alike_and_counts_once_in_both_forms(
 ) -> None:
     second = "command" if first == "unary" else "unary"
     async with turn(tmp_path) as desk:
-        stream = await desk.open()
-        for name, fields in good(stream).items():
+        stream, image = await desk.open(), await dot(desk)
+        for name, fields in good(stream, image).items():
             answer = await desk.answer(first, name, **fields)
             assert not isinstance(answer, Refusal), answer
             again = await desk.answer(second, name, **fields)
@@ -92,8 +112,8 @@ async def test_a_request_is_answered_alike_and_counts_once_in_both_forms(
 
 async def test_a_wrong_request_is_refused_alike(tmp_path: Path) -> None:
     async with turn(tmp_path) as desk:
-        stream = await desk.open()
-        for name, fields in good(stream).items():
+        stream, image = await desk.open(), await dot(desk)
+        for name, fields in good(stream, image).items():
             for wrong in BAD[name]:
                 found = await _both(desk, name, fields | wrong)
                 assert found.reason, (name, wrong)
@@ -108,8 +128,8 @@ async def test_a_wrong_request_is_refused_alike(tmp_path: Path) -> None:
 
 async def test_a_request_for_no_invocation_of_mine_is_refused_alike(tmp_path: Path) -> None:
     async with turn(tmp_path) as desk:
-        stream = await desk.open()
-        for name, fields in good(stream).items():
+        stream, image = await desk.open(), await dot(desk)
+        for name, fields in good(stream, image).items():
             for wrong, reason in (
                 ({"invocation_id": ""}, "INVALID_ARGUMENT"),
                 ({"attempt": 0}, "INVALID_ARGUMENT"),
@@ -128,7 +148,7 @@ async def test_a_request_for_no_invocation_of_mine_is_refused_alike(tmp_path: Pa
                     assert found.fields == list(wrong)
         await desk.unary("append_stream", stream_id=stream, text="still open")
         await desk.finish()
-        for name, fields in good(stream).items():
+        for name, fields in good(stream, image).items():
             changed = fields | ({"request_id": request_id()} if name == "open_stream" else {})
             found = await _both(desk, name, changed)
             expected = "STREAM_CLOSED" if name == "append_stream" else "INVOCATION_ENDED"
@@ -144,6 +164,11 @@ async def test_a_command_that_is_not_known_is_refused_and_the_line_goes_on(tmp_p
         reason = refusal_of_status(result.error).reason
         assert reason == "UNKNOWN_COMMAND"
         assert (await desk.command("reply", text="on")).offset
+
+
+async def dot(desk: Desk) -> str:
+    """Uploads an image for the turn's session; returns the file's id."""
+    return (await Mover(desk).up(b"GIF89a", "dot.gif", "image/gif")).file_id
 
 
 async def _both(desk: Desk, name: str, fields: dict[str, Any]) -> Refusal:

@@ -17,9 +17,11 @@ from google.protobuf.message_factory import GetMessageClass
 from capsule_protocol.v1 import (
     admin_service_pb2,
     channel_service_pb2,
+    file_service_pb2,
     handler_service_pb2,
     session_service_pb2,
 )
+from tests.support.files import Mover
 from tests.support.sidecar import Person, refusal_of, request_id, running_sidecar
 from tests.support.turns import Desk, refusal_of_status, turn_on
 
@@ -42,6 +44,7 @@ SERVICES = {
         (handler_service_pb2.DESCRIPTOR, "HandlerService"),
         (session_service_pb2.DESCRIPTOR, "SessionService"),
         (channel_service_pb2.DESCRIPTOR, "ChannelService"),
+        (file_service_pb2.DESCRIPTOR, "FileService"),
         (admin_service_pb2.DESCRIPTOR, "AdminService"),
     )
 }
@@ -65,6 +68,10 @@ ROWS: dict[str, str] = {
     "SessionService/CloseStream": HANDLER,
     "SessionService/StreamReply": HANDLER,
     "SessionService/ShowBlock": HANDLER,
+    "SessionService/ShowImage": HANDLER,
+    "SessionService/PromptFile": HANDLER,
+    "SessionService/PromptApproval": HANDLER,
+    "SessionService/PromptChoice": HANDLER,
     "SessionService/SetTitle": HANDLER,
     "SessionService/UpdateData": HANDLER,
     "ChannelService/OpenSession": OWN_PERSON,
@@ -76,8 +83,13 @@ ROWS: dict[str, str] = {
     "ChannelService/FollowSession": OWN_SESSION,
     "ChannelService/StopInvocation": OWN_SESSION,
     "ChannelService/SendAction": OWN_SESSION,
+    "ChannelService/AnswerPrompt": OWN_SESSION,
     "ChannelService/CloseSession": OWN_SESSION,
     "ChannelService/DeleteSession": OWN_SESSION,
+    # As a person; test_files_grpc.py has their other callers, handlers.
+    "FileService/UploadFile": OWN_PERSON,
+    "FileService/DownloadFile": OWN_SESSION,
+    "FileService/GetFile": OWN_SESSION,
     "AdminService/GetStatus": OPERATOR,
     "AdminService/ListApps": OPERATOR,
     "AdminService/ListInvocations": OPERATOR,
@@ -139,16 +151,27 @@ WRONG = {
 }
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a turn holds: an open stream, an open prompt, a file; by their ids."""
+
+    stream_id: str
+    prompt_id: str
+    file_id: str
+
+
 @asynccontextmanager
-async def busy(home: Path) -> AsyncIterator[tuple[Desk, str]]:
-    """Runs a sidecar with two apps, a turn and an open stream, whose id comes along."""
+async def busy(home: Path) -> AsyncIterator[tuple[Desk, Held]]:
+    """Runs a sidecar with two apps, and a turn with what it holds."""
     async with running_sidecar(home, apps=APPS) as running:
         async with turn_on(running) as desk, Person(running, app="other") as neighbour:
             await neighbour.open()
-            yield desk, await desk.open()
+            image = await Mover(desk).up(b"GIF89a", "dot.gif", "image/gif")
+            asked = await desk.command("prompt_approval", message="really?")
+            yield desk, Held(await desk.open(), asked.prompt.prompt_id, image.file_id)
 
 
-def request_for(name: str, desk: Desk, stream: str, identity: str) -> Any:
+def request_for(name: str, desk: Desk, held: Held, identity: str) -> Any:
     """Returns a request that the rightful caller could send."""
     turn: dict[str, Any] = {"invocation_id": desk.work.invocation_id, "attempt": desk.work.attempt}
     if name == "HandlerService/Attach":
@@ -166,7 +189,13 @@ def request_for(name: str, desk: Desk, stream: str, identity: str) -> Any:
         "request_id": request_id(),
         "identity": identity,
         "session_id": desk.session,
-        "stream_id": stream,
+        "stream_id": held.stream_id,
+        "prompt_id": held.prompt_id,
+        "file_id": held.file_id,
+        "approved": True,
+        "message": "really?",
+        "options": ["yes", "no"],
+        "caller": file_service_pb2.FileCaller(identity=identity),
         "process_id": desk.handler.process_id,
         "text": "text",
         "title": "title",
@@ -176,6 +205,12 @@ def request_for(name: str, desk: Desk, stream: str, identity: str) -> Any:
     message = GetMessageClass(METHODS[name].input_type)
     known = message.DESCRIPTOR.fields_by_name
     made = message(**{key: value for key, value in given.items() if key in known})
+    if name == "ChannelService/AnswerPrompt":
+        made.ClearField("file_id")  # the answer is one of them
+        made.approved = True  # type: ignore[attr-defined]
+    if name == "FileService/UploadFile":
+        made.header.caller.identity = identity  # type: ignore[attr-defined]
+        made.header.request_id = request_id()  # type: ignore[attr-defined]
     if name == "SessionService/ShowBlock":
         made.block.type = "card"  # type: ignore[attr-defined]  # one of many generated classes
     return made
@@ -187,11 +222,14 @@ async def refusal(desk: Desk, name: str, request: Any, metadata: Any) -> tuple[A
     path = f"/{method.containing_service.full_name}/{method.name}"
     channel = desk.handler.channel
     kind: Any = channel.unary_unary
-    if method.server_streaming:
+    if method.client_streaming and not method.server_streaming:
+        kind = channel.stream_unary
+        request = iter([request])
+    elif method.server_streaming:
         kind = channel.stream_stream if method.client_streaming else channel.unary_stream
     answer = GetMessageClass(method.output_type)
     stub = kind(
-        path, request_serializer=type(request).SerializeToString,
+        path, request_serializer=GetMessageClass(method.input_type).SerializeToString,
         response_deserializer=answer.FromString,
     )  # fmt: skip
     try:
@@ -223,7 +261,7 @@ def test_every_rpc_has_a_row() -> None:
 @pytest.mark.parametrize("who", WRONG)
 async def test_every_rpc_refuses(tmp_path: Path, who: str) -> None:
     wrong = WRONG[who]
-    async with busy(tmp_path) as (desk, stream):
+    async with busy(tmp_path) as (desk, held):
         before = await _state(desk)
         metadata = [("capsule-app", wrong.app)] if wrong.app is not None else []
         if wrong.token is not None:
@@ -235,9 +273,7 @@ async def test_every_rpc_refuses(tmp_path: Path, who: str) -> None:
             if row in wrong.answers
         }
         found = {
-            name: await refusal(
-                desk, name, request_for(name, desk, stream, wrong.identity), metadata
-            )
+            name: await refusal(desk, name, request_for(name, desk, held, wrong.identity), metadata)
             for name in expected
         }
         assert found == expected
@@ -249,12 +285,14 @@ async def test_every_rpc_lets_its_rightful_caller_in(tmp_path: Path) -> None:
     tokens = {HANDLER: "support-handler-token", OPERATOR: ""} | dict.fromkeys(
         PEOPLE, "support-terminal-token"
     )
-    last = ("ChannelService/CloseSession", "ChannelService/DeleteSession")
-    async with busy(tmp_path) as (desk, stream):
-        for name in sorted(ROWS, key=lambda name: (name in last, name)):
+    last = [
+        f"ChannelService/{name}" for name in ("StopInvocation", "CloseSession", "DeleteSession")
+    ]
+    async with busy(tmp_path) as (desk, held):
+        for name in [*sorted(ROWS.keys() - set(last)), *last]:
             token = tokens[ROWS[name]] or desk.running.token
             metadata = (("authorization", f"Bearer {token}"), ("capsule-app", "support"))
-            request = request_for(name, desk, stream, "terminal:ada")
+            request = request_for(name, desk, held, "terminal:ada")
             assert await refusal(desk, name, request, metadata) == (None, ""), name
 
 

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from capsule_protocol.v1 import channel_service_pb2, session_service_pb2, types_pb2
+from tests.support.files import Mover
 from tests.support.sidecar import Person, Running, refused, request_id, running_sidecar
 from tests.support.turns import Desk, turn, turn_on, work_of
 
@@ -85,6 +86,11 @@ async def requests_of(desk: Desk) -> list[Sent]:
     handler("close_stream", {"interrupted": True}, stream_id=stream)
     block = types_pb2.Block(type="card", payload_json=b'{"a":1}')
     handler("show_block", {"block": types_pb2.Block(type="form")}, block=block)
+    image = await Mover(desk).up(b"GIF89a", "dot.gif", "image/gif")
+    handler("show_image", {"alt": "other"}, file_id=image.file_id)
+    handler("prompt_file", {"message": "other"}, message="one")
+    handler("prompt_approval", {"message": "other"}, message="one")
+    handler("prompt_choice", {"message": "other"}, message="one", options=["a", "b"])
     handler("set_title", {"title": "other"}, title="one")
     patch = types_pb2.DataPatch(set_json={"a": b"1"})
     more = types_pb2.DataPatch(set_json={"b": b"1"})
@@ -95,6 +101,8 @@ async def requests_of(desk: Desk) -> list[Sent]:
     person("UpdateSession", {"title": "other"}, session_id=named, title="one")
     person("SendMessage", {"text": "other"}, session_id=written, text="one")
     person("SendAction", {"name": "other"}, session_id=clicked, name="pick")
+    asked = (await desk.command("prompt_approval", message="really?")).prompt.prompt_id
+    person("AnswerPrompt", {"dismissed": True}, prompt_id=asked, approved=True)
     queued = await ada.say(desk.session, "queued")
     person(
         "StopInvocation", {"invocation_id": "another"},
@@ -202,9 +210,11 @@ async def _others(desk: Desk) -> Any:
 
 
 def _stable(answer: Any) -> Any:
-    """Returns an answer without what may move on: sessions and streams are told as they are now."""
+    """Returns an answer without what may move on: much is told as it is now."""
     if isinstance(answer, session_service_pb2.OpenStreamResponse):
         return answer.stream_id
+    if "prompt" in answer.DESCRIPTOR.fields_by_name:
+        return answer.prompt.prompt_id
     if "session" in answer.DESCRIPTOR.fields_by_name:
         answer.session.ClearField("head_offset")
     return answer

@@ -118,6 +118,20 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
         ("[apps.demo.channels.chat]", "capsule.toml: apps.demo.channels.chat.token: is missing"),
         ("[apps.demo]\ntoken = ''", "capsule.toml: apps.demo.token: a token is printable ASCII"),
         ("[storage]\nurl = 'mysql://x'", "capsule.toml: storage.url: a storage URL begins with"),
+        ("[files]\nurl = 'gs://x'", "capsule.toml: files.url: 'gs://x' is not s3://BUCKET"),
+        ("[files]\nregion = 'x'", "capsule.toml: files: region is set, but no url that it is for"),
+        (
+            "[files]\nurl = 's3://abc'\nendpoint = 'http://here'",
+            "capsule.toml: files: the endpoint is plain http: set allow_http",
+        ),
+        (
+            "[files]\nurl = 's3://abc'\naccess_key_id = 'k'",
+            "capsule.toml: files: access_key_id and secret_access_key belong together",
+        ),
+        (
+            "[files]\nsigning_key = 'short'",
+            "capsule.toml: files.signing_key: a signing key has at least 32 characters",
+        ),
         ("[tls]\ncert_file = 'a'", "capsule.toml: tls: cert_file and key_file belong together"),
         ("[log]\nlevel = 'loud'", "capsule.toml: log.level: "),
         ("home = ", "capsule.toml: is not TOML"),

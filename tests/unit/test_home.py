@@ -45,6 +45,20 @@ def test_a_home_that_others_may_read_is_closed_to_them(tmp_path: Path) -> None:
         assert mode(home.token_file) == 0o600
 
 
+@pytest.mark.usefixtures("wide_umask")
+def test_the_signing_key_is_private_and_stays_the_same(tmp_path: Path) -> None:
+    with open_home(tmp_path) as home:
+        first = home.signing_key()
+        assert len(first) == 32
+        assert mode(home.keys / "signing") == 0o600
+        assert home.signing_key() == first
+    with open_home(tmp_path) as home:
+        assert home.signing_key() == first
+        (home.keys / "signing").write_bytes(b"half")
+        with pytest.raises(HomeError, match="does not hold a key"):
+            home.signing_key()
+
+
 def test_the_token_is_long_and_stays_the_same(tmp_path: Path) -> None:
     with open_home(tmp_path) as home:
         first = home.token

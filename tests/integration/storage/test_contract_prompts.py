@@ -284,6 +284,8 @@ async def test_a_later_attempt_is_told_the_recorded_end_at_once_and_only_so(stor
         again = await sidecar.taken_over()  # the sweeps in it end the third
         second, _ = await answer(sidecar, between)
         assert told(sidecar, between) == []
+        # Nor on attaching: it has not asked for any of them.
+        assert (await sidecar.attach("p2", claims=(again,))).resolved == []
         assert [await ask(sidecar, again, p.message) for p in (answered, between)] == [
             first,
             second,

@@ -11,12 +11,14 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Connection, select, text
 
+from capsule_protocol.v1 import types_pb2
 from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Superseded
-from capsule_sidecar.model.types import InvocationStatus, Lease
+from capsule_sidecar.model.types import Answer, InvocationStatus, Lease
 from capsule_sidecar.storage import leases, log, reads, schema, work
 from capsule_sidecar.storage.database import PostgreSQL
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.unit import Unit
+from tests.integration.storage.asking import answer, ask, free
 from tests.integration.storage.store import TERMS, Sidecar, Store, offsets, request_key
 from tests.support.eventually import eventually
 
@@ -230,6 +232,60 @@ async def test_ready_work_is_leased_by_one_of_the_two(postgres_store: Store) -> 
         held = first.held + second.held
         assert len(held) == len(set(held)) == 20
         assert {lease.attempt for lease in held} == {1}
+
+
+async def test_a_prompt_is_answered_once_by_whichever_of_the_two(postgres_store: Store) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await _two(stack, postgres_store)
+        await first.attach()
+        session = await first.open()
+        lease = Lease((await first.say(session, "hello")).ids[1], 1)
+        for number in range(20):
+            prompt, key = await ask(first, lease, f"{number}?"), request_key()
+            found = await asyncio.gather(
+                *(answer(side, prompt, key=key) for side in (first, second)),
+                *(answer(side, prompt, Answer()) for side in (first, second)),
+            )
+            assert len({end.SerializeToString() for end, _ in found}) == 1
+            accepted = [done for _, done in found]
+            # One request that both got, or one of the others.
+            assert accepted in (
+                [True, True, False, False],
+                [False, False, True, False],
+                [False, False, False, True],
+            )
+        ends = [kind for kind in await first.kinds(session) if kind == "prompt_ended"]
+        assert len(ends) == 20
+        assert len([n for side in (first, second) for n in side.told.notices if n.resolved]) == 20
+
+
+async def test_whoever_asked_is_told_of_the_others_answer_on_attaching_and_has_its_places(
+    postgres_store: Store,
+) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = await _two(stack, postgres_store)
+        process = (await first.attach(free=2)).process
+        leases, prompts = [], []
+        for _ in range(2):
+            sent = await first.say(await first.open(), "hello")
+            leases.append(Lease(sent.ids[1], 1))
+            prompts.append(await ask(first, leases[-1], timeout_ms=10_000))
+        end, accepted = await answer(second, prompts[0])
+        assert accepted
+        postgres_store.clock.advance(10_000)
+        await second.sweep()
+        # Nobody tells this sidecar: it counts anew when its process attaches.
+        assert free(first, process) == 2
+        found = await first.attach(free=2, claims=tuple(leases))
+        told = [types_pb2.Prompt.FromString(data) for _, data in found.resolved]
+        assert [prompt.prompt_id for prompt in told] == [p.prompt_id for p in prompts]
+        assert told[0] == end
+        assert told[1].status == types_pb2.PROMPT_STATUS_EXPIRED
+        assert found.held == 2
+        assert free(first, process) == 0
+        for lease in leases:
+            await first.finish(lease)
+        assert free(first, process) == 2
 
 
 async def test_a_request_id_is_known_to_both(postgres_store: Store) -> None:

@@ -209,10 +209,12 @@ test("a picture that does not load is asked for once under a new address, then i
   const picture = () => page.querySelector<HTMLImageElement>("a.picture img[alt='harbour.png']");
   await fire(picture(), new Event("error"));
   expect(asked).toHaveBeenCalledWith(item.attachments.value[0]?.file_id);
-  await vi.waitFor(() => expect(picture()?.getAttribute("src")).not.toContain("fake"));
+  await vi.waitFor(() => expect(picture()?.getAttribute("src")).not.toContain("fake"), {
+    timeout: 10_000,
+  });
   expect(picture()?.getAttribute("src")).toBe(fresh.replace("http://elsewhere", ""));
   await fire(picture(), new Event("error"));
-  await vi.waitFor(() => expect(picture()).toBeNull());
+  await vi.waitFor(() => expect(picture()).toBeNull(), { timeout: 10_000 });
   expect(asked).toHaveBeenCalledOnce();
   expect(page.querySelector(".file-card small")?.textContent).toContain("cannot be shown");
 });
@@ -237,7 +239,7 @@ test("a link whose address comes to its end is followed under a new one", async 
   const click = new MouseEvent("click", { bubbles: true, cancelable: true });
   await fire(page.querySelector(".file-card"), click);
   expect(click.defaultPrevented).toBe(true);
-  await vi.waitFor(() => expect(followed).toHaveLength(1));
+  await vi.waitFor(() => expect(followed).toHaveLength(1), { timeout: 10_000 });
   expect(followed).toEqual([`${fresh} a.pdf`]);
   expect(page.querySelector(".file-card")?.getAttribute("href")).toBe(fresh);
   spy.mockRestore();
