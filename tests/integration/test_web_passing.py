@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -207,6 +208,36 @@ async def test_bodies_that_wait_for_an_answer_stay_counted(tmp_path: Path) -> No
             await handler.work(2)
             again.cancel()
             await asyncio.gather(again, return_exceptions=True)
+
+
+async def test_answers_that_nobody_reads_are_bounded(tmp_path: Path) -> None:
+    limits = {
+        "max_body_bytes": 65_536, "bodies_in_flight": 4 * 65_536,
+        "max_response_bytes": 24 << 20, "max_message_bytes": 32 << 20,
+    }  # fmt: skip
+    async with echoed(tmp_path, limits=limits) as (running, echo, me):
+        echo.body = b"x" * (24 << 20)  # more than the buffers between us hold
+        async with Line(running) as line:
+            await line.send(f"GET /apps/support/data/x HTTP/1.1\r\nhost: {line.host}\r\n\r\n")
+            await eventually(lambda: len(echo.asked) == 1)
+
+            echo.body = b"small"
+            busy: httpx.Response | None = None
+
+            async def is_busy() -> bool:
+                nonlocal busy
+                busy = await me.http.get("/apps/support/data/x")
+                return busy.status_code == 503
+
+            await eventually(is_busy)
+            assert busy is not None
+            problem(busy, 503, "BUSY")
+            assert busy.headers["retry-after"] == "2"
+
+        async def is_free() -> bool:
+            return (await me.http.get("/apps/support/data/x")).content == b"small"
+
+        await eventually(is_free)  # its reader is gone
 
 
 async def test_an_answer_loses_what_is_not_its_to_say(tmp_path: Path) -> None:
