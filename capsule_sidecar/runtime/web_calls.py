@@ -154,6 +154,8 @@ class WebCalls:
             async with asyncio.timeout(self._deadline) as limit:
                 for _ in range(_TRIES):
                     process = await self._place(call)
+                    if self._find(process.number) is not process:
+                        continue  # it went before this ran, and its places with it
                     try:
                         return await self._answer(call, process, limit)
                     except _GivenBack:

@@ -162,6 +162,19 @@ async def test_a_place_that_was_given_to_somebody_who_has_just_gone_goes_on() ->
     assert stage.free(7) == 1
 
 
+async def test_a_place_of_a_process_that_has_just_gone_is_no_place() -> None:
+    stage = Stage(request_deadline=5.0)
+    process = stage.enter(7, places=1)
+    first, second = stage.ask(), stage.ask()
+    await settled()
+    stage.end(process.line.asked[0])  # the place is the second's now, which has not run yet
+    stage.leave(process)
+    await first
+    with pytest.raises(NoHandler):
+        await second
+    assert len(process.line.asked) == 1
+
+
 async def test_a_process_that_attaches_twice_at_once_keeps_its_count() -> None:
     stage = Stage()
     old = stage.enter(7, places=3)
