@@ -59,6 +59,10 @@ class NotFound(DomainError):
     reason = "NOT_FOUND"
 
 
+class FileLost(NotFound):
+    """A file is known, but its bytes are not where they were: that file's trouble alone."""
+
+
 class RequestIdReused(DomainError):
     """The request id was used with other content."""
 

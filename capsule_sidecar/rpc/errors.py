@@ -21,6 +21,7 @@ _CODES: dict[type[DomainError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.FileLost: grpc.StatusCode.NOT_FOUND,
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.Superseded: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InvocationEnded: grpc.StatusCode.FAILED_PRECONDITION,

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +15,7 @@ from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import (
     DigestMismatch,
     DomainError,
+    FileLost,
     InvalidArgument,
     LimitExceeded,
     NotFound,
@@ -28,11 +28,12 @@ from capsule_sidecar.model.ids import digest, new_id, parse_request_id
 from capsule_sidecar.model.types import File, Lease
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.conversations import Caller
+from capsule_sidecar.runtime.janitor import Janitor
 from capsule_sidecar.runtime.rates import Rate, Shares
 from capsule_sidecar.storage import files, reads, uploads, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
-from capsule_sidecar.storage.objects import ObjectStore
+from capsule_sidecar.storage.objects import ObjectMissing, ObjectStore
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.unit import Unit
 from capsule_sidecar.storage.uploads import Begun, Uploader
@@ -41,11 +42,6 @@ logger = logging.getLogger("capsule.files")
 
 # How long after its time is over the row of an upload waits for whoever wrote it.
 _LATE_SECONDS = 300.0
-# What the janitor removes at once, how often it looks, and when it tries again what it could not.
-_REMOVED = 100
-_LOOK_SECONDS = 2.0
-_AGAIN_SECONDS = 5.0
-_PROBE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +90,8 @@ class Files:
         self._rate = Rate("uploads", limits.uploads_per_minute)
         self._all = Shares("uploads", limits.uploads)
         self._mine = Shares("uploads of one person", limits.uploads_per_user)
-        self._due = asyncio.Event()
-        self._healthy = True
+        self._janitor = Janitor(journal, objects, timing.unused_file_retention)
         self._closed = False
-        self._janitor: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Files:
         if self._journal.database.exclusive:
@@ -107,15 +101,12 @@ class Files:
                 await self._journal.submit(0, files.drop_unfinished)
             except DomainError as error:
                 logger.warning("unfinished uploads are removed later: %s", error.message)
-        self._janitor = asyncio.create_task(self._keep_tidy(), name="file janitor")
+        await self._janitor.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-        if self._janitor is not None:
-            self._janitor.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._janitor
+        await self._janitor.__aexit__()
 
     def close(self) -> None:
         """Take no new upload: the sidecar is shutting down."""
@@ -123,8 +114,8 @@ class Files:
 
     @property
     def healthy(self) -> bool:
-        """Whether the store was in order when it was last asked for anything."""
-        return self._healthy
+        """Whether the store was in order when it was last asked."""
+        return self._janitor.healthy
 
     @property
     def uploading(self) -> int:
@@ -236,7 +227,7 @@ class Files:
                 "upload_timeout", round(timeout), f"an upload takes at most {timeout:g} s"
             ) from None
         except StorageUnavailable:
-            self._ail()
+            await self._janitor.doubt()
             raise
         if upload.size is not None and size != upload.size:
             raise DigestMismatch(f"the file has {size} bytes, not {upload.size}", size=size)
@@ -253,7 +244,7 @@ class Files:
         if done.cancelled() or done.exception() is not None:
             self._give_up(key)
         elif done.result().file.file_id != key:
-            self._due.set()
+            self._janitor.wake()
 
     def _give_up(self, key: str) -> None:
         """Let what there is of a file be removed, soon."""
@@ -263,7 +254,7 @@ class Files:
     def _dropped(self, done: asyncio.Future[None]) -> None:
         # Where it could not be written down, the row's own time ends it.
         if not done.cancelled() and done.exception() is None:
-            self._due.set()
+            self._janitor.wake()
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -313,7 +304,8 @@ class Files:
 
         Raises:
             PlaceUnavailable: The file ends before the first.
-            StorageUnavailable: The store is away, or has lost them.
+            FileLost: The store is there and does not have them.
+            StorageUnavailable: The store is away.
         """
         if not 0 <= start <= file.size:
             raise PlaceUnavailable(
@@ -323,66 +315,16 @@ class Files:
         try:
             async for piece in self._objects.read(file.file_id, start, min(end, file.size)):
                 yield piece
-        except StorageUnavailable:
-            self._ail()
-            raise
-
-    # -- keeping tidy --------------------------------------------------------------------------
-
-    def _ail(self) -> None:
-        """Note that the store is in trouble: the janitor asks it until it is in order."""
-        self._healthy = False
-        self._due.set()
-
-    async def _keep_tidy(self) -> None:
-        await self._probe()
-        while True:
-            self._due.clear()
-            wait = _AGAIN_SECONDS
-            try:
-                if self._healthy:
-                    wait = await self._remove_due()
-                else:
-                    await asyncio.sleep(_PROBE_SECONDS)
-                    await self._probe()
-            except Exception:
-                # A defect must not end the janitor: nothing would be removed any more.
-                logger.exception("files could not be looked after")
-            if self._healthy:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await self._due.wait()
-
-    async def _probe(self) -> None:
-        try:
-            await self._objects.probe()
-        except StorageUnavailable:
-            if self._healthy:
-                logger.error("the file store does not answer or is full")
-            self._healthy = False
-            return
-        if not self._healthy:
-            logger.info("the file store is in order again")
-        self._healthy = True
-
-    async def _remove_due(self) -> float:
-        """Remove files whose time is over: objects first, rows last; return when to look again."""
-        again = round(_AGAIN_SECONDS * 1000)
-        try:
-            while keys := await self._journal.submit(
-                0, partial(files.due, limit=_REMOVED, again_ms=again)
-            ):
-                for key in keys:
-                    try:
-                        await self._objects.delete(key)
-                    except StorageUnavailable:
-                        self._healthy = False
-                        raise
-                await self._journal.submit(0, partial(files.forget, keys=keys))
-        except DomainError as error:
-            logger.warning("files are removed later: %s", error.message)
-            return _AGAIN_SECONDS
-        return min(_LOOK_SECONDS, self._timing.unused_file_retention)
+        except StorageUnavailable as error:
+            in_order = await self._janitor.doubt()
+            if not isinstance(error, ObjectMissing):
+                raise
+            if in_order:
+                logger.error("the file store does not have the bytes of %s", file.file_id)
+                raise FileLost(
+                    f"the bytes of file {file.file_id!r} are lost", file_id=file.file_id
+                ) from None
+            raise StorageUnavailable(error.message) from error
 
 
 def _owned(found: files.Found, app: int, user: int | None) -> File:

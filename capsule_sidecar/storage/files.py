@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from capsule_sidecar.model.errors import DomainError, NotFound
 from capsule_sidecar.model.types import File
@@ -20,7 +20,7 @@ from capsule_sidecar.storage.rows import SessionRow
 from capsule_sidecar.storage.unit import Unit
 
 # States of a row; stored: numbers never change.
-UPLOADING, COMPLETE, REMOVED = 1, 2, 3
+UPLOADING, COMPLETE, REMOVED, SWEPT = 1, 2, 3, 4
 
 _files, _sessions = schema.files.c, schema.sessions.c
 _COLUMNS = (
@@ -40,6 +40,19 @@ class Found:
     file: File
     app: int
     user: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A file that is to be removed.
+
+    Attributes:
+        key: Its id.
+        unfinished: Its upload was given up, and it is removed for the first time.
+    """
+
+    key: str
+    unfinished: bool
 
 
 # -- using -------------------------------------------------------------------------------------
@@ -149,7 +162,7 @@ def drop_unfinished(unit: Unit) -> None:
     )
 
 
-def due(unit: Unit, limit: int, again_ms: int) -> list[str]:
+def due(unit: Unit, limit: int, again_ms: int) -> list[Due]:
     """Return files that are to be removed now: nobody can use them from here on.
 
     Args:
@@ -158,7 +171,7 @@ def due(unit: Unit, limit: int, again_ms: int) -> list[str]:
         again_ms: When they are due again, unless they are forgotten by then.
     """
     rows = unit.query(
-        select(_files.key)
+        select(_files.key, _files.state, _files.sha256)
         .where(schema.is_passing_file, _files.expire_ms <= unit.now_ms)
         .order_by(_files.expire_ms)
         .limit(limit)
@@ -169,14 +182,38 @@ def due(unit: Unit, limit: int, again_ms: int) -> list[str]:
         unit.execute(
             update(schema.files)
             .where(_files.key.in_(keys))
-            .values(state=REMOVED, session=None, expire_ms=unit.now_ms + again_ms)
-        )
-    return keys
+            .values(
+                state=case((_files.state == SWEPT, SWEPT), else_=REMOVED), session=None,
+                expire_ms=unit.now_ms + again_ms,
+            )
+        )  # fmt: skip
+    # What is complete has a digest.
+    return [Due(str(row.key), row.state != SWEPT and not row.sha256) for row in rows]
+
+
+def postpone(unit: Unit, key: str, after_ms: int) -> None:
+    """Let a file be due later: it could not be removed."""
+    unit.execute(
+        update(schema.files)
+        .where(_files.key == key, _files.state.in_((REMOVED, SWEPT)))
+        .values(expire_ms=unit.now_ms + after_ms)
+    )
+
+
+def sweep_again(unit: Unit, keys: Sequence[str], after_ms: int) -> None:
+    """Let files be removed once more: something of them may still come to be stored."""
+    unit.execute(
+        update(schema.files)
+        .where(_files.key.in_(keys), _files.state == REMOVED)
+        .values(state=SWEPT, expire_ms=unit.now_ms + after_ms)
+    )
 
 
 def forget(unit: Unit, keys: Sequence[str]) -> None:
     """Remove the rows of files whose objects are removed."""
-    unit.execute(delete(schema.files).where(_files.key.in_(keys), _files.state == REMOVED))
+    unit.execute(
+        delete(schema.files).where(_files.key.in_(keys), _files.state.in_((REMOVED, SWEPT)))
+    )
 
 
 # -- reading -----------------------------------------------------------------------------------

@@ -22,19 +22,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What crosses to obstore at once, and what a reader gets at once.
+# What crosses to obstore at once, and what a reader gets at once: a slow one holds two of them.
 _CHUNK = 256 * 1024
+_READ = 64 * 1024
 # A bucket's objects, of which a file has as many as it takes. It is what one upload holds in
 # memory, twice at the most. Stored: it never changes.
 PART = 1024 * 1024
 # How long the store may take for one step: a piece, a part, a flush, a removal.
 _STEP_SECONDS = 60.0
 _AWAY = "the file store does not answer or is full"
+_LESS = "the file store has less of this file than there was"
 _PROBE = "probe"
+
+
+class ObjectMissing(StorageUnavailable):
+    """An object is not there: it is lost, or else its store is away."""
 
 
 class ObjectStore(Protocol):
     """Keeps bytes by key. Every method raises StorageUnavailable where the store is in trouble."""
+
+    # Seconds until nothing can come any more of a writing that was broken off. What is removed
+    # before is removed once more then. 0: nothing comes when `write` has ended.
+    late: float
 
     async def write(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         """Write an object; it is durable when this returns, and else there is nothing of it.
@@ -44,7 +54,11 @@ class ObjectStore(Protocol):
         """
 
     def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Yield an object's bytes from a position to another, which is not included."""
+        """Yield an object's bytes from a position to another, which is not included.
+
+        Raises:
+            ObjectMissing: The object is not there, or not all of it.
+        """
 
     async def delete(self, key: str) -> None:
         """Remove an object, also one that is half written; one that is not there is no error."""
@@ -64,6 +78,8 @@ class LocalObjects:
     Args:
         folder: The directory.
     """
+
+    late = 0.0
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -100,28 +116,29 @@ class LocalObjects:
         await _in_thread(_flush, path)
 
     async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Read a file as its reader goes on."""
-        if start >= end:
-            return
+        """Read a file piece by piece: nothing of it is open while its reader waits."""
         store = await self._open()
         import obstore
 
-        found = await _step(
-            obstore.get_async(store, f"{key[-2:]}/{key}", options={"range": (start, end)})
-        )
-        pieces = aiter(found.stream(min_chunk_size=_CHUNK))
-        while True:
-            piece = await _step(_next(pieces))
-            if piece is None:
-                return
-            yield bytes(piece)
+        while start < end:
+            stop = min(end, start + _READ)
+            piece = bytes(
+                await _found(
+                    obstore.get_range_async(store, f"{key[-2:]}/{key}", start=start, end=stop)
+                )
+            )
+            if len(piece) != stop - start:
+                raise ObjectMissing(_LESS)
+            start = stop
+            yield piece
+            del piece  # the reader has it, and may be slow to ask for the next
 
     async def delete(self, key: str) -> None:
         """Remove a file, and what a crash has left of its writing."""
         await _in_thread(_remove, self._path(key))
 
     async def probe(self) -> None:
-        """Write an empty file and remove it."""
+        """Write a small file and remove it."""
         await _in_thread(_probe, self._folder / _PROBE)
 
     async def _open(self) -> LocalStore:
@@ -139,6 +156,9 @@ class BucketObjects:
     Args:
         settings: Which bucket, and how it is reached.
     """
+
+    # An object that is being put when the wait for it ends.
+    late = 2 * _STEP_SECONDS
 
     def __init__(self, settings: FileSettings) -> None:
         self._settings = settings
@@ -170,12 +190,12 @@ class BucketObjects:
         while start < end:
             number, begin = divmod(start, PART)
             stop = min(PART, begin + end - start)
-            found = await _step(
+            found = await _found(
                 obstore.get_range_async(store, _part(key, number), start=begin, end=stop)
             )
             data = memoryview(found)
             if len(data) != stop - begin:
-                raise StorageUnavailable("the file store has less of this file than there was")
+                raise ObjectMissing(_LESS)
             for at in range(0, len(data), _CHUNK):
                 yield bytes(data[at : at + _CHUNK])
             start += stop - begin
@@ -307,6 +327,22 @@ async def _step(work: Awaitable[T]) -> T:
         raise StorageUnavailable(_AWAY) from error
 
 
+async def _found(work: Awaitable[T]) -> T:
+    """Wait for what an object holds; see `_step`.
+
+    Raises:
+        ObjectMissing: It is not there.
+    """
+
+    async def sought() -> T:
+        try:
+            return await work
+        except FileNotFoundError as error:
+            raise ObjectMissing(_AWAY) from error
+
+    return await _step(sought())
+
+
 async def _settled(future: asyncio.Future[Any]) -> None:
     """Wait until something is over, however it ends, and also where the caller was cancelled."""
     until = asyncio.get_running_loop().time() + _STEP_SECONDS
@@ -320,10 +356,6 @@ async def _settled(future: asyncio.Future[Any]) -> None:
             await asyncio.wait({future}, timeout=left)
     if not future.cancelled():
         future.exception()
-
-
-async def _next(pieces: AsyncIterator[T]) -> T | None:
-    return await anext(pieces, None)
 
 
 async def _joined(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
@@ -374,5 +406,5 @@ def _remove(path: Path) -> None:
 
 
 def _probe(path: Path) -> None:
-    path.write_bytes(b"")
+    path.write_bytes(bytes(4096))  # a full disk takes an empty file
     path.unlink()

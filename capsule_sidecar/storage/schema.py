@@ -270,7 +270,7 @@ files = Table(
     Column("user", BigInteger, nullable=False),
     # The session that it is deleted with; NULL: none yet, or none any more.
     Column("session", BigInteger),
-    # 1: it is being uploaded; 2: complete; 3: to be removed.
+    # 1: it is being uploaded; 2: complete; 3: to be removed; 4: removed, to be looked for again.
     Column("state", SmallInteger, nullable=False),
     Column("name", Text, nullable=False),
     Column("content_type", Text, nullable=False),

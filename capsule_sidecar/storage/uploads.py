@@ -80,7 +80,7 @@ def _check_unused(unit: Unit, user: int, size: int, maximum: int, but: str = "")
     held = unit.query(
         select(func.coalesce(func.sum(_files.size), 0)).where(
             _files.user == user, schema.is_passing_file, _files.session.is_(None),
-            _files.state != files.REMOVED, _files.key != but,
+            _files.state.in_((files.UPLOADING, files.COMPLETE)), _files.key != but,
         )
     )[0][0]  # fmt: skip
     if held + size > maximum:

@@ -22,6 +22,7 @@ _STATUS: dict[type[DomainError], int] = {
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
     errors.NotFound: 404,
+    errors.FileLost: 404,
     errors.RequestIdReused: 409,
     errors.Stopped: 409,
     errors.SessionClosed: 409,

@@ -146,9 +146,8 @@ async def test_the_channel_of_the_protocol_page_talks_to_the_readmes_handler(
 
 
 async def test_the_curl_lines_of_the_http_page_hold_a_conversation(tmp_path: Path) -> None:
-    (tmp_path / "talk.sh").write_text(
-        snippet("docs/http.md", "conversation") + snippet("docs/http.md", "rest")
-    )
+    parts = [snippet("docs/http.md", name) for name in ("conversation", "rest", "files")]
+    (tmp_path / "talk.sh").write_text("".join(parts))
     home = tmp_path / "home"
     async with running_sidecar(home) as sidecar:
         environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
@@ -165,8 +164,13 @@ async def test_the_curl_lines_of_the_http_page_hold_a_conversation(tmp_path: Pat
         '"title":"Counting to twenty"',
         '"status":"INVOCATION_STATUS_RUNNING"',
         "\n204",
+        '"name":"notes.txt"',
+        '"attachments":[{',
+        '"options":["Tea","Milk"],"answer":1}},"accepted":true}',
+        '"options":["Tea","Milk"],"answer":1}}}\n',  # the second answer: not accepted
     ):
         assert said in talk.text, f"{said} is missing in:\n{talk.text}"
+    assert talk.text.endswith("\none\ntwo\n"), talk.text
 
 
 async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> None:

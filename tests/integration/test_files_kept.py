@@ -108,6 +108,52 @@ async def test_a_store_that_is_gone_is_told_of_and_used_again_when_it_is_back(
         await me.upload(b"x")
 
 
+async def test_a_file_that_was_lost_is_that_files_trouble_alone(tmp_path: Path) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me, Person(running) as ada:
+        await me.sign_in()
+        lost, cut, kept = [await me.upload(b"data") for _ in range(3)]
+        mine = Mover(ada)
+        gone = await mine.up(b"gone")
+        for path in (tmp_path / "files").rglob("fil_*"):
+            if path.name in (lost["file_id"], gone.file_id):
+                path.unlink()
+            if path.name == cut["file_id"]:
+                path.write_bytes(b"d")
+        for _ in range(3):
+            for file in (lost, cut):
+                refused_ = await me.http.get(file["url"])
+                problem(refused_, 404, "NOT_FOUND")
+                assert "store" not in refused_.json()["detail"]
+                assert (await me.http.get("/readyz")).status_code == 200
+        with refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"):
+            await mine.down(gone.file_id)
+        assert (await me.http.get(kept["url"])).content == b"data"
+        assert (await me.http.get("/readyz")).status_code == 200
+
+
+async def test_a_file_that_cannot_be_removed_is_in_no_others_way(tmp_path: Path) -> None:
+    timing = {"unused_file_retention": 1.5}
+    async with served(tmp_path, timing=timing) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        stuck = await me.upload(b"a")
+        (path,) = (tmp_path / "files").rglob(stuck["file_id"])
+        path.unlink()
+        path.mkdir()
+        for number in range(5):
+            await me.upload(b"%d" % number)
+        ready: list[int] = []
+
+        async def removed() -> bool:
+            ready.append((await me.http.get("/readyz")).status_code)
+            return rows(tmp_path) == [(stuck["file_id"], 3)]
+
+        await eventually(removed, timeout=15, message="the others are removed")
+        assert set(ready) == {200}
+        assert stored(tmp_path) == []
+        path.rmdir()
+        await eventually(lambda: not rows(tmp_path), timeout=20, message="it is tried again")
+
+
 async def test_files_are_deleted_also_where_the_store_was_gone_meanwhile(tmp_path: Path) -> None:
     home, moved = tmp_path / "home", tmp_path / "moved"
     async with running_sidecar(home) as running, Person(running) as ada:

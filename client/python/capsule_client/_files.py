@@ -137,11 +137,13 @@ class TurnFiles:
 
     async def upload(self, content: Content) -> str:
         """Uploads a file for the turn's session and returns its id."""
-        if content.size > self._limits.max_file_bytes:
+        maximum = self._limits.max_file_bytes
+        if content.size > maximum:
             raise LimitExceeded(
-                f"{content.name}: a file of {content.size} bytes is larger than a file may be",
+                f"{content.name} has {content.size} bytes; a file has at most {maximum}"
+                " (limits.max_file_bytes of the sidecar)",
                 reason="LIMIT_EXCEEDED",
-                metadata={"limit": "file", "maximum": str(self._limits.max_file_bytes)},
+                metadata={"limit": "file", "maximum": str(maximum)},
             )
         header = pb.UploadHeader(
             caller=self._caller(),

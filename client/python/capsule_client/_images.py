@@ -42,7 +42,8 @@ async def file_of(source: object, files: TurnFiles) -> str:
     if not isinstance(source, Attachment):
         return await files.upload(await picture(source))
     if not source.content_type.lower().startswith("image/"):
-        raise ValueError(f"attachment {source.name!r} is no image but {source.content_type}")
+        kind = f" but {source.content_type}" if source.content_type else ": its type is unknown"
+        raise ValueError(f"attachment {source.name!r} is no image{kind}")
     if not source.id:
         raise ValueError(f"attachment {source.name!r} has no id")
     if files.holds(source):

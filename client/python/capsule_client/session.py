@@ -136,9 +136,12 @@ class Session:
         """Shows a block, or changes the one with the same id in place; returns its id.
 
         Raises InvalidArgument for a malformed type, LimitExceeded for a payload over 64 KiB,
-        TypeError for a payload that is not JSON.
+        TypeError for a payload that is no mapping or not JSON.
         """
-        payload = _json.encode(dict(block.payload), f"the payload of block {block.type!r}")
+        where = f"the payload of block {block.type!r}"
+        if not isinstance(block.payload, Mapping):  # dict() would take a list of pairs, too
+            raise TypeError(f"{where} is a mapping, not a {type(block.payload).__qualname__}")
+        payload = _json.encode(dict(block.payload), where)
         return await self._calls.show_block(block.id, block.type, payload)
 
     async def show_suggestions(self, items: Iterable[str | Mapping[str, str]]) -> str:
@@ -186,7 +189,8 @@ class Session:
     ) -> str:
         """Shows an image. It is uploaded to the sidecar: no page loads it from a third party.
 
-        What it is, is told by its first bytes, else by its name.
+        What it is, is told by its first bytes, else by its name; of an `Attachment`, by the type
+        that it was sent with. Nothing looks further: bytes that begin like an image are one.
 
         Args:
             source: An http(s) address (loaded here, within 20 MiB and 10 s, over at most 5
@@ -204,7 +208,8 @@ class Session:
                 nothing is sent then.
             TypeError: for a source that is none of these.
             OSError: for a path that cannot be read.
-            LimitExceeded: for an address with more than 20 MiB, or a file over 100 MiB.
+            LimitExceeded: for an address with more than 20 MiB, or a file over the sidecar's
+                `limits.max_file_bytes` (100 MiB).
             Unavailable: for an address that cannot be loaded in time.
         """
         return await self._calls.show_image(source, alt, width)

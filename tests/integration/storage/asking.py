@@ -106,7 +106,7 @@ async def answer(
 
 def acknowledge(sidecar: Sidecar, prompt: types_pb2.Prompt) -> asyncio.Future[None]:
     """Notes that a process has taken how a prompt ended."""
-    return sidecar.do(asking.acknowledge, app=sidecar.app, key=prompt.prompt_id)
+    return sidecar.do(asking.acknowledge, keys=[prompt.prompt_id])
 
 
 async def upload(sidecar: Sidecar, name: str = "a.txt") -> str:

@@ -162,14 +162,21 @@ async def test_a_process_that_attaches_again_has_the_places_of_what_does_not_wai
         runs = Lease((await sidecar.say(await sidecar.open(), "hello")).ids[1], 1)
         assert (await sidecar.attach(free=5, claims=(*leases, runs))).held == 1
         assert free(sidecar, process) == 4
-        # Not named, it is delivered again as it is: it waits until it is answered, as the row says.
+        # What it has not named it has forgotten: the next attempts, which run, join the prompts.
+        sidecar.slots.detach(process, sidecar)
         found = await sidecar.attach(free=5, claims=(runs,))
-        assert (found.held, len(found.missing)) == (1, 3)
+        assert (found.held, found.missing) == (1, [])
+        again = [Lease(lease.invocation_id, 2) for lease in leases]
+        assert sidecar.held[-3:] == again
+        assert free(sidecar, process) == 1
+        for lease, prompt in zip(again, prompts, strict=True):
+            assert (await ask(sidecar, lease, prompt.message)).prompt_id == prompt.prompt_id
+        assert free(sidecar, process) == 4
         await answer(sidecar, prompts[0])
         assert free(sidecar, process) == 3
     async with store.sidecar() as sidecar:
-        assert (await sidecar.attach(free=5, claims=(*leases, runs))).held == 2
-        for lease in (*leases, runs):
+        assert (await sidecar.attach(free=5, claims=(*again, runs))).held == 2
+        for lease in (*again, runs):
             await sidecar.finish(lease)
         assert free(sidecar, process) == 5
 

@@ -20,6 +20,10 @@ async def begin(sidecar: Sidecar, who: Uploader, key: str, size: int = 0) -> Non
     await sidecar.do(uploads.begin, uploader=who, begun=begun, max_unused=100)
 
 
+async def due(sidecar: Sidecar, again_ms: int) -> list[str]:
+    return [found.key for found in await sidecar.do(files.due, limit=10, again_ms=again_ms)]
+
+
 async def complete(
     sidecar: Sidecar, who: Uploader, key: str, data: bytes = b"data", request: bytes = b""
 ) -> str:
@@ -43,14 +47,14 @@ async def test_an_upload_is_complete_once_and_its_repetition_is_removed(store: S
         assert await complete(sidecar, who, "fil_2", request=same) == "fil_1"
         with pytest.raises(RequestIdReused):
             await complete(sidecar, who, "fil_3", b"other", request=same)
-        assert await sidecar.do(files.due, limit=10, again_ms=1000) == ["fil_2"]
-        assert await sidecar.do(files.due, limit=10, again_ms=1000) == []
+        assert await due(sidecar, 1000) == ["fil_2"]
+        assert await due(sidecar, 1000) == []
         sidecar.clock.advance(61_000)
-        assert sorted(await sidecar.do(files.due, limit=10, again_ms=1000)) == ["fil_2", "fil_3"]
+        assert sorted(await due(sidecar, 1000)) == ["fil_2", "fil_3"]
         await sidecar.do(files.forget, keys=["fil_2", "fil_3", "fil_1"])
         assert (await sidecar.read(files.find, key="fil_1")).file.name == "a.txt"
         sidecar.clock.advance(DAY)
-        assert await sidecar.do(files.due, limit=10, again_ms=1000) == ["fil_1"]
+        assert await due(sidecar, 1000) == ["fil_1"]
         with pytest.raises(NotFound):
             await sidecar.read(files.find, key="fil_1")
 
@@ -86,6 +90,39 @@ async def test_an_upload_of_a_session_that_was_deleted_is_given_up(store: Store)
         await sidecar.delete(session)
         with pytest.raises(NotFound):
             await complete(sidecar, who, "fil_2")
-        assert await sidecar.do(files.due, limit=10, again_ms=60_000) == ["fil_1"]
+        assert await due(sidecar, 60_000) == ["fil_1"]
         sidecar.clock.advance(61_000)
-        assert sorted(await sidecar.do(files.due, limit=10, again_ms=60_000)) == ["fil_1", "fil_2"]
+        assert sorted(await due(sidecar, 60_000)) == ["fil_1", "fil_2"]
+
+
+async def test_what_was_given_up_can_be_removed_twice_and_is_then_forgotten(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        who = Uploader(sidecar.app, person=sidecar.ada)
+        await begin(sidecar, who, "fil_1")
+        await begin(sidecar, who, "fil_2")
+        assert await complete(sidecar, who, "fil_2") == "fil_2"
+        await sidecar.do(files.drop, keys=["fil_1", "fil_2"])
+        first = await sidecar.do(files.due, limit=10, again_ms=1000)
+        assert sorted(first, key=lambda due: due.key) == [
+            files.Due("fil_1", unfinished=True),
+            files.Due("fil_2", unfinished=False),
+        ]
+        await sidecar.do(files.sweep_again, keys=["fil_1"], after_ms=120_000)
+        await sidecar.do(files.forget, keys=["fil_2"])
+        # It counts as nobody's, and a sidecar that starts does not hasten it.
+        await begin(sidecar, who, "fil_3", 100)
+        await sidecar.do(files.drop_unfinished)
+        assert await due(sidecar, 1000) == ["fil_3"]
+        await sidecar.do(files.forget, keys=["fil_3"])
+        sidecar.clock.advance(121_000)
+        assert await sidecar.do(files.due, limit=10, again_ms=1000) == [
+            files.Due("fil_1", unfinished=False)
+        ]
+        await sidecar.do(files.postpone, key="fil_1", after_ms=10_000)
+        sidecar.clock.advance(9_000)
+        assert await due(sidecar, 1000) == []
+        sidecar.clock.advance(2_000)
+        assert await due(sidecar, 1000) == ["fil_1"]
+        await sidecar.do(files.forget, keys=["fil_1"])
+        sidecar.clock.advance(61_000)
+        assert await due(sidecar, 1000) == []

@@ -277,7 +277,7 @@ async def test_whoever_asked_is_told_of_the_others_answer_on_attaching_and_has_i
         # Nobody tells this sidecar: it counts anew when its process attaches.
         assert free(first, process) == 2
         found = await first.attach(free=2, claims=tuple(leases))
-        told = [types_pb2.Prompt.FromString(data) for _, data in found.resolved]
+        told = [types_pb2.Prompt.FromString(ended.prompt) for ended in found.resolved]
         assert [prompt.prompt_id for prompt in told] == [p.prompt_id for p in prompts]
         assert told[0] == end
         assert told[1].status == types_pb2.PROMPT_STATUS_EXPIRED

@@ -158,6 +158,7 @@ async def test_a_data_url_is_taken_in_both_forms(url: str, data: bytes) -> None:
         (None, TypeError, "not a NoneType"),
         (7, TypeError, "not a int"),
         (capsule.Attachment("a", "text/plain", "", 1, "f"), ValueError, "no image but text/plain"),
+        (capsule.Attachment("a", "", "", 1, "f"), ValueError, "no image: its type is unknown"),
         (capsule.Attachment("a", "image/png", "", 1, ""), ValueError, "has no id"),
     ],
 )
@@ -239,7 +240,10 @@ async def test_a_file_over_the_welcomes_limit_is_not_sent(tmp_path: Path) -> Non
     path.write_bytes(PNG)
     async with FakeSidecar() as sidecar:
         sidecar.limits.max_file_bytes = 10
-        assert isinstance(await shown(sidecar, path), capsule.LimitExceeded)
+        error = await shown(sidecar, path)
+        assert isinstance(error, capsule.LimitExceeded)
+        told = f"chart.png has {len(PNG)} bytes; a file has at most 10"
+        assert str(error) == f"{told} (limits.max_file_bytes of the sidecar)"
         assert not sidecar.files.metadata
 
 
@@ -437,6 +441,25 @@ async def test_a_step_changes_in_its_place_also_in_a_later_attempt() -> None:
         assert blocks[1].payload_json == (
             b'{"label":"Search","status":"completed","detail":"3 found"}'
         )
+
+
+@pytest.mark.parametrize("payload", [[1], [("a", 1)], "text", None])
+async def test_a_payload_that_is_no_mapping_is_refused_by_the_blocks_type(payload: Any) -> None:
+    async with FakeSidecar() as sidecar:
+        app = capsule.App("demo", address=sidecar.address, token=TOKEN)
+        told: list[str] = []
+
+        @app.message()
+        async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+            with pytest.raises(TypeError) as caught:
+                await session.show(capsule.Block("x", payload))
+            told.append(str(caught.value))
+
+        async with app.attached():
+            await sidecar.outcome(sidecar.invoke())
+        kind = type(payload).__name__
+        assert told == [f"the payload of block 'x' is a mapping, not a {kind}"]
+        assert not sidecar.line.commands("show_block")
 
 
 @pytest.mark.parametrize("name", ["done", "error", "", "Running"])
