@@ -108,6 +108,9 @@ class Limits(Group):
     # Renaming, stopping and deleting.
     changes_per_minute: Count = 240
     uploads_per_minute: Count = 120
+    # Asked of data and endpoint handlers, and what these may answer.
+    requests_per_minute: Count = 600
+    max_response_bytes: Bytes = 2 * 1024 * 1024
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -135,6 +138,8 @@ class Timing(Group):
     sweep_interval: Annotated[Seconds, Field(le=1.0)] = 1.0
     turn_deadline: Seconds = 600.0
     stop_grace: Seconds = 10.0
+    # What a data or endpoint handler has to answer a request.
+    request_deadline: Seconds = 30.0
     max_attempts: Count = 3
     drain_grace: Seconds = 30.0
     # The protocol promises a checkpoint at least every 250 ms or 4 KiB.

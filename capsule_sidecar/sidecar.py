@@ -44,6 +44,7 @@ from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.objects import open_objects
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.web.app import build
+from capsule_sidecar.web.app_api import AppApi
 from capsule_sidecar.web.chat_api import ChatApi
 from capsule_sidecar.web.file_api import FileApi
 from capsule_sidecar.web.metrics import Metrics
@@ -119,7 +120,7 @@ class Sidecar:
                 FileService(self.files, conversations, timing),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
             )
-            self._http = self._face(tokens, conversations, followers, live, prompts)
+            self._http = self._face(tokens, conversations, followers, live, prompts, slots)
             self.address: Address = await self._server.start()
             # Ended last: followers are beaten for while the rest drains.
             keeper = asyncio.create_task(self._keep(), name="keeper")
@@ -137,6 +138,7 @@ class Sidecar:
         followers: Followers,
         live: LiveStreams,
         prompts: OpenPrompts,
+        slots: Slots,
     ) -> HttpServer:
         """Build the HTTP side."""
         settings = self._settings
@@ -151,6 +153,8 @@ class Sidecar:
             secure=secure,
         )
         chat = ChatApi(conversations, followers, visitors, limits, timing)
+        calls = self._dispatcher.calls
+        apps = AppApi(calls, slots, visitors, limits, timing)
         files = FileApi(self.files, visitors, limits, timing)
 
         def gauges() -> dict[str, tuple[str, float]]:
@@ -161,6 +165,8 @@ class Sidecar:
                 "event_streams": ("Server-Sent Events being read.", chat.readers.total),
                 "http_connections": ("Open HTTP connections.", self._http.connections),
                 "open_streams": ("Replies being streamed.", live.total),
+                "web_calls": ("Requests that apps are answering.", calls.total),
+                "web_calls_waiting": ("Requests that wait for a place.", calls.waiting),
                 "uploads": ("Files being uploaded.", self.files.uploading),
                 "open_prompts": ("Prompts that wait for a person.", prompts.total),
             }
@@ -170,7 +176,11 @@ class Sidecar:
 
         metrics = Metrics(gauges, counters)
         status = StatusApi(lambda: self.state, metrics, tokens)
-        return HttpServer(build(settings, chat, files, Pages(visitors), status, metrics), settings)
+        described = [
+            *chat.operations, *files.operations, *apps.operations, *status.operations,
+        ]  # fmt: skip
+        pages = Pages(visitors).operations
+        return HttpServer(build(settings, described, pages, metrics), settings)
 
     @property
     def state(self) -> State:

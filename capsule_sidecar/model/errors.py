@@ -179,3 +179,27 @@ class UnknownCommand(DomainError):
     """A command that this sidecar does not know."""
 
     reason = "UNKNOWN_COMMAND"
+
+
+class NoHandler(DomainError):
+    """No process is attached that handles it."""
+
+    reason = "NO_HANDLER"
+
+
+class DeadlineExceeded(DomainError):
+    """The app did not answer in time."""
+
+    reason = "DEADLINE"
+
+
+class HandlerLost(DomainError):
+    """The process that was to answer is gone."""
+
+    reason = "HANDLER_LOST"
+
+
+class HandlerFailed(DomainError):
+    """The handler raised; its log has the reference."""
+
+    reason = "HANDLER_ERROR"

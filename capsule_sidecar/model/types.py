@@ -6,8 +6,11 @@ Enumerations have the numbers of `capsule_protocol.v1` and of the database: they
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from capsule_sidecar.model.web_calls import Endpoint, WebResponse
 
 
 class SessionState(enum.IntEnum):
@@ -32,6 +35,9 @@ class InvocationKind(enum.IntEnum):
     ACTION = 2
     ENTER = 3
     EXIT = 4
+    # Asked of a handler by HTTP: in memory alone, never in the log or the queue.
+    DATA = 5
+    ENDPOINT = 6
 
 
 class WorkState(enum.IntEnum):
@@ -61,6 +67,7 @@ class CancelReason(enum.IntEnum):
     DEADLINE = 2
     SUPERSEDED = 3
     SESSION_DELETED = 4
+    CALLER_GONE = 5
 
 
 class OutcomeStatus(enum.IntEnum):
@@ -107,9 +114,13 @@ class Declarations:
     enter: bool = False
     exit: bool = False
     actions: frozenset[str] = frozenset()
+    # Whether each data handler, by name, wants who is signed in.
+    data: Mapping[str, bool] = field(default_factory=dict)
+    # By their routes.
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
     def selectors(self) -> list[tuple[InvocationKind, str]]:
-        """Return (kind, name) of everything declared; the name is empty but for actions."""
+        """Return (kind, name) of what is queued and declared; the name is empty but for actions."""
         found: list[tuple[InvocationKind, str]] = []
         if self.exit:
             found.append((InvocationKind.EXIT, ""))
@@ -131,6 +142,17 @@ class Declarations:
                 return self.exit
             case InvocationKind.ACTION:
                 return name in self.actions
+            case InvocationKind.DATA:
+                return name in self.data
+            case InvocationKind.ENDPOINT:
+                return name in self.endpoints
+
+    def guards(self, kind: InvocationKind, name: str) -> bool:
+        """Tell whether a data or endpoint handler wants who is signed in."""
+        if kind == InvocationKind.DATA:
+            return self.data.get(name, False)
+        endpoint = self.endpoints.get(name)
+        return endpoint is not None and endpoint.authenticated
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +204,8 @@ class Outcome:
     data: DataPatch = DataPatch()
     reference_id: str = ""
     error_type: str = ""
+    # Of a data or endpoint request.
+    response: WebResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)

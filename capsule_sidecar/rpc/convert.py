@@ -21,12 +21,20 @@ from capsule_sidecar.model.types import (
     OutcomeStatus,
     Sender,
 )
+from capsule_sidecar.model.web_calls import (
+    Endpoint,
+    WebResponse,
+    check_data_name,
+    check_endpoint,
+)
 from capsule_sidecar.runtime.conversations import Sent, Timeline
 from capsule_sidecar.runtime.dispatcher import Hello
 from capsule_sidecar.storage import encoding, prompts, reads
 
 PROTOCOL_VERSION = "1"
 _MAX_INT = (1 << 31) - 1
+# Data handlers, and endpoints, of one process.
+_MAX_DECLARED = 1_000
 
 
 def lease(invocation_id: str, attempt: int) -> Lease:
@@ -61,7 +69,28 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
     for name in value.actions:
         if not 0 < len(name) <= 128:
             raise InvalidArgument("hello.declarations.actions", "names have 1 to 128 characters")
-    return Declarations(value.message, value.enter, value.exit, frozenset(value.actions))
+    data = {entry.name: entry.authenticated for entry in value.data}
+    endpoints = tuple(
+        Endpoint(entry.method, entry.path, entry.authenticated) for entry in value.endpoints
+    )
+    field = "hello.declarations.data"
+    for index, entry in enumerate(value.data):
+        check_data_name(entry.name, f"{field}[{index}].name")
+    if len(data) != len(value.data) or len(data) > _MAX_DECLARED:
+        raise InvalidArgument(field, f"must be at most {_MAX_DECLARED}, each name once")
+    field = "hello.declarations.endpoints"
+    for index, endpoint in enumerate(endpoints):
+        check_endpoint(endpoint, f"{field}[{index}]")
+    if len({e.route for e in endpoints}) != len(endpoints) or len(endpoints) > _MAX_DECLARED:
+        raise InvalidArgument(field, f"must be at most {_MAX_DECLARED}, each route once")
+    return Declarations(
+        value.message,
+        value.enter,
+        value.exit,
+        frozenset(value.actions),
+        data,
+        {endpoint.route: endpoint for endpoint in endpoints},
+    )
 
 
 def hello(value: handler_service_pb2.Hello, app: str, maximum: int, default: int) -> Hello:
@@ -104,7 +133,13 @@ def outcome(value: handler_service_pb2.Outcome) -> Outcome:
         patch(value.data),
         reference,
         value.error_type.replace("\0", "")[:200],  # PostgreSQL holds no NUL: as above
+        _response(value.response) if value.HasField("response") else None,
     )
+
+
+def _response(value: handler_service_pb2.WebResponse) -> WebResponse:
+    headers = tuple((entry.name, entry.value) for entry in value.headers)
+    return WebResponse(value.status, headers, value.body)
 
 
 def answered(prompt: bytes, accepted: bool) -> channel_service_pb2.AnswerPromptResponse:

@@ -38,6 +38,10 @@ _CODES: dict[type[DomainError], grpc.StatusCode] = {
     errors.StorageUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.Replaced: grpc.StatusCode.UNAVAILABLE,
+    errors.NoHandler: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.HandlerLost: grpc.StatusCode.UNAVAILABLE,
+    errors.HandlerFailed: grpc.StatusCode.INTERNAL,
     errors.UnknownCommand: grpc.StatusCode.UNIMPLEMENTED,
 }
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}

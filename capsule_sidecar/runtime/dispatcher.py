@@ -30,8 +30,9 @@ from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
+from capsule_sidecar.runtime.web_calls import WebCalls
 from capsule_sidecar.storage import asking, leases, log, reads, work
-from capsule_sidecar.storage.journal import EVERY_APP, Journal
+from capsule_sidecar.storage.journal import EVERY_APP, Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
 
@@ -130,6 +131,7 @@ class Dispatcher:
         self._live = live
         self._prompts = prompts
         self._timing = timing
+        self.calls = WebCalls(slots, lambda n: self._processes.get(n), self._freed, limits, timing)
         self._deliveries = Deliveries(
             journal, hub.addresses, limits, journal.terms.turn_deadline_ms
         )
@@ -197,9 +199,11 @@ class Dispatcher:
     def _entered(self, app: int, hello: Hello, line: ProcessLine, found: leases.Attached) -> None:
         known = self._processes.pop(found.process, None)
         if known is not None:  # it attached twice at once: the later one stays
+            self.calls.lost(known.number)
             known.line.outbox.fail(Replaced("the process attached again"))
         if line.gone:  # its call ended while this was committed
             self._slots.detach(found.process, hello)
+            self.calls.wake(app)
             self._tell_presence(app)
             return
         process = Process(found.process, app, hello, line)
@@ -217,6 +221,7 @@ class Dispatcher:
         for leased in found.missing:
             self._deliver(process, leased)
         self._tell_presence(app)
+        self.calls.wake(app)
         self._journal.start(app, partial(_take_work, process=process.number, app=app))
 
     def _resolved(self, line: ProcessLine, lease: Lease, prompt_id: str, prompt: bytes) -> None:
@@ -230,6 +235,8 @@ class Dispatcher:
     def _leave(self, process: Process) -> None:
         del self._processes[process.number]
         self._slots.detach(process.number, process.hello)
+        self.calls.lost(process.number)
+        self.calls.wake(process.app)
         self._tell_presence(process.app)
 
     def drain(self, process: Process) -> None:
@@ -241,6 +248,7 @@ class Dispatcher:
     def drain_all(self) -> None:
         """Tell every process that the sidecar takes its leave, and give out no more work."""
         self._draining = True
+        self.calls.close()
         for process in self.processes:
             self._slots.drain(process.number)
             process.line.drain()
@@ -286,12 +294,34 @@ class Dispatcher:
         )
         self._beaten(app, number)
 
+    def _freed(self, app: int, process: int) -> None:
+        """Give a place that a request has left to what waits for one."""
+        if self._slots.backlog(process) and not self._slots.yields(process):
+            self._journal.submit(
+                app,
+                partial(work.lease_ready, app=app, process=process),
+                after=lambda: self.calls.wake(app),
+            ).add_done_callback(log_failure)
+            return
+        self.calls.wake(app)
+        self._fill(app, process)
+
+    def _fill(self, app: int, process: int) -> None:
+        """Give places that no request has taken to queued work."""
+        if self._slots.unused(process):
+            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+
     def _beaten(self, app: int, process: int) -> None:
         if self._slots.beat(process):
             self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+            self.calls.wake(app)
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
         """Apply an outcome, behind every command that was submitted before it."""
+        if self.calls.outcome(app, outcome):
+            taken: asyncio.Future[InvocationStatus] = asyncio.get_running_loop().create_future()
+            taken.set_result(InvocationStatus.COMPLETED)
+            return taken
         texts = self._live.texts(outcome.lease.invocation_id)
         return self._journal.submit(app, partial(_finish, app=app, outcome=outcome, texts=texts))
 
@@ -307,6 +337,8 @@ class Dispatcher:
                 self._live.discard(entry.closes)
             self._prompts.publish(entry)
             self._hub.publish(entry)
+        if self.calls.wanted:
+            self.calls.wake_all()  # a handler that asks a person leaves its place
 
     def patched(self, session: int, patch: DataPatch) -> None:
         """Keep in mind what changed of a session's data."""
@@ -342,6 +374,9 @@ class Dispatcher:
             return
         if notice.final:
             process.running.discard(lease)
+            if self.calls.wanted:
+                self.calls.wake(process.app)
+                self._fill(process.app, process.number)
         lost = notice.cancel in (CancelReason.SUPERSEDED, CancelReason.SESSION_DELETED)
         if notice.cancel and notice.final == lost:
             process.line.cancel(lease, CancelReason(notice.cancel))
@@ -410,6 +445,7 @@ class Dispatcher:
                 if not self._journal.healthy:
                     await self._journal.submit(0, leases.probe)
                 await self._take_waiting(self._slots.apps())
+                self.calls.wake_all()
                 await self._forget_requests()
             except DomainError as error:
                 logger.warning("the sweep is put off: %s", error.message)

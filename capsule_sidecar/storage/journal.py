@@ -181,7 +181,7 @@ class Journal:
 
     def start(self, app: int, work: Callable[[Unit], object]) -> None:
         """Have an operation run that nobody waits for; what goes wrong with it is logged."""
-        self.submit(app, work).add_done_callback(_log_failure)
+        self.submit(app, work).add_done_callback(log_failure)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Read on one of the reader threads, in a snapshot of its own.
@@ -470,6 +470,7 @@ class _LateRefusal(Exception):
         self.refusal = refusal
 
 
-def _log_failure(future: asyncio.Future[object]) -> None:
+def log_failure(future: asyncio.Future[Any]) -> None:
+    """Log what went wrong with an operation that nobody waits for."""
     if not future.cancelled() and (error := future.exception()) is not None:
         logger.warning("an operation failed: %s", error)

@@ -24,6 +24,8 @@ class _Holder:
     draining: bool = False
     # Ready work that it declares may be waiting in the queue.
     backlog: bool = True
+    # The last place that both queued work and requests wanted went to a request.
+    lent: bool = False
 
 
 class Slots:
@@ -38,6 +40,8 @@ class Slots:
         self._lock = threading.Lock()
         self._holders: dict[int, _Holder] = {}
         self._apps: dict[int, list[int]] = {}
+        # The apps of which requests wait for a place.
+        self._asking: set[int] = set()
 
     def attach(
         self, process: int, app: int, declarations: Declarations, free: int, owner: object
@@ -92,22 +96,47 @@ class Slots:
             The process, or 0 where none has a place: the work then waits in the queue.
         """
         with self._lock:
-            best, most = 0, 0
-            now = time.monotonic()
-            for process in self._apps.get(app, ()):
-                holder = self._holders[process]
-                if (
-                    holder.free > most
-                    and not holder.draining
-                    and now - holder.beat <= self._fresh
-                    and holder.declarations.takes(kind, name)
-                ):
-                    best, most = process, holder.free
-            if best:
-                self._holders[best].free -= 1
-            else:
+            best = self._take(app, kind, name)
+            if not best:
                 self._expect(app)
             return best
+
+    def lend(self, app: int, kind: InvocationKind, name: str) -> tuple[int, object] | None:
+        """Take a place for a request, which waits in no queue of the database.
+
+        Returns:
+            The process and who entered it, to be given back to; None where none has a place.
+        """
+        with self._lock:
+            best = self._take(app, kind, name)
+            return (best, self._holders[best].owner) if best else None
+
+    def give_back(self, process: int, owner: object) -> None:
+        """Give a lent place back, unless the process was entered anew since: with all of them."""
+        with self._lock:
+            holder = self._holders.get(process)
+            if holder is not None and holder.owner is owner:
+                holder.free += 1
+
+    def ask(self, app: int, *, waiting: bool) -> None:
+        """Note whether requests of the app wait for a place."""
+        with self._lock:
+            (self._asking.add if waiting else self._asking.discard)(app)
+
+    def yields(self, process: int) -> bool:
+        """Whether the next free place is for a request: where both wait, they take turns."""
+        with self._lock:
+            holder = self._holders.get(process)
+            if holder is None or holder.app not in self._asking:
+                return False
+            holder.lent = not holder.lent
+            return holder.lent
+
+    def unused(self, process: int) -> bool:
+        """Whether the process has a free place and ready work may be waiting for it."""
+        with self._lock:
+            holder = self._holders.get(process)
+            return holder is not None and holder.backlog and holder.free > 0
 
     def give(self, process: int, places: int = 1) -> None:
         """Give places back."""
@@ -116,11 +145,10 @@ class Slots:
             if holder is not None:
                 holder.free += places
 
-    def claim(self, process: int) -> tuple[Declarations, int]:
-        """Take all free places of a process that may be given work.
+    def look(self, process: int) -> tuple[Declarations, int]:
+        """Return what a process declares, and its free places; 0 where it may be given no work.
 
-        Returns:
-            What it declares and the places taken; give back what is not used.
+        Nothing is taken: what looks free to a request meanwhile is.
         """
         with self._lock:
             holder = self._holders.get(process)
@@ -131,8 +159,16 @@ class Slots:
                 or holder.free <= 0
             ):
                 return Declarations(), 0
-            free, holder.free = holder.free, 0
-            return holder.declarations, free
+            return holder.declarations, holder.free
+
+    def take_of(self, process: int) -> bool:
+        """Take a place of a process; tell whether there was one."""
+        with self._lock:
+            holder = self._holders.get(process)
+            if holder is None or holder.free <= 0:
+                return False
+            holder.free -= 1
+            return True
 
     def backlog(self, process: int) -> bool:
         """Whether ready work may be waiting for a place of the process."""
@@ -168,6 +204,27 @@ class Slots:
             if not processes:
                 return None
             return any(self._holders[p].declarations.takes(kind, name) for p in processes)
+
+    def declarations(self, app: int) -> list[Declarations]:
+        """Return what the processes of an app declare."""
+        with self._lock:
+            return [self._holders[process].declarations for process in self._apps.get(app, ())]
+
+    def _take(self, app: int, kind: InvocationKind, name: str) -> int:
+        best, most = 0, 0
+        now = time.monotonic()
+        for process in self._apps.get(app, ()):
+            holder = self._holders[process]
+            if (
+                holder.free > most
+                and not holder.draining
+                and now - holder.beat <= self._fresh
+                and holder.declarations.takes(kind, name)
+            ):
+                best, most = process, holder.free
+        if best:
+            self._holders[best].free -= 1
+        return best
 
     def _expect(self, app: int) -> None:
         for process in self._apps.get(app, ()):

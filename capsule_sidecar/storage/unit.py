@@ -425,11 +425,11 @@ class Unit:
             self._places[process] += 1
         return process
 
-    def claim_places(self, process: int) -> tuple[Declarations, int]:
-        """Take all free places of a process; return what it declares, and how many they are."""
-        declarations, places = self.slots.claim(process)
-        self._places[process] += places
-        return declarations, places
+    def take_place_of(self, process: int) -> bool:
+        """Take a place of a process; tell whether there was one."""
+        taken = self.slots.take_of(process)
+        self._places[process] += taken
+        return taken
 
     def give_places(self, process: int, places: int = 1) -> None:
         """Give places back."""

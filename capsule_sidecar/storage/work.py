@@ -154,7 +154,7 @@ def _lease(unit: Unit, invocation: InvocationRow, session: SessionRow, process: 
 
 def lease_ready(unit: Unit, app: int, process: int) -> None:
     """Lease to a process as much ready work as it has places for, the oldest first."""
-    declarations, places = unit.claim_places(process)
+    declarations, places = unit.slots.look(process)
     if not places:
         return
     columns = schema.invocations.c
@@ -175,17 +175,18 @@ def lease_ready(unit: Unit, app: int, process: int) -> None:
         ):
             invocation = unit.known_invocation(found)
             if invocation.state == WorkState.READY:
+                if not unit.take_place_of(process):
+                    return  # a request has it meanwhile, and tells when it has left it
                 _lease(unit, invocation, unit.session_by_id(invocation.session), process)
                 used += 1
     if used < places:
-        unit.give_places(process, places - used)
         unit.slots.settle(process)
 
 
 def release(unit: Unit, process: int, app: int) -> None:
     """Give a process's place back, and fill it when work may be waiting."""
     unit.give_places(process)
-    if unit.slots.backlog(process):
+    if unit.slots.backlog(process) and not unit.slots.yields(process):
         lease_ready(unit, app, process)
 
 

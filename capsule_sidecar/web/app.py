@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -11,38 +12,29 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from capsule_sidecar.config import Settings
-from capsule_sidecar.web.chat_api import ChatApi
-from capsule_sidecar.web.file_api import FileApi
 from capsule_sidecar.web.front import Front, nothing_here
 from capsule_sidecar.web.metrics import Metrics
 from capsule_sidecar.web.openapi import document
 from capsule_sidecar.web.operations import Operation, routes
-from capsule_sidecar.web.pages import Pages
 from capsule_sidecar.web.requests import JSON
-from capsule_sidecar.web.status import StatusApi
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def build(
     settings: Settings,
-    chat: ChatApi,
-    files: FileApi,
-    pages: Pages,
-    status: StatusApi,
+    described: Sequence[Operation],
+    pages: Sequence[Operation],
     metrics: Metrics,
 ) -> ASGIApp:
     """Return the application.
 
     Args:
         settings: The hosts it answers for.
-        chat: The chat API.
-        files: Uploads and downloads.
-        pages: The chat page.
-        status: Health, readiness and metrics.
+        described: What is for programs: described by the OpenAPI document.
+        pages: What is for browsers.
         metrics: Counts requests.
     """
-    described = [*chat.operations, *files.operations, *status.operations]
     shown = document(described)
 
     async def get_document(_: Request) -> Response:
@@ -51,7 +43,7 @@ def build(
     own = Operation(
         "GET", "/openapi.json", "getDocument", "This interface.", get_document, signed_in=False
     )
-    table = routes([*described, *pages.operations, own])
+    table = routes([*described, *pages, own])
     router = Router(table, redirect_slashes=False, default=nothing_here)
     return Front(router, hosts(settings), settings.web.public_url, metrics)
 

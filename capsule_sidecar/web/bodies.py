@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -63,6 +64,17 @@ class Bodies:
         with _Share(self, request) as share:
             data = await self._read(request, min(self._maximum, SMALL) if small else 0, share)
             return _parse(request, data)
+
+    @asynccontextmanager
+    async def held_body(self, request: Request) -> AsyncIterator[bytes]:
+        """Give a request's body as it is, counted among what is being read until left.
+
+        Raises:
+            LimitExceeded: It is too large.
+            Refusal: It does not arrive in time, or too much is being read already.
+        """
+        with _Share(self, request) as share:
+            yield await self._read(request, 0, share)
 
     async def _read(self, request: Request, maximum: int, share: _Share) -> bytes:
         maximum = maximum or self._maximum

@@ -46,10 +46,17 @@ _PATH_SCHEMAS = {
     "prompt_id": {"type": "string", "minLength": 1, "maxLength": 64},
     "file_id": {"type": "string", "minLength": 1, "maxLength": 64},
     "name": {"type": "string", "minLength": 1},
+    "path": {
+        "type": "string",
+        "pattern": "^[^\\u0000-\\u001f\\u007f]*$",
+        "description": "What follows: segments, with their slashes.",
+    },
 }
 # What any operation may answer, and what only those with a body may.
 _ALWAYS = (400, 421, 429, 500, 503)
 _WITH_BODY = (408, 413, 415)
+# Of what an app answers: nobody is let in, none of its addresses, its fault, not in time.
+_PASSED = (401, 404, 405, 408, 413, 502, 504)
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -58,9 +65,9 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     _of(types_pb2.UserInfo, schemas)  # named by schemas that are no messages
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
-            operation, schemas
-        )
+        # What a path's last name takes may have slashes; the format has no way to say so.
+        path = operation.path.replace(":path}", "}")
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -90,7 +97,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": operation.summary,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
-            for name in re.findall(r"{(\w+)}", operation.path)
+            for name in re.findall(r"{(\w+)(?::path)?}", operation.path)
         ]
         + [_parameter(query) for query in operation.query],
         "responses": {},
@@ -107,6 +114,8 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "required": True,
             "content": {"multipart/form-data": {"schema": dict(operation.form)}},
         }
+    if operation.passed and operation.method != "GET":
+        shown["requestBody"] = {"content": {"*/*": {"schema": {}}}}
     success = {"description": "Success."} | _content(operation, schemas)
     responses: dict[str, Any] = {
         str(status): {"description": "Not modified."} if status == 304 else success
@@ -121,6 +130,12 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "description": f"{HTTPStatus(status).phrase}.",
             "content": refused,
         }
+    if operation.passed:
+        answered = {
+            "description": "What the app answers, or a refusal of the sidecar.",
+            "content": {**refused, "*/*": {"schema": {}}},
+        }
+        responses = dict.fromkeys((*responses, "default"), answered)
     shown["responses"] = responses
     return shown
 
@@ -129,6 +144,8 @@ def _refusals(operation: Operation) -> list[int]:
     statuses = {*_ALWAYS, *operation.errors}
     if "{" in operation.path:
         statuses.add(404)
+    if operation.passed:
+        statuses.update(_PASSED)
     if operation.signed_in:
         statuses.add(401)
     if operation.method != "GET":

@@ -71,6 +71,7 @@ class Operation:
         errors: The statuses of its refusals, besides those that any may have.
         signed_in: It needs who is signed in.
         also: Further statuses of success with the same body.
+        passed: An app answers it, as it likes: statuses, types and bodies are the app's.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     signed_in: bool = True
     also: tuple[int, ...] = ()
+    passed: bool = False
 
 
 def routes(operations: Sequence[Operation]) -> list[Route]:

@@ -40,6 +40,10 @@ _STATUS: dict[type[DomainError], int] = {
     errors.StorageUnavailable: 503,
     errors.ShuttingDown: 503,
     errors.Replaced: 503,
+    errors.NoHandler: 503,
+    errors.DeadlineExceeded: 504,
+    errors.HandlerLost: 502,
+    errors.HandlerFailed: 500,
 }
 # Seconds after which a refusal may be tried again, where the error itself names none.
 _RETRY_AFTER = {
@@ -47,6 +51,8 @@ _RETRY_AFTER = {
     errors.StorageUnavailable: 2,
     errors.ShuttingDown: 1,
     errors.Replaced: 1,
+    errors.NoHandler: 2,
+    errors.HandlerLost: 1,
 }
 
 

@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 
 import asking
+import figures
 
 import capsule_client as capsule
 
 log = logging.getLogger("demo")
 app = capsule.App("demo")
+figures.declare(app)
 
 HELP = f"""\
 - `echo TEXT` answers with TEXT
@@ -33,6 +35,7 @@ HELP = f"""\
 - `recall` says what was kept
 - `card` a block with a button; in the terminal: /action more, or /action more {{"by": 5}}
 {asking.HELP}
+{figures.HELP}
 - `title TEXT` sets the session's title
 - `slow [SECONDS]` works for a while (30) and says so: press Stop
 - `fail` raises an error

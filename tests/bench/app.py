@@ -14,7 +14,7 @@ from typing import Any
 
 import capsule_client as capsule
 from tests.bench import worker
-from tests.bench.texts import MESSAGE_DELTAS, REPLY, stamp, token
+from tests.bench.texts import MESSAGE_DELTAS, REPLY, data_answer, stamp, token
 
 app = capsule.App(
     "bench",
@@ -83,6 +83,11 @@ async def handle(session: capsule.Session, message: capsule.Message) -> None:
         worker.say(error=f"{type(error).__name__}: {error}")
         raise
     worker.say(result=result)
+
+
+@app.data("rows")
+async def rows(ctx: capsule.RequestContext, count: int = 10) -> list[dict[str, object]]:
+    return data_answer(count)
 
 
 if __name__ == "__main__":

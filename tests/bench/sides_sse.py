@@ -20,6 +20,7 @@ OPEN_LIMITS = {
     f"CAPSULE_LIMITS__{name}": "1000000"
     for name in (
         "FOLLOWERS_PER_USER", "MESSAGES_PER_MINUTE", "SESSIONS_PER_MINUTE", "GUESTS_PER_MINUTE",
+        "REQUESTS_PER_MINUTE",
     )
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from capsule_protocol.v1.types_pb2 import SENDER_USER
@@ -209,3 +210,49 @@ async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> 
             items = await ada.timeline(session)
             (block,) = [item.block for item in items if item.HasField("block")]
             assert json.loads(block.payload_json)["alt"] == "a.png"
+
+
+async def test_the_shop_of_the_data_page_answers_its_curl_lines(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/data.md", "shop"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            assert sidecar.sidecar is not None
+            state = sidecar.sidecar
+            await eventually(lambda: state.state.handlers == 1, timeout=15)
+            shell = await asyncio.create_subprocess_exec(
+                "sh", "-c", snippet("docs/data.md", "ask"),
+                env=os.environ | {"CAPSULE_HTTP": sidecar.http},
+                stdout=asyncio.subprocess.PIPE, cwd=tmp_path,
+            )  # fmt: skip
+            output, _ = await asyncio.wait_for(shell.communicate(), 30)
+    sales, refused, basket, *order = output.decode().splitlines()
+    assert json.loads(sales) == {"since": "2026-01-31", "currency": "USD", "total": 1234.5}
+    assert json.loads(refused)["errors"][0]["field"] == "since"
+    assert json.loads(basket)[0].startswith("the basket of usr_")
+    assert order[0].startswith("HTTP/1.1 201")
+    assert "location: /orders/17" in order
+    assert json.loads(order[-1]) == {"stored": {"pieces": 3}}
+
+
+async def test_the_figures_of_the_demo_are_there(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", DEMO], environment, cwd=tmp_path):
+            assert sidecar.sidecar is not None
+            state = sidecar.sidecar
+            await eventually(lambda: state.state.handlers == 1, timeout=15)
+            app = f"{sidecar.http}/apps/demo"
+            async with httpx.AsyncClient(base_url=app, trust_env=False) as http:
+                stats = (await http.get("/data/stats?days=3&order=newest")).json()
+                days = [day["date"] for day in stats["days"]]
+                assert days == sorted(days, reverse=True)
+                assert len(days) == 3
+                assert (await http.get("/data/me")).status_code == 401
+                await http.post("/auth/guest")
+                assert (await http.get("/data/me")).json()["id"].startswith("usr_")
+                echoed = await http.post("/api/echo/one", content="hi")
+                assert (echoed.status_code, echoed.headers["x-demo"]) == (201, "echo")
+                assert (echoed.json()["name"], echoed.json()["body"]) == ("one", "hi")

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from capsule_sidecar.config import Limits, Timing
+from capsule_sidecar.web.app_api import AppApi
 from capsule_sidecar.web.chat_api import ChatApi
 from capsule_sidecar.web.file_api import FileApi
 from capsule_sidecar.web.operations import Operation
@@ -418,6 +419,7 @@ def operations() -> list[Operation]:
     return [
         *chat.operations,
         *FileApi(nobody, nobody, Limits(), Timing()).operations,
+        *AppApi(nobody, nobody, nobody, Limits(), Timing()).operations,
         *StatusApi(nobody, nobody, nobody).operations,
         *Pages(nobody).operations,
     ]
@@ -432,6 +434,6 @@ def path_of(
     file: str = "fil_x",
 ) -> str:
     """Returns the address of an operation with its parts filled in."""
-    return operation.path.format(
-        app=app, session_id=session, name=name, prompt_id=prompt, file_id=file
+    return operation.path.replace(":path}", "}").format(
+        app=app, session_id=session, name=name, path=name, prompt_id=prompt, file_id=file
     )

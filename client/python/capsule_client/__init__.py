@@ -37,6 +37,7 @@ from capsule_client.types import (
     SessionChannel,
     UserInfo,
 )
+from capsule_client.web import Request, RequestContext, Response
 
 __all__ = [
     "Action",
@@ -57,6 +58,9 @@ __all__ = [
     "NotFound",
     "PermissionDenied",
     "ReplyStream",
+    "Request",
+    "RequestContext",
+    "Response",
     "Session",
     "SessionChannel",
     "SessionData",

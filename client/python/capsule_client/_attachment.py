@@ -53,6 +53,18 @@ class Attachment:
                 enter=handlers.enter is not None,
                 exit=handlers.exit is not None,
                 actions=handlers.actions,
+                data=[
+                    pb.DataDeclaration(name=name, authenticated=declared.authenticated)
+                    for name, declared in handlers.data.items()
+                ],
+                endpoints=[
+                    pb.EndpointDeclaration(
+                        method=route.partition(" ")[0],
+                        path=route.partition(" ")[2],
+                        authenticated=declared.authenticated,
+                    )
+                    for route, declared in handlers.endpoints.items()
+                ],
             ),
             concurrency=concurrency,
         )

@@ -41,6 +41,10 @@ _BY_REASON: Mapping[str, type[CapsuleError]] = {
     "SHUTTING_DOWN": Unavailable,
     "REPLACED": Unavailable,
     "UNKNOWN_COMMAND": CapsuleError,
+    "NO_HANDLER": Unavailable,
+    "DEADLINE": Unavailable,
+    "HANDLER_LOST": Unavailable,
+    "HANDLER_ERROR": CapsuleError,
     "INTERNAL": CapsuleError,
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from capsule_client._web import Declared
 from capsule_client.session import Session
 from capsule_client.types import Action, Message
 
@@ -24,13 +25,16 @@ class Handlers:
     enter: SessionHandler | None = None
     exit: SessionHandler | None = None
     actions: dict[str, ActionHandler] = field(default_factory=dict)
+    data: dict[str, Declared] = field(default_factory=dict)
+    endpoints: dict[str, Declared] = field(default_factory=dict)  # by `METHOD /path`
     boot: list[LifeHandler] = field(default_factory=list)
     shutdown: list[LifeHandler] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
         """Whether nothing is declared that handles work; `boot` and `shutdown` handle none."""
-        return not (self.message or self.enter or self.exit or self.actions)
+        conversing = self.message or self.enter or self.exit or self.actions
+        return not (conversing or self.data or self.endpoints)
 
 
 def check_handler(function: Any, what: str, *parameters: str) -> None:

@@ -8,13 +8,14 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from capsule_client import _context, _convert
+from capsule_client import _context, _convert, _web_form
 from capsule_client._calls import TurnCalls
 from capsule_client._files import Reach
 from capsule_client._handlers import Handlers
 from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
 from capsule_client._turn import Turn
+from capsule_client._web_arguments import BadRequest
 from capsule_client.errors import CapsuleError, LimitExceeded, NotFound, Stopped, Superseded
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -26,11 +27,21 @@ _MAX_ERROR_TYPE = 200
 _CANCELS = {
     pb.CANCEL_REASON_STOPPED: ("a person stopped this turn", "STOPPED"),
     pb.CANCEL_REASON_DEADLINE: ("the deadline of this turn has passed", "DEADLINE"),
+    pb.CANCEL_REASON_CALLER_GONE: ("nobody waits for the response any more", "CALLER_GONE"),
 }
 
 
 def _delivered_again() -> Superseded:
     return Superseded("this turn was delivered again", reason="SUPERSEDED")
+
+
+def _given_back(turn: Turn) -> pb.OutcomeStatus.ValueType:
+    """Returns how work ends that a process on its way out has begun and does not finish.
+
+    A data or endpoint request is not begun a second time: who asks may have been half served.
+    """
+    asked = turn.invocation.WhichOneof("kind") in ("data", "endpoint")
+    return pb.OUTCOME_STATUS_CANCELLED if asked else pb.OUTCOME_STATUS_RELEASED
 
 
 class Turns:
@@ -87,7 +98,7 @@ class Turns:
         """Gives back what does not end when it is cancelled."""
         for turn in self._unfinished():
             self._lose(turn, Superseded("the app is shutting down"), given_up=True)
-            self._end(turn, pb.Outcome(status=pb.OUTCOME_STATUS_RELEASED))
+            self._end(turn, pb.Outcome(status=_given_back(turn)))
 
     def close(self) -> None:
         """Ends the timer."""
@@ -213,9 +224,10 @@ class Turns:
     def _start(self, invocation: pb.Invocation, earlier: Turn | None = None) -> None:
         turn = Turn(invocation)
         turn.calls = TurnCalls(turn, self._outbox, self._reach, self._waits)
-        turn.session = Session(turn.calls)
         self._turns[turn.invocation_id] = turn
         context = contextvars.copy_context()
+        if invocation.HasField("session"):
+            turn.session = Session(turn.calls)
         context.run(_context.running.set, turn.session)
         loop = asyncio.get_running_loop()
         turn.task = loop.create_task(self._run(turn, earlier), context=context)
@@ -226,10 +238,13 @@ class Turns:
             turn.start()
             if earlier is not None and earlier.task is not None:
                 await asyncio.wait({earlier.task}, timeout=_EARLIER_TIMEOUT)
-            await self._handle(turn)
+            if turn.session is None:
+                await self._serve(turn, outcome)
+            else:
+                await self._handle(turn, turn.session)
         except asyncio.CancelledError as error:
             if turn.released and turn.cancelled is None:
-                outcome.status = pb.OUTCOME_STATUS_RELEASED
+                outcome.status = _given_back(turn)
             elif turn.cancelled is None and turn.lost is None:
                 self._fail(turn, outcome, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
@@ -245,13 +260,34 @@ class Turns:
             self._end(turn, outcome)
         elif turn.given_up and not turn.ended:
             # The sidecar may still count it as ours: given back, it is delivered again at once.
-            self._end(turn, pb.Outcome(status=pb.OUTCOME_STATUS_RELEASED))
+            self._end(turn, pb.Outcome(status=_given_back(turn)))
         else:
             self._forget(turn)
 
-    async def _handle(self, turn: Turn) -> None:
-        session, invocation, handlers = turn.session, turn.invocation, self._handlers
-        assert session is not None
+    async def _serve(self, turn: Turn, outcome: pb.Outcome) -> None:
+        """Answers a data or endpoint request."""
+        invocation, handlers = turn.invocation, self._handlers
+        if invocation.WhichOneof("kind") == "data":
+            declared = handlers.data.get(invocation.data.name)
+            request = invocation.data.request
+        else:
+            declared = handlers.endpoints.get(invocation.endpoint.route)
+            request = invocation.endpoint.request
+        if declared is None:
+            raise NotFound("this app handles no such request")
+        context = _web_form.context_of(request, invocation)
+        asked = context.request
+        given = asked.path_params.items() if declared.raw else asked.query_pairs
+        try:
+            arguments = declared.arguments(given)
+        except BadRequest as error:
+            outcome.response.CopyFrom(_web_form.bad_request(error))
+            return
+        answer = await declared.function(context, **arguments)
+        outcome.response.CopyFrom(_web_form.response_of(answer, raw=declared.raw))
+
+    async def _handle(self, turn: Turn, session: Session) -> None:
+        invocation, handlers = turn.invocation, self._handlers
         assert turn.calls is not None
         kind = invocation.WhichOneof("kind")
         if kind == "turn" and handlers.message is not None:
@@ -297,6 +333,7 @@ class Turns:
             self._outbox.end(turn, outcome)
         except (TypeError, LimitExceeded) as error:
             outcome.ClearField("data")
+            outcome.ClearField("response")
             if turn.cancelled is None:
                 self._fail(turn, outcome, error)
             self._outbox.end(turn, outcome)

@@ -7,8 +7,9 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from capsule_client import _web
 from capsule_client._handlers import (
     ActionHandler,
     Handlers,
@@ -30,6 +31,7 @@ _MAX_CONCURRENCY = 1000
 _MAX_ACTION = 128
 
 M = TypeVar("M", bound=MessageHandler)
+W = TypeVar("W", bound=_web.WebHandler)
 A = TypeVar("A", bound=ActionHandler)
 S = TypeVar("S", bound=SessionHandler)
 L = TypeVar("L", bound=LifeHandler)
@@ -125,6 +127,59 @@ class App:
             check_handler(function, "action", "session", "action")
             _once(self._handlers.actions.get(name), f"handler of action {name!r}")
             self._handlers.actions[name] = function
+            return function
+
+        return declare
+
+    def data(
+        self, name: str, *, access: Literal["anyone", "authenticated"] = "anyone"
+    ) -> Callable[[W], W]:
+        """Declares what answers `GET .../data/{name}`: `async def stats(ctx, days: int = 7)`.
+
+        The query's parameters become keyword arguments, converted by their annotations; one that
+        does not fit is answered by 400, which names it. What is returned is sent as JSON.
+
+        Args:
+            name: 1 to 128 of `[A-Za-z0-9_.-]`.
+            access: `"authenticated"`: the sidecar lets through who is signed in, guests too.
+
+        Raises:
+            ValueError: for a malformed name or access, and for a name that is declared already.
+        """
+        _web.check_data_name(name)
+        if access not in ("anyone", "authenticated"):
+            raise ValueError(f'access is "anyone" or "authenticated", not {access!r}')
+
+        def declare(function: W) -> W:
+            _once(self._handlers.data.get(name), f"data handler {name!r}")
+            self._handlers.data[name] = _web.declare(
+                function, "data", authenticated=access == "authenticated", raw=False
+            )
+            return function
+
+        return declare
+
+    def endpoint(self, method: str, path: str, *, authorized: bool = False) -> Callable[[W], W]:
+        """Declares what answers a method and path under `/apps/{app}/api`.
+
+        What `{name}`s of the path take become keyword arguments, converted by their annotations.
+        What is returned is sent as JSON, or as the `Response` says.
+
+        Args:
+            method: `GET`, `POST`, ...
+            path: `/`, or segments as `/orders/{order_id}`.
+            authorized: The sidecar lets through who is signed in, guests too.
+
+        Raises:
+            ValueError: for a malformed method or path, and for what is declared already.
+        """
+        route, names = _web.check_route(method.upper(), path)
+
+        def declare(function: W) -> W:
+            _once(self._handlers.endpoints.get(route), f"handler of {route}")
+            self._handlers.endpoints[route] = _web.declare(
+                function, "endpoint", authenticated=authorized, raw=True, taken=names
+            )
             return function
 
         return declare

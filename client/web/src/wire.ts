@@ -323,7 +323,11 @@ export type InvocationKind =
   /** The session was opened. */
   | "INVOCATION_KIND_ENTER"
   /** The session was closed or expired. */
-  | "INVOCATION_KIND_EXIT";
+  | "INVOCATION_KIND_EXIT"
+  /** A page or a program asks for data. Never durable: it is in no log and no list. */
+  | "INVOCATION_KIND_DATA"
+  /** A request to an endpoint of the app. Never durable. */
+  | "INVOCATION_KIND_ENDPOINT";
 
 /** InvocationStatus says how far an invocation is, or how it ended. */
 export type InvocationStatus =

@@ -10,9 +10,9 @@ import capsule_client
 NAMES = {
     "Action", "App", "ApprovalTimeout", "Attachment", "Block", "CapsuleError", "ChoiceTimeout",
     "Conflict", "FileUpload", "FileUploadTimeout", "InvalidArgument", "LimitExceeded", "Message",
-    "NoReplyTarget", "NoSession", "NotFound", "PermissionDenied", "ReplyStream", "Session",
-    "SessionChannel", "SessionData", "Stopped", "Superseded", "Unavailable", "UserInfo",
-    "current_session",
+    "NoReplyTarget", "NoSession", "NotFound", "PermissionDenied", "ReplyStream", "Request",
+    "RequestContext", "Response", "Session", "SessionChannel", "SessionData", "Stopped",
+    "Superseded", "Unavailable", "UserInfo", "current_session",
 }  # fmt: skip
 
 SESSION = {
@@ -22,8 +22,8 @@ SESSION = {
 }  # fmt: skip
 
 APP = {
-    "action", "attached", "boot", "enter", "exit", "message", "name", "run", "serve",
-    "serve_process", "shutdown",
+    "action", "attached", "boot", "data", "endpoint", "enter", "exit", "message", "name",
+    "run", "serve", "serve_process", "shutdown",
 }  # fmt: skip
 
 

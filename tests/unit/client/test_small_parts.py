@@ -107,6 +107,10 @@ def test_every_reason_of_the_contract_means_an_error() -> None:
         "SHUTTING_DOWN": capsule.Unavailable,
         "REPLACED": capsule.Unavailable,
         "UNKNOWN_COMMAND": capsule.CapsuleError,
+        "NO_HANDLER": capsule.Unavailable,
+        "DEADLINE": capsule.Unavailable,
+        "HANDLER_LOST": capsule.Unavailable,
+        "HANDLER_ERROR": capsule.CapsuleError,
         "INTERNAL": capsule.CapsuleError,
     }
     known = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - a wrapper of the enum

@@ -68,6 +68,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a fault of the sidecar; metadata `reference_id` finds it in the log."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 21
     """RESOURCE_EXHAUSTED: too often, or too many at once; metadata `retry_after_seconds` says when to try again."""
+    ERROR_REASON_NO_USER: _ErrorReason.ValueType  # 22
+    """FAILED_PRECONDITION: the session has no user, so it has no values or documents of one."""
+    ERROR_REASON_DOCUMENT_EXISTS: _ErrorReason.ValueType  # 23
+    """ALREADY_EXISTS: a document with this id is there."""
+    ERROR_REASON_WRONG_TYPE: _ErrorReason.ValueType  # 24
+    """FAILED_PRECONDITION: a value is not of the type that the change needs, as a number to add to; metadata `path` names it."""
+    ERROR_REASON_NO_HANDLER: _ErrorReason.ValueType  # 25
+    """UNAVAILABLE: no process is attached that handles it. May be retried. Of data and endpoint requests, as the next three."""
+    ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 26
+    """DEADLINE_EXCEEDED: the app did not answer in time."""
+    ERROR_REASON_HANDLER_LOST: _ErrorReason.ValueType  # 27
+    """UNAVAILABLE: the process that was to answer is gone; whether it did anything is not known."""
+    ERROR_REASON_HANDLER_ERROR: _ErrorReason.ValueType  # 28
+    """INTERNAL: the handler raised; metadata `reference_id` finds it in the app's log."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the stable reasons of `google.rpc.ErrorInfo` (domain `capsule.dev`). The reason string is the value's
@@ -120,4 +134,18 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 20
 """INTERNAL: a fault of the sidecar; metadata `reference_id` finds it in the log."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 21
 """RESOURCE_EXHAUSTED: too often, or too many at once; metadata `retry_after_seconds` says when to try again."""
+ERROR_REASON_NO_USER: ErrorReason.ValueType  # 22
+"""FAILED_PRECONDITION: the session has no user, so it has no values or documents of one."""
+ERROR_REASON_DOCUMENT_EXISTS: ErrorReason.ValueType  # 23
+"""ALREADY_EXISTS: a document with this id is there."""
+ERROR_REASON_WRONG_TYPE: ErrorReason.ValueType  # 24
+"""FAILED_PRECONDITION: a value is not of the type that the change needs, as a number to add to; metadata `path` names it."""
+ERROR_REASON_NO_HANDLER: ErrorReason.ValueType  # 25
+"""UNAVAILABLE: no process is attached that handles it. May be retried. Of data and endpoint requests, as the next three."""
+ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 26
+"""DEADLINE_EXCEEDED: the app did not answer in time."""
+ERROR_REASON_HANDLER_LOST: ErrorReason.ValueType  # 27
+"""UNAVAILABLE: the process that was to answer is gone; whether it did anything is not known."""
+ERROR_REASON_HANDLER_ERROR: ErrorReason.ValueType  # 28
+"""INTERNAL: the handler raised; metadata `reference_id` finds it in the app's log."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,79 +22,101 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from capsule_protocol.v1 import collection_service_pb2 as capsule__protocol_dot_v1_dot_collection__service__pb2
 from capsule_protocol.v1 import session_service_pb2 as capsule__protocol_dot_v1_dot_session__service__pb2
+from capsule_protocol.v1 import state_service_pb2 as capsule__protocol_dot_v1_dot_state__service__pb2
 from capsule_protocol.v1 import types_pb2 as capsule__protocol_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)capsule_protocol/v1/handler_service.proto\x12\x13\x63\x61psule_protocol.v1\x1a)capsule_protocol/v1/session_service.proto\x1a\x1f\x63\x61psule_protocol/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"B\n\rAttachRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.capsule_protocol.v1.HandlerFrame\"C\n\x0e\x41ttachResponse\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.capsule_protocol.v1.SidecarFrame\"\xb4\x02\n\x0cHandlerFrame\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.capsule_protocol.v1.HelloH\x00\x12/\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x1c.capsule_protocol.v1.CommandH\x00\x12/\n\x07outcome\x18\x03 \x01(\x0b\x32\x1c.capsule_protocol.v1.OutcomeH\x00\x12)\n\x04\x62\x65\x61t\x18\x04 \x01(\x0b\x32\x19.capsule_protocol.v1.BeatH\x00\x12+\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x1a.capsule_protocol.v1.DrainH\x00\x12\x34\n\nprompt_ack\x18\x06 \x01(\x0b\x32\x1e.capsule_protocol.v1.PromptAckH\x00\x42\x07\n\x05\x66rame\"\xb7\x04\n\x0cSidecarFrame\x12/\n\x07welcome\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.WelcomeH\x00\x12\x35\n\ninvocation\x18\x02 \x01(\x0b\x32\x1f.capsule_protocol.v1.InvocationH\x00\x12-\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1b.capsule_protocol.v1.CancelH\x00\x12<\n\x0e\x63ommand_result\x18\x04 \x01(\x0b\x32\".capsule_protocol.v1.CommandResultH\x00\x12\x36\n\x0boutcome_ack\x18\x05 \x01(\x0b\x32\x1f.capsule_protocol.v1.OutcomeAckH\x00\x12\x30\n\x08\x62\x65\x61t_ack\x18\x06 \x01(\x0b\x32\x1c.capsule_protocol.v1.BeatAckH\x00\x12\x34\n\nstream_ack\x18\x07 \x01(\x0b\x32\x1e.capsule_protocol.v1.StreamAckH\x00\x12<\n\x0estream_refused\x18\x08 \x01(\x0b\x32\".capsule_protocol.v1.StreamRefusedH\x00\x12+\n\x05\x64rain\x18\t \x01(\x0b\x32\x1a.capsule_protocol.v1.DrainH\x00\x12>\n\x0fprompt_resolved\x18\n \x01(\x0b\x32#.capsule_protocol.v1.PromptResolvedH\x00\x42\x07\n\x05\x66rame\"/\n\x05Lease\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\xe9\x01\n\x05Hello\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_version\x18\x04 \x01(\t\x12\x12\n\nprocess_id\x18\x05 \x01(\t\x12\x37\n\x0c\x64\x65\x63larations\x18\x06 \x01(\x0b\x32!.capsule_protocol.v1.Declarations\x12\x13\n\x0b\x63oncurrency\x18\x07 \x01(\x05\x12*\n\x06leases\x18\x08 \x03(\x0b\x32\x1a.capsule_protocol.v1.Lease\"M\n\x0c\x44\x65\x63larations\x12\x0f\n\x07message\x18\x01 \x01(\x08\x12\r\n\x05\x65nter\x18\x02 \x01(\x08\x12\x0c\n\x04\x65xit\x18\x03 \x01(\x08\x12\x0f\n\x07\x61\x63tions\x18\x04 \x03(\t\"\xc3\x01\n\x07Welcome\x12\x17\n\x0fsidecar_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12+\n\x06limits\x18\x03 \x01(\x0b\x32\x1b.capsule_protocol.v1.Limits\x12(\n\x04kept\x18\x04 \x03(\x0b\x32\x1a.capsule_protocol.v1.Lease\x12.\n\nsuperseded\x18\x05 \x03(\x0b\x32\x1a.capsule_protocol.v1.Lease\"\xbf\x02\n\x06Limits\x12\x30\n\rbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nlease_term\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16max_commands_in_flight\x18\x03 \x01(\x05\x12\x1b\n\x13max_bytes_in_flight\x18\x04 \x01(\x03\x12\x1b\n\x13stream_window_bytes\x18\x05 \x01(\x03\x12\x16\n\x0emax_text_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fmax_block_bytes\x18\x07 \x01(\x03\x12\x16\n\x0emax_data_bytes\x18\x08 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\t \x01(\x03\x12\x16\n\x0emax_file_bytes\x18\n \x01(\x03\"\x8c\x03\n\nInvocation\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12-\n\x07session\x18\x03 \x01(\x0b\x32\x1c.capsule_protocol.v1.Session\x12\x11\n\tdata_json\x18\x04 \x01(\x0c\x12-\n\x07history\x18\x05 \x03(\x0b\x32\x1c.capsule_protocol.v1.Message\x12+\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x04turn\x18\x10 \x01(\x0b\x32\x19.capsule_protocol.v1.TurnH\x00\x12-\n\x06\x61\x63tion\x18\x11 \x01(\x0b\x32\x1b.capsule_protocol.v1.ActionH\x00\x12+\n\x05\x65nter\x18\x12 \x01(\x0b\x32\x1a.capsule_protocol.v1.EnterH\x00\x12)\n\x04\x65xit\x18\x13 \x01(\x0b\x32\x19.capsule_protocol.v1.ExitH\x00\x42\x06\n\x04kind\"5\n\x04Turn\x12-\n\x07message\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Message\">\n\x06\x41\x63tion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\t\x12\x14\n\x0cpayload_json\x18\x03 \x01(\x0c\"\x07\n\x05\x45nter\"\x06\n\x04\x45xit\"c\n\x06\x43\x61ncel\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.capsule_protocol.v1.CancelReason\"\x8d\x07\n\x07\x43ommand\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12=\n\x0bget_session\x18\x10 \x01(\x0b\x32&.capsule_protocol.v1.GetSessionRequestH\x00\x12\x41\n\rlist_messages\x18\x11 \x01(\x0b\x32(.capsule_protocol.v1.ListMessagesRequestH\x00\x12\x32\n\x05reply\x18\x12 \x01(\x0b\x32!.capsule_protocol.v1.ReplyRequestH\x00\x12\x34\n\x06notify\x18\x13 \x01(\x0b\x32\".capsule_protocol.v1.NotifyRequestH\x00\x12=\n\x0bopen_stream\x18\x14 \x01(\x0b\x32&.capsule_protocol.v1.OpenStreamRequestH\x00\x12\x41\n\rappend_stream\x18\x15 \x01(\x0b\x32(.capsule_protocol.v1.AppendStreamRequestH\x00\x12?\n\x0c\x63lose_stream\x18\x16 \x01(\x0b\x32\'.capsule_protocol.v1.CloseStreamRequestH\x00\x12;\n\nshow_block\x18\x17 \x01(\x0b\x32%.capsule_protocol.v1.ShowBlockRequestH\x00\x12\x39\n\tset_title\x18\x18 \x01(\x0b\x32$.capsule_protocol.v1.SetTitleRequestH\x00\x12=\n\x0bupdate_data\x18\x19 \x01(\x0b\x32&.capsule_protocol.v1.UpdateDataRequestH\x00\x12=\n\x0bprompt_file\x18\x1a \x01(\x0b\x32&.capsule_protocol.v1.PromptFileRequestH\x00\x12\x45\n\x0fprompt_approval\x18\x1b \x01(\x0b\x32*.capsule_protocol.v1.PromptApprovalRequestH\x00\x12\x41\n\rprompt_choice\x18\x1c \x01(\x0b\x32(.capsule_protocol.v1.PromptChoiceRequestH\x00\x12;\n\nshow_image\x18\x1d \x01(\x0b\x32%.capsule_protocol.v1.ShowImageRequestH\x00\x42\t\n\x07request\"\xc5\x07\n\rCommandResult\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12>\n\x0bget_session\x18\x10 \x01(\x0b\x32\'.capsule_protocol.v1.GetSessionResponseH\x00\x12\x42\n\rlist_messages\x18\x11 \x01(\x0b\x32).capsule_protocol.v1.ListMessagesResponseH\x00\x12\x33\n\x05reply\x18\x12 \x01(\x0b\x32\".capsule_protocol.v1.ReplyResponseH\x00\x12\x35\n\x06notify\x18\x13 \x01(\x0b\x32#.capsule_protocol.v1.NotifyResponseH\x00\x12>\n\x0bopen_stream\x18\x14 \x01(\x0b\x32\'.capsule_protocol.v1.OpenStreamResponseH\x00\x12\x42\n\rappend_stream\x18\x15 \x01(\x0b\x32).capsule_protocol.v1.AppendStreamResponseH\x00\x12@\n\x0c\x63lose_stream\x18\x16 \x01(\x0b\x32(.capsule_protocol.v1.CloseStreamResponseH\x00\x12<\n\nshow_block\x18\x17 \x01(\x0b\x32&.capsule_protocol.v1.ShowBlockResponseH\x00\x12:\n\tset_title\x18\x18 \x01(\x0b\x32%.capsule_protocol.v1.SetTitleResponseH\x00\x12>\n\x0bupdate_data\x18\x19 \x01(\x0b\x32\'.capsule_protocol.v1.UpdateDataResponseH\x00\x12>\n\x0bprompt_file\x18\x1a \x01(\x0b\x32\'.capsule_protocol.v1.PromptFileResponseH\x00\x12\x46\n\x0fprompt_approval\x18\x1b \x01(\x0b\x32+.capsule_protocol.v1.PromptApprovalResponseH\x00\x12\x42\n\rprompt_choice\x18\x1c \x01(\x0b\x32).capsule_protocol.v1.PromptChoiceResponseH\x00\x12<\n\nshow_image\x18\x1d \x01(\x0b\x32&.capsule_protocol.v1.ShowImageResponseH\x00\x42\x08\n\x06result\"\xbd\x01\n\x07Outcome\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x32\n\x06status\x18\x03 \x01(\x0e\x32\".capsule_protocol.v1.OutcomeStatus\x12,\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x1e.capsule_protocol.v1.DataPatch\x12\x14\n\x0creference_id\x18\x05 \x01(\t\x12\x12\n\nerror_type\x18\x06 \x01(\t\"k\n\nOutcomeAck\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x35\n\x06status\x18\x03 \x01(\x0e\x32%.capsule_protocol.v1.InvocationStatus\"\x16\n\x04\x42\x65\x61t\x12\x0e\n\x06number\x18\x01 \x01(\x03\"\x19\n\x07\x42\x65\x61tAck\x12\x0e\n\x06number\x18\x01 \x01(\x03\"B\n\tStreamAck\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\"E\n\rStreamRefused\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"e\n\x0ePromptResolved\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12+\n\x06prompt\x18\x03 \x01(\x0b\x32\x1b.capsule_protocol.v1.Prompt\"\x1e\n\tPromptAck\x12\x11\n\tprompt_id\x18\x01 \x01(\t\"\x07\n\x05\x44rain\"!\n\x0b\x42\x65\x61tRequest\x12\x12\n\nprocess_id\x18\x01 \x01(\t\"=\n\x0c\x42\x65\x61tResponse\x12-\n\nlease_term\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration*\xa5\x01\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41NCEL_REASON_STOPPED\x10\x01\x12\x1a\n\x16\x43\x41NCEL_REASON_DEADLINE\x10\x02\x12\x1c\n\x18\x43\x41NCEL_REASON_SUPERSEDED\x10\x03\x12!\n\x1d\x43\x41NCEL_REASON_SESSION_DELETED\x10\x04*\xa3\x01\n\rOutcomeStatus\x12\x1e\n\x1aOUTCOME_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18OUTCOME_STATUS_COMPLETED\x10\x01\x12\x19\n\x15OUTCOME_STATUS_FAILED\x10\x02\x12\x1c\n\x18OUTCOME_STATUS_CANCELLED\x10\x03\x12\x1b\n\x17OUTCOME_STATUS_RELEASED\x10\x04\x32\xb4\x01\n\x0eHandlerService\x12U\n\x06\x41ttach\x12\".capsule_protocol.v1.AttachRequest\x1a#.capsule_protocol.v1.AttachResponse(\x01\x30\x01\x12K\n\x04\x42\x65\x61t\x12 .capsule_protocol.v1.BeatRequest\x1a!.capsule_protocol.v1.BeatResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)capsule_protocol/v1/handler_service.proto\x12\x13\x63\x61psule_protocol.v1\x1a,capsule_protocol/v1/collection_service.proto\x1a)capsule_protocol/v1/session_service.proto\x1a\'capsule_protocol/v1/state_service.proto\x1a\x1f\x63\x61psule_protocol/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"B\n\rAttachRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.capsule_protocol.v1.HandlerFrame\"C\n\x0e\x41ttachResponse\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.capsule_protocol.v1.SidecarFrame\"\xb4\x02\n\x0cHandlerFrame\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.capsule_protocol.v1.HelloH\x00\x12/\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x1c.capsule_protocol.v1.CommandH\x00\x12/\n\x07outcome\x18\x03 \x01(\x0b\x32\x1c.capsule_protocol.v1.OutcomeH\x00\x12)\n\x04\x62\x65\x61t\x18\x04 \x01(\x0b\x32\x19.capsule_protocol.v1.BeatH\x00\x12+\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x1a.capsule_protocol.v1.DrainH\x00\x12\x34\n\nprompt_ack\x18\x06 \x01(\x0b\x32\x1e.capsule_protocol.v1.PromptAckH\x00\x42\x07\n\x05\x66rame\"\xb7\x04\n\x0cSidecarFrame\x12/\n\x07welcome\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.WelcomeH\x00\x12\x35\n\ninvocation\x18\x02 \x01(\x0b\x32\x1f.capsule_protocol.v1.InvocationH\x00\x12-\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1b.capsule_protocol.v1.CancelH\x00\x12<\n\x0e\x63ommand_result\x18\x04 \x01(\x0b\x32\".capsule_protocol.v1.CommandResultH\x00\x12\x36\n\x0boutcome_ack\x18\x05 \x01(\x0b\x32\x1f.capsule_protocol.v1.OutcomeAckH\x00\x12\x30\n\x08\x62\x65\x61t_ack\x18\x06 \x01(\x0b\x32\x1c.capsule_protocol.v1.BeatAckH\x00\x12\x34\n\nstream_ack\x18\x07 \x01(\x0b\x32\x1e.capsule_protocol.v1.StreamAckH\x00\x12<\n\x0estream_refused\x18\x08 \x01(\x0b\x32\".capsule_protocol.v1.StreamRefusedH\x00\x12+\n\x05\x64rain\x18\t \x01(\x0b\x32\x1a.capsule_protocol.v1.DrainH\x00\x12>\n\x0fprompt_resolved\x18\n \x01(\x0b\x32#.capsule_protocol.v1.PromptResolvedH\x00\x42\x07\n\x05\x66rame\"/\n\x05Lease\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\xe9\x01\n\x05Hello\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_version\x18\x04 \x01(\t\x12\x12\n\nprocess_id\x18\x05 \x01(\t\x12\x37\n\x0c\x64\x65\x63larations\x18\x06 \x01(\x0b\x32!.capsule_protocol.v1.Declarations\x12\x13\n\x0b\x63oncurrency\x18\x07 \x01(\x05\x12*\n\x06leases\x18\x08 \x03(\x0b\x32\x1a.capsule_protocol.v1.Lease\"\xff\x01\n\x0c\x44\x65\x63larations\x12\x0f\n\x07message\x18\x01 \x01(\x08\x12\r\n\x05\x65nter\x18\x02 \x01(\x08\x12\x0c\n\x04\x65xit\x18\x03 \x01(\x08\x12\x0f\n\x07\x61\x63tions\x18\x04 \x03(\t\x12?\n\x0b\x63ollections\x18\x05 \x03(\x0b\x32*.capsule_protocol.v1.CollectionDeclaration\x12\x32\n\x04\x64\x61ta\x18\x06 \x03(\x0b\x32$.capsule_protocol.v1.DataDeclaration\x12;\n\tendpoints\x18\x07 \x03(\x0b\x32(.capsule_protocol.v1.EndpointDeclaration\"6\n\x0f\x44\x61taDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rauthenticated\x18\x02 \x01(\x08\"J\n\x13\x45ndpointDeclaration\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x15\n\rauthenticated\x18\x03 \x01(\x08\"]\n\x15\x43ollectionDeclaration\x12\x33\n\ncollection\x18\x01 \x01(\x0b\x32\x1f.capsule_protocol.v1.Collection\x12\x0f\n\x07indexes\x18\x02 \x03(\t\"\xc3\x01\n\x07Welcome\x12\x17\n\x0fsidecar_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12+\n\x06limits\x18\x03 \x01(\x0b\x32\x1b.capsule_protocol.v1.Limits\x12(\n\x04kept\x18\x04 \x03(\x0b\x32\x1a.capsule_protocol.v1.Lease\x12.\n\nsuperseded\x18\x05 \x03(\x0b\x32\x1a.capsule_protocol.v1.Lease\"\xbf\x02\n\x06Limits\x12\x30\n\rbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nlease_term\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16max_commands_in_flight\x18\x03 \x01(\x05\x12\x1b\n\x13max_bytes_in_flight\x18\x04 \x01(\x03\x12\x1b\n\x13stream_window_bytes\x18\x05 \x01(\x03\x12\x16\n\x0emax_text_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fmax_block_bytes\x18\x07 \x01(\x03\x12\x16\n\x0emax_data_bytes\x18\x08 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\t \x01(\x03\x12\x16\n\x0emax_file_bytes\x18\n \x01(\x03\"\xa5\x04\n\nInvocation\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12-\n\x07session\x18\x03 \x01(\x0b\x32\x1c.capsule_protocol.v1.Session\x12\x11\n\tdata_json\x18\x04 \x01(\x0c\x12-\n\x07history\x18\x05 \x03(\x0b\x32\x1c.capsule_protocol.v1.Message\x12+\n\x04user\x18\x07 \x01(\x0b\x32\x1d.capsule_protocol.v1.UserInfo\x12+\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x04turn\x18\x10 \x01(\x0b\x32\x19.capsule_protocol.v1.TurnH\x00\x12-\n\x06\x61\x63tion\x18\x11 \x01(\x0b\x32\x1b.capsule_protocol.v1.ActionH\x00\x12+\n\x05\x65nter\x18\x12 \x01(\x0b\x32\x1a.capsule_protocol.v1.EnterH\x00\x12)\n\x04\x65xit\x18\x13 \x01(\x0b\x32\x19.capsule_protocol.v1.ExitH\x00\x12\x30\n\x04\x64\x61ta\x18\x14 \x01(\x0b\x32 .capsule_protocol.v1.DataRequestH\x00\x12\x38\n\x08\x65ndpoint\x18\x15 \x01(\x0b\x32$.capsule_protocol.v1.EndpointRequestH\x00\x42\x06\n\x04kind\"5\n\x04Turn\x12-\n\x07message\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Message\">\n\x06\x41\x63tion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\t\x12\x14\n\x0cpayload_json\x18\x03 \x01(\x0c\"\x07\n\x05\x45nter\"\x06\n\x04\x45xit\"M\n\x0b\x44\x61taRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.capsule_protocol.v1.WebRequest\"\xd0\x01\n\x0f\x45ndpointRequest\x12\r\n\x05route\x18\x01 \x01(\t\x12I\n\x0bpath_params\x18\x02 \x03(\x0b\x32\x34.capsule_protocol.v1.EndpointRequest.PathParamsEntry\x12\x30\n\x07request\x18\x03 \x01(\x0b\x32\x1f.capsule_protocol.v1.WebRequest\x1a\x31\n\x0fPathParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x96\x01\n\nWebRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12,\n\x05query\x18\x03 \x03(\x0b\x32\x1d.capsule_protocol.v1.WebField\x12.\n\x07headers\x18\x04 \x03(\x0b\x32\x1d.capsule_protocol.v1.WebField\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\"[\n\x0bWebResponse\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12.\n\x07headers\x18\x02 \x03(\x0b\x32\x1d.capsule_protocol.v1.WebField\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"\'\n\x08WebField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"c\n\x06\x43\x61ncel\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.capsule_protocol.v1.CancelReason\"\xda\x0b\n\x07\x43ommand\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12=\n\x0bget_session\x18\x10 \x01(\x0b\x32&.capsule_protocol.v1.GetSessionRequestH\x00\x12\x41\n\rlist_messages\x18\x11 \x01(\x0b\x32(.capsule_protocol.v1.ListMessagesRequestH\x00\x12\x32\n\x05reply\x18\x12 \x01(\x0b\x32!.capsule_protocol.v1.ReplyRequestH\x00\x12\x34\n\x06notify\x18\x13 \x01(\x0b\x32\".capsule_protocol.v1.NotifyRequestH\x00\x12=\n\x0bopen_stream\x18\x14 \x01(\x0b\x32&.capsule_protocol.v1.OpenStreamRequestH\x00\x12\x41\n\rappend_stream\x18\x15 \x01(\x0b\x32(.capsule_protocol.v1.AppendStreamRequestH\x00\x12?\n\x0c\x63lose_stream\x18\x16 \x01(\x0b\x32\'.capsule_protocol.v1.CloseStreamRequestH\x00\x12;\n\nshow_block\x18\x17 \x01(\x0b\x32%.capsule_protocol.v1.ShowBlockRequestH\x00\x12\x39\n\tset_title\x18\x18 \x01(\x0b\x32$.capsule_protocol.v1.SetTitleRequestH\x00\x12=\n\x0bupdate_data\x18\x19 \x01(\x0b\x32&.capsule_protocol.v1.UpdateDataRequestH\x00\x12=\n\x0bprompt_file\x18\x1a \x01(\x0b\x32&.capsule_protocol.v1.PromptFileRequestH\x00\x12\x45\n\x0fprompt_approval\x18\x1b \x01(\x0b\x32*.capsule_protocol.v1.PromptApprovalRequestH\x00\x12\x41\n\rprompt_choice\x18\x1c \x01(\x0b\x32(.capsule_protocol.v1.PromptChoiceRequestH\x00\x12;\n\nshow_image\x18\x1d \x01(\x0b\x32%.capsule_protocol.v1.ShowImageRequestH\x00\x12\x39\n\tget_value\x18\x1e \x01(\x0b\x32$.capsule_protocol.v1.GetValueRequestH\x00\x12\x39\n\tset_value\x18\x1f \x01(\x0b\x32$.capsule_protocol.v1.SetValueRequestH\x00\x12?\n\x0c\x64\x65lete_value\x18  \x01(\x0b\x32\'.capsule_protocol.v1.DeleteValueRequestH\x00\x12\x45\n\x0fincrement_value\x18! \x01(\x0b\x32*.capsule_protocol.v1.IncrementValueRequestH\x00\x12=\n\x0blist_values\x18\" \x01(\x0b\x32&.capsule_protocol.v1.ListValuesRequestH\x00\x12\x34\n\x06insert\x18# \x01(\x0b\x32\".capsule_protocol.v1.InsertRequestH\x00\x12\x34\n\x06update\x18$ \x01(\x0b\x32\".capsule_protocol.v1.UpdateRequestH\x00\x12\x34\n\x06\x64\x65lete\x18% \x01(\x0b\x32\".capsule_protocol.v1.DeleteRequestH\x00\x12\x32\n\x05\x63ount\x18& \x01(\x0b\x32!.capsule_protocol.v1.CountRequestH\x00\x12\x38\n\x08\x64istinct\x18\' \x01(\x0b\x32$.capsule_protocol.v1.DistinctRequestH\x00\x42\t\n\x07request\"\x9c\x0c\n\rCommandResult\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12>\n\x0bget_session\x18\x10 \x01(\x0b\x32\'.capsule_protocol.v1.GetSessionResponseH\x00\x12\x42\n\rlist_messages\x18\x11 \x01(\x0b\x32).capsule_protocol.v1.ListMessagesResponseH\x00\x12\x33\n\x05reply\x18\x12 \x01(\x0b\x32\".capsule_protocol.v1.ReplyResponseH\x00\x12\x35\n\x06notify\x18\x13 \x01(\x0b\x32#.capsule_protocol.v1.NotifyResponseH\x00\x12>\n\x0bopen_stream\x18\x14 \x01(\x0b\x32\'.capsule_protocol.v1.OpenStreamResponseH\x00\x12\x42\n\rappend_stream\x18\x15 \x01(\x0b\x32).capsule_protocol.v1.AppendStreamResponseH\x00\x12@\n\x0c\x63lose_stream\x18\x16 \x01(\x0b\x32(.capsule_protocol.v1.CloseStreamResponseH\x00\x12<\n\nshow_block\x18\x17 \x01(\x0b\x32&.capsule_protocol.v1.ShowBlockResponseH\x00\x12:\n\tset_title\x18\x18 \x01(\x0b\x32%.capsule_protocol.v1.SetTitleResponseH\x00\x12>\n\x0bupdate_data\x18\x19 \x01(\x0b\x32\'.capsule_protocol.v1.UpdateDataResponseH\x00\x12>\n\x0bprompt_file\x18\x1a \x01(\x0b\x32\'.capsule_protocol.v1.PromptFileResponseH\x00\x12\x46\n\x0fprompt_approval\x18\x1b \x01(\x0b\x32+.capsule_protocol.v1.PromptApprovalResponseH\x00\x12\x42\n\rprompt_choice\x18\x1c \x01(\x0b\x32).capsule_protocol.v1.PromptChoiceResponseH\x00\x12<\n\nshow_image\x18\x1d \x01(\x0b\x32&.capsule_protocol.v1.ShowImageResponseH\x00\x12:\n\tget_value\x18\x1e \x01(\x0b\x32%.capsule_protocol.v1.GetValueResponseH\x00\x12:\n\tset_value\x18\x1f \x01(\x0b\x32%.capsule_protocol.v1.SetValueResponseH\x00\x12@\n\x0c\x64\x65lete_value\x18  \x01(\x0b\x32(.capsule_protocol.v1.DeleteValueResponseH\x00\x12\x46\n\x0fincrement_value\x18! \x01(\x0b\x32+.capsule_protocol.v1.IncrementValueResponseH\x00\x12>\n\x0blist_values\x18\" \x01(\x0b\x32\'.capsule_protocol.v1.ListValuesResponseH\x00\x12\x35\n\x06insert\x18# \x01(\x0b\x32#.capsule_protocol.v1.InsertResponseH\x00\x12\x35\n\x06update\x18$ \x01(\x0b\x32#.capsule_protocol.v1.UpdateResponseH\x00\x12\x35\n\x06\x64\x65lete\x18% \x01(\x0b\x32#.capsule_protocol.v1.DeleteResponseH\x00\x12\x33\n\x05\x63ount\x18& \x01(\x0b\x32\".capsule_protocol.v1.CountResponseH\x00\x12\x39\n\x08\x64istinct\x18\' \x01(\x0b\x32%.capsule_protocol.v1.DistinctResponseH\x00\x42\x08\n\x06result\"\xf1\x01\n\x07Outcome\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x32\n\x06status\x18\x03 \x01(\x0e\x32\".capsule_protocol.v1.OutcomeStatus\x12,\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x1e.capsule_protocol.v1.DataPatch\x12\x14\n\x0creference_id\x18\x05 \x01(\t\x12\x32\n\x08response\x18\x07 \x01(\x0b\x32 .capsule_protocol.v1.WebResponse\x12\x12\n\nerror_type\x18\x06 \x01(\t\"k\n\nOutcomeAck\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x35\n\x06status\x18\x03 \x01(\x0e\x32%.capsule_protocol.v1.InvocationStatus\"\x16\n\x04\x42\x65\x61t\x12\x0e\n\x06number\x18\x01 \x01(\x03\"\x19\n\x07\x42\x65\x61tAck\x12\x0e\n\x06number\x18\x01 \x01(\x03\"B\n\tStreamAck\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\"E\n\rStreamRefused\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"e\n\x0ePromptResolved\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12+\n\x06prompt\x18\x03 \x01(\x0b\x32\x1b.capsule_protocol.v1.Prompt\"\x1e\n\tPromptAck\x12\x11\n\tprompt_id\x18\x01 \x01(\t\"\x07\n\x05\x44rain\"!\n\x0b\x42\x65\x61tRequest\x12\x12\n\nprocess_id\x18\x01 \x01(\t\"=\n\x0c\x42\x65\x61tResponse\x12-\n\nlease_term\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration*\xc4\x01\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41NCEL_REASON_STOPPED\x10\x01\x12\x1a\n\x16\x43\x41NCEL_REASON_DEADLINE\x10\x02\x12\x1c\n\x18\x43\x41NCEL_REASON_SUPERSEDED\x10\x03\x12!\n\x1d\x43\x41NCEL_REASON_SESSION_DELETED\x10\x04\x12\x1d\n\x19\x43\x41NCEL_REASON_CALLER_GONE\x10\x05*\xa3\x01\n\rOutcomeStatus\x12\x1e\n\x1aOUTCOME_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18OUTCOME_STATUS_COMPLETED\x10\x01\x12\x19\n\x15OUTCOME_STATUS_FAILED\x10\x02\x12\x1c\n\x18OUTCOME_STATUS_CANCELLED\x10\x03\x12\x1b\n\x17OUTCOME_STATUS_RELEASED\x10\x04\x32\xb4\x01\n\x0eHandlerService\x12U\n\x06\x41ttach\x12\".capsule_protocol.v1.AttachRequest\x1a#.capsule_protocol.v1.AttachResponse(\x01\x30\x01\x12K\n\x04\x42\x65\x61t\x12 .capsule_protocol.v1.BeatRequest\x1a!.capsule_protocol.v1.BeatResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'capsule_protocol.v1.handler_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CANCELREASON']._serialized_start=5351
-  _globals['_CANCELREASON']._serialized_end=5516
-  _globals['_OUTCOMESTATUS']._serialized_start=5519
-  _globals['_OUTCOMESTATUS']._serialized_end=5682
-  _globals['_ATTACHREQUEST']._serialized_start=199
-  _globals['_ATTACHREQUEST']._serialized_end=265
-  _globals['_ATTACHRESPONSE']._serialized_start=267
-  _globals['_ATTACHRESPONSE']._serialized_end=334
-  _globals['_HANDLERFRAME']._serialized_start=337
-  _globals['_HANDLERFRAME']._serialized_end=645
-  _globals['_SIDECARFRAME']._serialized_start=648
-  _globals['_SIDECARFRAME']._serialized_end=1215
-  _globals['_LEASE']._serialized_start=1217
-  _globals['_LEASE']._serialized_end=1264
-  _globals['_HELLO']._serialized_start=1267
-  _globals['_HELLO']._serialized_end=1500
-  _globals['_DECLARATIONS']._serialized_start=1502
-  _globals['_DECLARATIONS']._serialized_end=1579
-  _globals['_WELCOME']._serialized_start=1582
-  _globals['_WELCOME']._serialized_end=1777
-  _globals['_LIMITS']._serialized_start=1780
-  _globals['_LIMITS']._serialized_end=2099
-  _globals['_INVOCATION']._serialized_start=2102
-  _globals['_INVOCATION']._serialized_end=2498
-  _globals['_TURN']._serialized_start=2500
-  _globals['_TURN']._serialized_end=2553
-  _globals['_ACTION']._serialized_start=2555
-  _globals['_ACTION']._serialized_end=2617
-  _globals['_ENTER']._serialized_start=2619
-  _globals['_ENTER']._serialized_end=2626
-  _globals['_EXIT']._serialized_start=2628
-  _globals['_EXIT']._serialized_end=2634
-  _globals['_CANCEL']._serialized_start=2636
-  _globals['_CANCEL']._serialized_end=2735
-  _globals['_COMMAND']._serialized_start=2738
-  _globals['_COMMAND']._serialized_end=3647
-  _globals['_COMMANDRESULT']._serialized_start=3650
-  _globals['_COMMANDRESULT']._serialized_end=4615
-  _globals['_OUTCOME']._serialized_start=4618
-  _globals['_OUTCOME']._serialized_end=4807
-  _globals['_OUTCOMEACK']._serialized_start=4809
-  _globals['_OUTCOMEACK']._serialized_end=4916
-  _globals['_BEAT']._serialized_start=4918
-  _globals['_BEAT']._serialized_end=4940
-  _globals['_BEATACK']._serialized_start=4942
-  _globals['_BEATACK']._serialized_end=4967
-  _globals['_STREAMACK']._serialized_start=4969
-  _globals['_STREAMACK']._serialized_end=5035
-  _globals['_STREAMREFUSED']._serialized_start=5037
-  _globals['_STREAMREFUSED']._serialized_end=5106
-  _globals['_PROMPTRESOLVED']._serialized_start=5108
-  _globals['_PROMPTRESOLVED']._serialized_end=5209
-  _globals['_PROMPTACK']._serialized_start=5211
-  _globals['_PROMPTACK']._serialized_end=5241
-  _globals['_DRAIN']._serialized_start=5243
-  _globals['_DRAIN']._serialized_end=5250
-  _globals['_BEATREQUEST']._serialized_start=5252
-  _globals['_BEATREQUEST']._serialized_end=5285
-  _globals['_BEATRESPONSE']._serialized_start=5287
-  _globals['_BEATRESPONSE']._serialized_end=5348
-  _globals['_HANDLERSERVICE']._serialized_start=5685
-  _globals['_HANDLERSERVICE']._serialized_end=5865
+  _globals['_ENDPOINTREQUEST_PATHPARAMSENTRY']._loaded_options = None
+  _globals['_ENDPOINTREQUEST_PATHPARAMSENTRY']._serialized_options = b'8\001'
+  _globals['_CANCELREASON']._serialized_start=7814
+  _globals['_CANCELREASON']._serialized_end=8010
+  _globals['_OUTCOMESTATUS']._serialized_start=8013
+  _globals['_OUTCOMESTATUS']._serialized_end=8176
+  _globals['_ATTACHREQUEST']._serialized_start=286
+  _globals['_ATTACHREQUEST']._serialized_end=352
+  _globals['_ATTACHRESPONSE']._serialized_start=354
+  _globals['_ATTACHRESPONSE']._serialized_end=421
+  _globals['_HANDLERFRAME']._serialized_start=424
+  _globals['_HANDLERFRAME']._serialized_end=732
+  _globals['_SIDECARFRAME']._serialized_start=735
+  _globals['_SIDECARFRAME']._serialized_end=1302
+  _globals['_LEASE']._serialized_start=1304
+  _globals['_LEASE']._serialized_end=1351
+  _globals['_HELLO']._serialized_start=1354
+  _globals['_HELLO']._serialized_end=1587
+  _globals['_DECLARATIONS']._serialized_start=1590
+  _globals['_DECLARATIONS']._serialized_end=1845
+  _globals['_DATADECLARATION']._serialized_start=1847
+  _globals['_DATADECLARATION']._serialized_end=1901
+  _globals['_ENDPOINTDECLARATION']._serialized_start=1903
+  _globals['_ENDPOINTDECLARATION']._serialized_end=1977
+  _globals['_COLLECTIONDECLARATION']._serialized_start=1979
+  _globals['_COLLECTIONDECLARATION']._serialized_end=2072
+  _globals['_WELCOME']._serialized_start=2075
+  _globals['_WELCOME']._serialized_end=2270
+  _globals['_LIMITS']._serialized_start=2273
+  _globals['_LIMITS']._serialized_end=2592
+  _globals['_INVOCATION']._serialized_start=2595
+  _globals['_INVOCATION']._serialized_end=3144
+  _globals['_TURN']._serialized_start=3146
+  _globals['_TURN']._serialized_end=3199
+  _globals['_ACTION']._serialized_start=3201
+  _globals['_ACTION']._serialized_end=3263
+  _globals['_ENTER']._serialized_start=3265
+  _globals['_ENTER']._serialized_end=3272
+  _globals['_EXIT']._serialized_start=3274
+  _globals['_EXIT']._serialized_end=3280
+  _globals['_DATAREQUEST']._serialized_start=3282
+  _globals['_DATAREQUEST']._serialized_end=3359
+  _globals['_ENDPOINTREQUEST']._serialized_start=3362
+  _globals['_ENDPOINTREQUEST']._serialized_end=3570
+  _globals['_ENDPOINTREQUEST_PATHPARAMSENTRY']._serialized_start=3521
+  _globals['_ENDPOINTREQUEST_PATHPARAMSENTRY']._serialized_end=3570
+  _globals['_WEBREQUEST']._serialized_start=3573
+  _globals['_WEBREQUEST']._serialized_end=3723
+  _globals['_WEBRESPONSE']._serialized_start=3725
+  _globals['_WEBRESPONSE']._serialized_end=3816
+  _globals['_WEBFIELD']._serialized_start=3818
+  _globals['_WEBFIELD']._serialized_end=3857
+  _globals['_CANCEL']._serialized_start=3859
+  _globals['_CANCEL']._serialized_end=3958
+  _globals['_COMMAND']._serialized_start=3961
+  _globals['_COMMAND']._serialized_end=5459
+  _globals['_COMMANDRESULT']._serialized_start=5462
+  _globals['_COMMANDRESULT']._serialized_end=7026
+  _globals['_OUTCOME']._serialized_start=7029
+  _globals['_OUTCOME']._serialized_end=7270
+  _globals['_OUTCOMEACK']._serialized_start=7272
+  _globals['_OUTCOMEACK']._serialized_end=7379
+  _globals['_BEAT']._serialized_start=7381
+  _globals['_BEAT']._serialized_end=7403
+  _globals['_BEATACK']._serialized_start=7405
+  _globals['_BEATACK']._serialized_end=7430
+  _globals['_STREAMACK']._serialized_start=7432
+  _globals['_STREAMACK']._serialized_end=7498
+  _globals['_STREAMREFUSED']._serialized_start=7500
+  _globals['_STREAMREFUSED']._serialized_end=7569
+  _globals['_PROMPTRESOLVED']._serialized_start=7571
+  _globals['_PROMPTRESOLVED']._serialized_end=7672
+  _globals['_PROMPTACK']._serialized_start=7674
+  _globals['_PROMPTACK']._serialized_end=7704
+  _globals['_DRAIN']._serialized_start=7706
+  _globals['_DRAIN']._serialized_end=7713
+  _globals['_BEATREQUEST']._serialized_start=7715
+  _globals['_BEATREQUEST']._serialized_end=7748
+  _globals['_BEATRESPONSE']._serialized_start=7750
+  _globals['_BEATRESPONSE']._serialized_end=7811
+  _globals['_HANDLERSERVICE']._serialized_start=8179
+  _globals['_HANDLERSERVICE']._serialized_end=8359
 # @@protoc_insertion_point(module_scope)

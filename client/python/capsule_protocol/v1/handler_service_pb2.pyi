@@ -3,7 +3,9 @@
 isort:skip_file
 """
 
+from capsule_protocol.v1 import collection_service_pb2 as _collection_service_pb2
 from capsule_protocol.v1 import session_service_pb2 as _session_service_pb2
+from capsule_protocol.v1 import state_service_pb2 as _state_service_pb2
 from capsule_protocol.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -39,6 +41,8 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """The attempt is no longer this process's: nothing it sends is taken."""
     CANCEL_REASON_SESSION_DELETED: _CancelReason.ValueType  # 4
     """The session was deleted: nothing it sends is taken."""
+    CANCEL_REASON_CALLER_GONE: _CancelReason.ValueType  # 5
+    """Who asked for the response is gone. The outcome is taken for 10 s, and its response is dropped."""
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """CancelReason says why work is to be ended."""
@@ -53,6 +57,8 @@ CANCEL_REASON_SUPERSEDED: CancelReason.ValueType  # 3
 """The attempt is no longer this process's: nothing it sends is taken."""
 CANCEL_REASON_SESSION_DELETED: CancelReason.ValueType  # 4
 """The session was deleted: nothing it sends is taken."""
+CANCEL_REASON_CALLER_GONE: CancelReason.ValueType  # 5
+"""Who asked for the response is gone. The outcome is taken for 10 s, and its response is dropped."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 class _OutcomeStatus:
@@ -361,6 +367,9 @@ class Declarations(_message.Message):
     ENTER_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
     message: _builtins.bool
     """User messages."""
     enter: _builtins.bool
@@ -371,6 +380,18 @@ class Declarations(_message.Message):
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Clicks, by the action's name: 1 to 128 characters each."""
 
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectionDeclaration]:
+        """Collections with indexes: at most 100."""
+
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataDeclaration]:
+        """Data handlers: at most 1,000, each name once."""
+
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointDeclaration]:
+        """Endpoint handlers: at most 1,000, each method and path once."""
+
     def __init__(
         self,
         *,
@@ -378,14 +399,105 @@ class Declarations(_message.Message):
         enter: _builtins.bool = ...,
         exit: _builtins.bool = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
+        collections: _abc.Iterable[Global___CollectionDeclaration] | None = ...,
+        data: _abc.Iterable[Global___DataDeclaration] | None = ...,
+        endpoints: _abc.Iterable[Global___EndpointDeclaration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "enter", b"enter", "exit", b"exit", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "collections", b"collections", "data", b"data", "endpoints", b"endpoints", "enter", b"enter", "exit", b"exit", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Declarations: _TypeAlias = Declarations  # noqa: Y015
+
+@_typing.final
+class DataDeclaration(_message.Message):
+    """DataDeclaration is a data handler: what `GET /apps/{app}/data/{name}` asks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AUTHENTICATED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 128 of `[A-Za-z0-9_.-]`."""
+    authenticated: _builtins.bool
+    """True: who is not signed in is answered 401, and no handler is asked."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        authenticated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataDeclaration: _TypeAlias = DataDeclaration  # noqa: Y015
+
+@_typing.final
+class EndpointDeclaration(_message.Message):
+    """EndpointDeclaration is an endpoint handler: what a request under `/apps/{app}/api/` asks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    AUTHENTICATED_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS."""
+    path: _builtins.str
+    """What follows `/api`: `/`, or segments as `/orders/{order_id}`; `{name}` takes one segment, and what is written out goes before it. At most
+    500 characters.
+    """
+    authenticated: _builtins.bool
+    """True: who is not signed in is answered 401, and no handler is asked."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        path: _builtins.str = ...,
+        authenticated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "method", b"method", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointDeclaration: _TypeAlias = EndpointDeclaration  # noqa: Y015
+
+@_typing.final
+class CollectionDeclaration(_message.Message):
+    """CollectionDeclaration says what of a collection is looked for often."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> _collection_service_pb2.Collection:
+        """The collection."""
+
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dotted paths, or several separated by commas: at most 10. An index that is there already is kept; one that nobody declares any more stays."""
+
+    def __init__(
+        self,
+        *,
+        collection: _collection_service_pb2.Collection | None = ...,
+        indexes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "indexes", b"indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionDeclaration: _TypeAlias = CollectionDeclaration  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -506,11 +618,14 @@ class Invocation(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     DATA_JSON_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     ENTER_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     invocation_id: _builtins.str
     """Its id."""
     attempt: _builtins.int
@@ -524,6 +639,10 @@ class Invocation(_message.Message):
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]:
         """The messages before its place, oldest first: up to 50 and 512 KiB, the newest kept. ListMessages has the rest."""
+
+    @_builtins.property
+    def user(self) -> _types_pb2.UserInfo:
+        """Who asks, of a data or endpoint request, which has no session. Unset: nobody who is signed in."""
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
@@ -545,6 +664,14 @@ class Invocation(_message.Message):
     def exit(self) -> Global___Exit:
         """Say goodbye: the session was closed."""
 
+    @_builtins.property
+    def data(self) -> Global___DataRequest:
+        """Answer with data."""
+
+    @_builtins.property
+    def endpoint(self) -> Global___EndpointRequest:
+        """Answer a request."""
+
     def __init__(
         self,
         *,
@@ -553,17 +680,20 @@ class Invocation(_message.Message):
         session: _types_pb2.Session | None = ...,
         data_json: _builtins.bytes = ...,
         history: _abc.Iterable[_types_pb2.Message] | None = ...,
+        user: _types_pb2.UserInfo | None = ...,
         deadline: _duration_pb2.Duration | None = ...,
         turn: Global___Turn | None = ...,
         action: Global___Action | None = ...,
         enter: Global___Enter | None = ...,
         exit: Global___Exit | None = ...,
+        data: Global___DataRequest | None = ...,
+        endpoint: Global___EndpointRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "deadline", b"deadline", "enter", b"enter", "exit", b"exit", "kind", b"kind", "session", b"session", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "data", b"data", "deadline", b"deadline", "endpoint", b"endpoint", "enter", b"enter", "exit", b"exit", "kind", b"kind", "session", b"session", "turn", b"turn", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "data_json", b"data_json", "deadline", b"deadline", "enter", b"enter", "exit", b"exit", "history", b"history", "invocation_id", b"invocation_id", "kind", b"kind", "session", b"session", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "data", b"data", "data_json", b"data_json", "deadline", b"deadline", "endpoint", b"endpoint", "enter", b"enter", "exit", b"exit", "history", b"history", "invocation_id", b"invocation_id", "kind", b"kind", "session", b"session", "turn", b"turn", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn", "action", "enter", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn", "action", "enter", "exit", "data", "endpoint"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -658,6 +788,190 @@ class Exit(_message.Message):
 Global___Exit: _TypeAlias = Exit  # noqa: Y015
 
 @_typing.final
+class DataRequest(_message.Message):
+    """DataRequest asks a data handler. Its outcome carries the response. It is delivered once: when its process is lost, or ends it CANCELLED by itself,
+    the caller is answered 502. RELEASED says that it was not begun: another process is asked. It has no session: commands that need one are refused.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The handler's name."""
+    @_builtins.property
+    def request(self) -> Global___WebRequest:
+        """What was asked."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request: Global___WebRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataRequest: _TypeAlias = DataRequest  # noqa: Y015
+
+@_typing.final
+class EndpointRequest(_message.Message):
+    """EndpointRequest asks an endpoint handler; otherwise as DataRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PathParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    PATH_PARAMS_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    """The declared method and path that it matched: `GET /orders/{order_id}`."""
+    @_builtins.property
+    def path_params(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The segments that `{name}`s took, decoded."""
+
+    @_builtins.property
+    def request(self) -> Global___WebRequest:
+        """What was asked."""
+
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        path_params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        request: Global___WebRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path_params", b"path_params", "request", b"request", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointRequest: _TypeAlias = EndpointRequest  # noqa: Y015
+
+@_typing.final
+class WebRequest(_message.Message):
+    """WebRequest is an HTTP request. What asserts an identity (cookies of the sidecar, headers that proxies set) is not in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """In capitals."""
+    path: _builtins.str
+    """What follows `/api` or `/data`, with its slash, decoded."""
+    body: _builtins.bytes
+    """At most 2 MiB."""
+    @_builtins.property
+    def query(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebField]:
+        """The query's parameters in order, decoded."""
+
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebField]:
+        """The headers in order, names in small letters."""
+
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        path: _builtins.str = ...,
+        query: _abc.Iterable[Global___WebField] | None = ...,
+        headers: _abc.Iterable[Global___WebField] | None = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "method", b"method", "path", b"path", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebRequest: _TypeAlias = WebRequest  # noqa: Y015
+
+@_typing.final
+class WebResponse(_message.Message):
+    """WebResponse is an HTTP response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """200 to 599."""
+    body: _builtins.bytes
+    """At most 2 MiB."""
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebField]:
+        """At most 100. `set-cookie` is taken out except on the app's own host; those of the connection always are."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        headers: _abc.Iterable[Global___WebField] | None = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebResponse: _TypeAlias = WebResponse  # noqa: Y015
+
+@_typing.final
+class WebField(_message.Message):
+    """WebField is a header or a parameter of a query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    value: _builtins.str
+    """Its value."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebField: _TypeAlias = WebField  # noqa: Y015
+
+@_typing.final
 class Cancel(_message.Message):
     """Cancel asks the process to end work."""
 
@@ -708,6 +1022,16 @@ class Command(_message.Message):
     PROMPT_APPROVAL_FIELD_NUMBER: _builtins.int
     PROMPT_CHOICE_FIELD_NUMBER: _builtins.int
     SHOW_IMAGE_FIELD_NUMBER: _builtins.int
+    GET_VALUE_FIELD_NUMBER: _builtins.int
+    SET_VALUE_FIELD_NUMBER: _builtins.int
+    DELETE_VALUE_FIELD_NUMBER: _builtins.int
+    INCREMENT_VALUE_FIELD_NUMBER: _builtins.int
+    LIST_VALUES_FIELD_NUMBER: _builtins.int
+    INSERT_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DISTINCT_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """Chosen by the process, unique among its unanswered commands on this stream. 0: no result is wanted (AppendStream only)."""
     @_builtins.property
@@ -766,6 +1090,46 @@ class Command(_message.Message):
     def show_image(self) -> _session_service_pb2.ShowImageRequest:
         """SessionService.ShowImage."""
 
+    @_builtins.property
+    def get_value(self) -> _state_service_pb2.GetValueRequest:
+        """StateService.GetValue."""
+
+    @_builtins.property
+    def set_value(self) -> _state_service_pb2.SetValueRequest:
+        """StateService.SetValue."""
+
+    @_builtins.property
+    def delete_value(self) -> _state_service_pb2.DeleteValueRequest:
+        """StateService.DeleteValue."""
+
+    @_builtins.property
+    def increment_value(self) -> _state_service_pb2.IncrementValueRequest:
+        """StateService.IncrementValue."""
+
+    @_builtins.property
+    def list_values(self) -> _state_service_pb2.ListValuesRequest:
+        """StateService.ListValues."""
+
+    @_builtins.property
+    def insert(self) -> _collection_service_pb2.InsertRequest:
+        """CollectionService.Insert."""
+
+    @_builtins.property
+    def update(self) -> _collection_service_pb2.UpdateRequest:
+        """CollectionService.Update."""
+
+    @_builtins.property
+    def delete(self) -> _collection_service_pb2.DeleteRequest:
+        """CollectionService.Delete."""
+
+    @_builtins.property
+    def count(self) -> _collection_service_pb2.CountRequest:
+        """CollectionService.Count."""
+
+    @_builtins.property
+    def distinct(self) -> _collection_service_pb2.DistinctRequest:
+        """CollectionService.Distinct."""
+
     def __init__(
         self,
         *,
@@ -784,12 +1148,22 @@ class Command(_message.Message):
         prompt_approval: _session_service_pb2.PromptApprovalRequest | None = ...,
         prompt_choice: _session_service_pb2.PromptChoiceRequest | None = ...,
         show_image: _session_service_pb2.ShowImageRequest | None = ...,
+        get_value: _state_service_pb2.GetValueRequest | None = ...,
+        set_value: _state_service_pb2.SetValueRequest | None = ...,
+        delete_value: _state_service_pb2.DeleteValueRequest | None = ...,
+        increment_value: _state_service_pb2.IncrementValueRequest | None = ...,
+        list_values: _state_service_pb2.ListValuesRequest | None = ...,
+        insert: _collection_service_pb2.InsertRequest | None = ...,
+        update: _collection_service_pb2.UpdateRequest | None = ...,
+        delete: _collection_service_pb2.DeleteRequest | None = ...,
+        count: _collection_service_pb2.CountRequest | None = ...,
+        distinct: _collection_service_pb2.DistinctRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -817,6 +1191,16 @@ class CommandResult(_message.Message):
     PROMPT_APPROVAL_FIELD_NUMBER: _builtins.int
     PROMPT_CHOICE_FIELD_NUMBER: _builtins.int
     SHOW_IMAGE_FIELD_NUMBER: _builtins.int
+    GET_VALUE_FIELD_NUMBER: _builtins.int
+    SET_VALUE_FIELD_NUMBER: _builtins.int
+    DELETE_VALUE_FIELD_NUMBER: _builtins.int
+    INCREMENT_VALUE_FIELD_NUMBER: _builtins.int
+    LIST_VALUES_FIELD_NUMBER: _builtins.int
+    INSERT_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DISTINCT_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """The command's tag."""
     @_builtins.property
@@ -879,6 +1263,46 @@ class CommandResult(_message.Message):
     def show_image(self) -> _session_service_pb2.ShowImageResponse:
         """Of show_image."""
 
+    @_builtins.property
+    def get_value(self) -> _state_service_pb2.GetValueResponse:
+        """Of get_value."""
+
+    @_builtins.property
+    def set_value(self) -> _state_service_pb2.SetValueResponse:
+        """Of set_value."""
+
+    @_builtins.property
+    def delete_value(self) -> _state_service_pb2.DeleteValueResponse:
+        """Of delete_value."""
+
+    @_builtins.property
+    def increment_value(self) -> _state_service_pb2.IncrementValueResponse:
+        """Of increment_value."""
+
+    @_builtins.property
+    def list_values(self) -> _state_service_pb2.ListValuesResponse:
+        """Of list_values."""
+
+    @_builtins.property
+    def insert(self) -> _collection_service_pb2.InsertResponse:
+        """Of insert."""
+
+    @_builtins.property
+    def update(self) -> _collection_service_pb2.UpdateResponse:
+        """Of update."""
+
+    @_builtins.property
+    def delete(self) -> _collection_service_pb2.DeleteResponse:
+        """Of delete."""
+
+    @_builtins.property
+    def count(self) -> _collection_service_pb2.CountResponse:
+        """Of count."""
+
+    @_builtins.property
+    def distinct(self) -> _collection_service_pb2.DistinctResponse:
+        """Of distinct."""
+
     def __init__(
         self,
         *,
@@ -898,12 +1322,22 @@ class CommandResult(_message.Message):
         prompt_approval: _session_service_pb2.PromptApprovalResponse | None = ...,
         prompt_choice: _session_service_pb2.PromptChoiceResponse | None = ...,
         show_image: _session_service_pb2.ShowImageResponse | None = ...,
+        get_value: _state_service_pb2.GetValueResponse | None = ...,
+        set_value: _state_service_pb2.SetValueResponse | None = ...,
+        delete_value: _state_service_pb2.DeleteValueResponse | None = ...,
+        increment_value: _state_service_pb2.IncrementValueResponse | None = ...,
+        list_values: _state_service_pb2.ListValuesResponse | None = ...,
+        insert: _collection_service_pb2.InsertResponse | None = ...,
+        update: _collection_service_pb2.UpdateResponse | None = ...,
+        delete: _collection_service_pb2.DeleteResponse | None = ...,
+        count: _collection_service_pb2.CountResponse | None = ...,
+        distinct: _collection_service_pb2.DistinctResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "error", b"error", "get_session", b"get_session", "list_messages", b"list_messages", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -920,6 +1354,7 @@ class Outcome(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     REFERENCE_ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
     ERROR_TYPE_FIELD_NUMBER: _builtins.int
     invocation_id: _builtins.str
     """The invocation."""
@@ -935,6 +1370,10 @@ class Outcome(_message.Message):
     def data(self) -> _types_pb2.DataPatch:
         """Changes of the session's data, committed with the end. One that cannot be applied is dropped whole and the invocation fails (`INVALID_DATA`)."""
 
+    @_builtins.property
+    def response(self) -> Global___WebResponse:
+        """For COMPLETED, of a data or endpoint request: the response."""
+
     def __init__(
         self,
         *,
@@ -943,11 +1382,12 @@ class Outcome(_message.Message):
         status: Global___OutcomeStatus.ValueType = ...,
         data: _types_pb2.DataPatch | None = ...,
         reference_id: _builtins.str = ...,
+        response: Global___WebResponse | None = ...,
         error_type: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "error_type", b"error_type", "invocation_id", b"invocation_id", "reference_id", b"reference_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "error_type", b"error_type", "invocation_id", b"invocation_id", "reference_id", b"reference_id", "response", b"response", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,6 +124,10 @@ class _InvocationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Invoca
     """The session was opened."""
     INVOCATION_KIND_EXIT: _InvocationKind.ValueType  # 4
     """The session was closed or expired."""
+    INVOCATION_KIND_DATA: _InvocationKind.ValueType  # 5
+    """A page or a program asks for data. Never durable: it is in no log and no list."""
+    INVOCATION_KIND_ENDPOINT: _InvocationKind.ValueType  # 6
+    """A request to an endpoint of the app. Never durable."""
 
 class InvocationKind(_InvocationKind, metaclass=_InvocationKindEnumTypeWrapper):
     """InvocationKind says what an invocation is for."""
@@ -138,6 +142,10 @@ INVOCATION_KIND_ENTER: InvocationKind.ValueType  # 3
 """The session was opened."""
 INVOCATION_KIND_EXIT: InvocationKind.ValueType  # 4
 """The session was closed or expired."""
+INVOCATION_KIND_DATA: InvocationKind.ValueType  # 5
+"""A page or a program asks for data. Never durable: it is in no log and no list."""
+INVOCATION_KIND_ENDPOINT: InvocationKind.ValueType  # 6
+"""A request to an endpoint of the app. Never durable."""
 Global___InvocationKind: _TypeAlias = InvocationKind  # noqa: Y015
 
 class _InvocationStatus:

@@ -1,0 +1,78 @@
+"""What data and endpoint handlers see of a request, and what they may answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from capsule_client.types import UserInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request, without what asserts an identity (proxies' headers, the sidecar's cookies).
+
+    Attributes:
+        method: In capitals.
+        path: What follows `/api` or `/data`, decoded.
+        query: The parameters of the query; of one that is there twice, the last.
+        headers: By names in small letters; of one that is there twice, both, joined by a comma.
+        body: At most 2 MiB.
+        path_params: What the endpoint's `{name}`s took.
+        query_pairs: Every parameter in order.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = b""
+    path_params: Mapping[str, str] = field(default_factory=dict)
+    query_pairs: Sequence[tuple[str, str]] = ()
+
+    def text(self) -> str:
+        """Returns the body as UTF-8; what is none is replaced."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Returns the body as JSON.
+
+        Raises ValueError for a body that is none.
+        """
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an endpoint handler answers.
+
+    Attributes:
+        status: 200 to 599.
+        headers: Names and values. `set-cookie` goes out only by the app's own host.
+        body: Bytes; a string, which is sent as UTF-8; or anything that is JSON, which is sent as
+            that where no content type is given.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
+    body: Any = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """The first argument of data and endpoint handlers.
+
+    Attributes:
+        user: Who asks; None where nobody is signed in. A guest is a user too.
+        request: The request.
+    """
+
+    user: UserInfo | None
+    request: Request
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether the caller is signed in, as a guest or otherwise."""
+        return self.user is not None
