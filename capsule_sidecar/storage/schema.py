@@ -285,6 +285,7 @@ files = Table(
     sqlite_with_rowid=False,
 )
 
+
 # Text that compares by code point in either database, whatever a server's locale is.
 def _plain(length: int) -> String:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
@@ -407,9 +408,7 @@ is_passing_file = files.c.expire_ms > literal_column("0")
 is_of_later_attempt = requests.c.attempt > literal_column("1")
 
 # PostgreSQL numbers rows by these; in SQLite the one writer counts in memory.
-numbers = tuple(
-    Sequence(f"{table.name}_numbers", metadata=metadata)
-    for table in (
-        apps, users, sessions, events, invocations, processes, documents, document_indexes,
-    )  # fmt: skip
-)
+_numbered = (
+    apps, users, sessions, events, invocations, processes, documents, document_indexes,
+)  # fmt: skip
+numbers = tuple(Sequence(f"{table.name}_numbers", metadata=metadata) for table in _numbered)

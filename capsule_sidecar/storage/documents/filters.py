@@ -97,10 +97,10 @@ EVERYTHING = Every(())
 
 _COMPARISONS = {"$gt", "$gte", "$lt", "$lte"}
 _TEXTS = {"$startswith", "$endswith"}
-OPERATORS = tuple(
-    "$eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith"
-    " $endswith".split()
-)
+OPERATORS = (
+    "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$not", "$all", "$size",
+    "$contains", "$startswith", "$endswith",
+)  # fmt: skip
 
 
 @dataclass
@@ -186,15 +186,12 @@ class _Reader:
                 parts.append(self._at(check_path(name, place), operand, place, depth, required))
         return parts[0] if len(parts) == 1 else Every(tuple(parts))
 
-    def _list(
-        self, name: str, operand: Json, place: str, depth: int, required: bool
-    ) -> Condition:
+    def _list(self, name: str, operand: Json, place: str, depth: int, required: bool) -> Condition:
         if not isinstance(operand, list) or not operand:
             raise InvalidArgument(place, "takes a list of filters that is not empty")
         required = required and (name == "$and" or len(operand) == 1)
         parts = tuple(
-            self.whole(part, f"{place}[{n}]", depth + 1, required)
-            for n, part in enumerate(operand)
+            self.whole(part, f"{place}[{n}]", depth + 1, required) for n, part in enumerate(operand)
         )
         return Every(parts) if name == "$and" else Some(parts)
 

@@ -145,7 +145,7 @@ def _number(rest: str) -> Number:
     if exponent >= len(digits) - 1:
         return Number(sign + digits + "0" * (exponent + 1 - len(digits)))
     fraction = f".{digits[1:]}" if len(digits) > 1 else ""
-    if -7 < exponent:
+    if exponent > -7:
         return Number(f"{Decimal(f'{sign}{digits[0]}{fraction}e{exponent}'):f}")
     return Number(f"{sign}{digits[0]}{fraction}e{exponent}")
 

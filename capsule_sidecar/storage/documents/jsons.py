@@ -102,7 +102,7 @@ def depth_exceeds(value: Json, maximum: int) -> bool:
         level = [
             child
             for container in level
-            for child in (container.values() if isinstance(container, dict) else container or ())  # type: ignore[union-attr]
+            for child in (container.values() if isinstance(container, dict) else container or ())
             if isinstance(child, dict | list)
         ]
     return False
