@@ -267,7 +267,9 @@ def _replace(
     """Put what `new` makes of the value that is there; _MISSING leaves everything as it is."""
     parent = _parent(document, change, make=False)
     last = change.path[-1]
-    before = _MISSING if parent is None else _get(parent, last, change, strict=True)
+    # What leads nowhere has nothing to pull from.
+    strict = change.op != "$pull"
+    before = _MISSING if parent is None else _get(parent, last, change, strict=strict)
     after = new(before)
     if not isinstance(after, _Missing):
         parent = _parent(document, change, make=True)
