@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -182,6 +183,12 @@ def disputed_update(update: Json) -> bool:
             return True
     paths = [*update.get("$min", ()), *update.get("$max", ())]
     return any(path[-1].isdigit() for path in paths)
+
+
+def disputed_of(document: Json, update: Json) -> bool:
+    """Tells whether it is known to differ on a document: its `$min` takes booleans for numbers."""
+    compares = "$min" in update or "$max" in update
+    return compares and any(word in json.dumps(document) for word in ("true", "false"))
 
 
 def collection(documents: list[Json]) -> Any:
