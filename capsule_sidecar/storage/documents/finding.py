@@ -188,7 +188,8 @@ def _numbers(connection: Connection, wanted: Find, rest: _Rest) -> array[int]:
             "sorted_documents", MAX_SORTED, "too many documents: name a limit or a narrower filter"
         )
     left = array("q", (number for number in numbers if number not in rest.sent))
-    del left[rest.limit :]
+    if rest.limit is not None:
+        del left[rest.limit :]
     left.reverse()
     return left
 
