@@ -332,7 +332,7 @@ document_indexes = Table(
     Column("scope", SmallInteger, nullable=False),
     Column("collection", _plain(64), nullable=False),
     Column("path", _plain(512), nullable=False),
-    # 1: a document has, or had, an array on the path.
+    # 1: a document has, or had, an array on the path or an object at its end.
     Column("multikey", SmallInteger, nullable=False),
     # Documents up to this one have their keys; -1: all have.
     Column("built", BigInteger, nullable=False),

@@ -5,9 +5,9 @@ needs one for each of its elements; each would be looked at by every write of ev
 since one table has them all; and each is a change of the schema while the sidecar runs. Here a
 declaration is a row, what it costs falls on its own collection, and both databases do the same.
 
-While no document has had an array on the path, each has exactly one key: such an index also gives
-the order, and several bounds at once. From the first array on (`multikey`) it gives candidates for
-one bound.
+While no document has had an array on the path, or an object at its end, each has exactly one key
+that also sorts: such an index gives the order, and several bounds at once. From the first on
+(`multikey`) it gives candidates for one bound.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Index:
     Attributes:
         id: Its number.
         path: What it is over.
-        multikey: A document has or had an array on the path.
+        multikey: A document has or had an array on the path, or an object at its end.
         ready: Every document has its keys.
     """
 

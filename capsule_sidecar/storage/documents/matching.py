@@ -45,7 +45,10 @@ def is_index(part: str) -> bool:
 
 
 def index_keys(form: Form, path: Path) -> tuple[set[str], bool]:
-    """Return the keys of a form at a path, and whether an array lies on it."""
+    """Return the keys of a form at a path, and whether they say less than what sorts.
+
+    So it is where an array lies on the path, or an object at its end, whose key is a digest.
+    """
     keys: set[str] = set()
     crossed = _crosses(form, path)
     for value in reached(form, path):
@@ -60,7 +63,7 @@ def _crosses(form: Form | None, path: Path) -> bool:
         if not isinstance(form, dict):
             break
         form = form.get(forms.name(part))
-    return isinstance(form, list)
+    return isinstance(form, dict | list)
 
 
 def matches(form: Form, condition: Condition) -> bool:

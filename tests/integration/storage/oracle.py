@@ -68,7 +68,8 @@ FILTERS = st.recursive(
 def as_mongo(filter_: Json) -> Json:
     """Returns a filter in mongomock's words: each operator alone, the ends of strings as patterns.
 
-    An empty object is an operator's absence to it, unless `$eq` says that it is a value.
+    An empty object is no operator to it, unless `$eq` says that it is a value; but its `$eq`, and
+    what it builds on that, finds no array within an array, as plain equality does.
     """
     parts: list[Json] = []
     for name, operand in filter_.items():
@@ -77,12 +78,23 @@ def as_mongo(filter_: Json) -> Json:
         elif isinstance(operand, dict) and any(key.startswith("$") for key in operand):
             parts.extend(_operator(name, op, value) for op, value in operand.items())
         else:
-            parts.append({name: {"$eq": operand}})
+            parts.append(_equal(name, operand))
     return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
+
+
+def _equal(path: str, operand: Json) -> Json:
+    return {path: {"$eq": operand} if operand == {} else operand}
 
 
 def _operator(path: str, name: str, operand: Json) -> Json:
     match name:
+        case "$eq":
+            return _equal(path, operand)
+        case "$ne":
+            return {"$nor": [_equal(path, operand)]}
+        case "$in" | "$nin" if operand:
+            word = "$or" if name == "$in" else "$nor"
+            return {word: [_equal(path, each) for each in operand]}
         case "$startswith":
             return {path: re.compile(r"\A" + re.escape(operand))}
         case "$endswith":

@@ -145,7 +145,7 @@ def test_orders_are_those_of_the_oracle(store: Store, indexed: bool) -> None:
                         order = [key[n] for key in keys]
                         expected.sort(key=order.__getitem__, reverse=largest)
                     found = [int(number) for number in await desk.ids(b"", *sort)]
-                    assert found == expected, sort
+                    assert found == expected, (sort, documents)
                     assert [int(n) for n in await desk.ids(b"", *sort, limit=2, skip=1)] == (
                         expected[1:3]
                     )
