@@ -128,10 +128,11 @@ class Query:
         )  # fmt: skip
 
     def _placed(self, *, by_index: bool) -> Sql:
-        # A plus keeps SQLite, which has no statistics, from beginning at the place.
-        mark = "+" if by_index and self._sqlite else ""
         columns = ("app", "scope", "holder", "collection")
-        return Sql(" AND ".join(f"{mark}d.{column} = ?" for column in columns), self._place)
+        found = " AND ".join(f"d.{column} = ?" for column in columns)
+        # What an index leads to is of this place; to look again guards it, and as one truth it
+        # keeps either database from beginning at the place instead.
+        return Sql(f"({found}) IS TRUE" if by_index else found, self._place)
 
     def _along(self, index: Index, used: Sequence[Test]) -> tuple[Sql, list[Sql]]:
         """Begin at an index in its order."""

@@ -198,9 +198,11 @@ def disputed_update(update: Json) -> bool:
 
 
 def disputed_of(document: Json, update: Json) -> bool:
-    """Tells whether it is known to differ on a document: its `$min` takes booleans for numbers."""
-    compares = "$min" in update or "$max" in update
-    return compares and any(word in json.dumps(document) for word in ("true", "false"))
+    """Tells whether it is known to differ on a document: it takes booleans for numbers."""
+    compares = {"$min", "$max", "$addToSet", "$pull"} & set(update)
+    return bool(compares) and any(
+        word in json.dumps([document, update]) for word in ("true", "false")
+    )
 
 
 def collection(documents: list[Json]) -> Any:

@@ -8,7 +8,12 @@ from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import CancelReason, Lease
 from capsule_sidecar.storage import reads
+from capsule_sidecar.storage.scopes import Scope
+from tests.integration.storage.desk import Desk
 from tests.integration.storage.store import EVERYTHING, Sidecar, Store
+
+# A person's, not a session's; and what has tests of its own.
+_OTHERS = ("logins", "files", "prompts")
 
 
 async def _used(sidecar: Sidecar) -> tuple[str, Lease]:
@@ -23,6 +28,10 @@ async def _used(sidecar: Sidecar) -> tuple[str, Lease]:
     await sidecar.reply(lease, "another answer")
     opened = await sidecar.stream(lease)
     await sidecar.checkpoint(opened.answer.ids[0], 0, 0, "half a sen")
+    desk = Desk(sidecar, scope=Scope.SESSION, lease=lease)
+    await desk.index("n")
+    await desk.insert({"n": 1})
+    await desk.set("k", 1)
     await sidecar.say(session, "waits")
     return session, lease
 
@@ -32,12 +41,14 @@ async def test_a_deleted_session_leaves_no_row_but_its_event(store: Store) -> No
         await sidecar.attach()
         kept, _ = await _used(sidecar)
         before = await sidecar.rows()
-        del before["logins"]  # a person's, not a session's
+        for table in _OTHERS:
+            del before[table]
         assert all(before.values()), before
         session, lease = await _used(sidecar)
         await sidecar.delete(session)
         after = await sidecar.rows()
-        del after["logins"]
+        for table in _OTHERS:
+            del after[table]
         # Request ids are remembered for their time: a retry must not act anew.
         assert after.pop("requests") > before.pop("requests")
         assert after == before | {"events": before["events"] + 1}
