@@ -13,6 +13,7 @@ from array import array
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,7 +23,7 @@ from capsule_sidecar.storage.documents.filters import Condition, check_path, par
 from capsule_sidecar.storage.documents.indexes import of_reader
 from capsule_sidecar.storage.documents.jsons import dump
 from capsule_sidecar.storage.documents.queries import Query, SortKey
-from capsule_sidecar.storage.documents.rows import COLUMNS, Row, bounded, document_json, fetch
+from capsule_sidecar.storage.documents.rows import COLUMNS, bounded, document_json, fetch
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.scopes import Caller, Place, Scope, place_to_read
 
@@ -132,9 +133,9 @@ def first_batch(connection: Connection, wanted: Find) -> Batch:
         return batch, None
     rest = _Rest(place, limit=limit)
     if wanted.sort or query.indexed:
-        rest.sent = {row.id for row in rows}
+        rest.sent = {row[0] for row in rows}
     else:
-        rest.after = rows[-1].id
+        rest.after = rows[-1][0]
     return batch, rest
 
 
@@ -148,7 +149,7 @@ def next_batch(connection: Connection, wanted: Find, rest: _Rest) -> Batch:
             rest.limit -= len(rows)
         done = rest.limit == 0 or _is_last(rows, asked)
         if not done:
-            rest.after = rows[-1].id
+            rest.after = rows[-1][0]
         return [document_json(row) for row in rows], None if done else rest
     if rest.numbers is None:
         rest.numbers = _numbers(connection, wanted, rest)
@@ -156,10 +157,10 @@ def next_batch(connection: Connection, wanted: Find, rest: _Rest) -> Batch:
     return batch, rest if rest.numbers else None
 
 
-def _is_last(rows: list[Row], asked: int) -> bool:
+def _is_last(rows: list[Any], asked: int) -> bool:
     if len(rows) == asked:
         return False
-    return sum(len(row.body) for row in rows) <= BATCH_BYTES
+    return sum(len(row[2]) for row in rows) <= BATCH_BYTES
 
 
 def _query(connection: Connection, wanted: Find, place: Place, *, indexed: bool = True) -> Query:
@@ -170,11 +171,10 @@ def _query(connection: Connection, wanted: Find, place: Place, *, indexed: bool 
 
 def _page(
     connection: Connection, query: Query, limit: int, *, skip: int = 0, after: int = 0
-) -> list[Row]:
+) -> list[Any]:
+    """Return rows that begin with what `Row` has."""
     found = query.select(COLUMNS, limit=limit, skip=skip, after=after)
-    return [
-        Row(*row[:5]) for row in bounded(connection, found.text, found.values, "body", BATCH_BYTES)
-    ]
+    return list(bounded(connection, found.text, found.values, "body", BATCH_BYTES))
 
 
 def _numbers(connection: Connection, wanted: Find, rest: _Rest) -> array[int]:
@@ -208,7 +208,7 @@ def _by_number(connection: Connection, rest: _Rest) -> list[bytes]:
     batch: list[bytes] = []
     last = -1
     for row in bounded(connection, statement, values, "body", BATCH_BYTES):
-        batch.append(document_json(Row(*row[:5])))
+        batch.append(document_json(row))
         last = order[row[0]]
     size = sum(map(len, batch))
     taken = last + 1 if size > BATCH_BYTES else len(wanted)

@@ -92,7 +92,8 @@ class Query:
                 ],
             )
         rest = _without(condition, [test for test in used if _is_exact(test)])
-        self._where = joined(" AND ", [*begin, self._dialect.where(rest)])
+        also = self._dialect.where(rest)
+        self._where = joined(" AND ", begin if also is TRUE else [*begin, also])
 
     def select(self, columns: str, *, limit: int | None, skip: int = 0, after: int = 0) -> Sql:
         """Return a query of documents, in order.
@@ -173,7 +174,7 @@ def _without(condition: Condition, gone: list[Test]) -> Condition:
     match condition:
         case Test():
             return Every(()) if any(condition is test for test in gone) else condition
-        case Every():
+        case Every() if gone:
             return Every(tuple(_without(part, gone) for part in condition.of))
     return condition
 

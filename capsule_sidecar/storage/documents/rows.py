@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from capsule_sidecar.model.errors import LimitExceeded
 from capsule_sidecar.storage.documents import forms
 from capsule_sidecar.storage.documents.forms import Form
-from capsule_sidecar.storage.documents.jsons import Json, dump
+from capsule_sidecar.storage.documents.jsons import Json
 from capsule_sidecar.storage.scopes import Place
 
 MAX_BYTES = 1 << 20
@@ -37,18 +38,24 @@ class Row(NamedTuple):
 COLUMNS = "d.id, d.key, d.body, d.create_ms, d.update_ms"
 
 
-def document_json(row: Row) -> bytes:
-    """Return a document as callers see it: with its id before and its times behind its fields."""
-    body = row.body[1:-1]
-    comma = "," if body else ""
+def document_json(row: Sequence[Any]) -> bytes:
+    """Return a row's document as callers see it: its id before its fields, its times behind them.
+
+    Args:
+        row: Begins with what `Row` has.
+    """
+    _, key, body, created, updated = row[:5]
+    comma = "," if len(body) > 2 else ""
+    first = _seconds(created)
+    last = first if updated == created else _seconds(updated)
     return (
-        f'{{"id":{dump(row.key)},{body}{comma}"create_time":{_seconds(row.create_ms)},'
-        f'"update_time":{_seconds(row.update_ms)}}}'
+        f'{{"id":{encode_basestring(key)},{body[1:-1]}{comma}"create_time":{first},'
+        f'"update_time":{last}}}'
     ).encode()
 
 
 def _seconds(milliseconds: int) -> str:
-    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03}"
 
 
 def check_size(body: str, where: str) -> None:
@@ -127,7 +134,8 @@ def bounded(
         )
         values = (*values, maximum)
     cursor = execute(connection, statement, values)
-    place = [part[0] for part in cursor.description].index(column)
+    names = [part[0] for part in cursor.description]
+    place = names.index(column)
     total = 0
     try:
         for row in cursor:

@@ -148,7 +148,7 @@ async def test_own_fields_can_be_asked_for_and_sorted_by(store: Store) -> None:
         store.clock.advance(5_000)
         await desk.update({"id": "a"}, {"n": 1})
         assert await desk.ids(b"", ("update_time", True), limit=1) == ["a"]
-        for nobody in ({"id": 1}, {"id": "\0"}, {"id": {"$in": []}}):
+        for nobody in (b'{"id": 1}', b'{"id": "\\u0000"}', b'{"id": {"$in": []}}'):
             assert await desk.ids(nobody) == []
 
 
