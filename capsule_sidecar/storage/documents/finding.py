@@ -160,7 +160,8 @@ def next_batch(connection: Connection, wanted: Find, rest: _Rest) -> Batch:
 def _is_last(rows: list[Any], asked: int) -> bool:
     if len(rows) == asked:
         return False
-    return sum(len(row[2]) for row in rows) <= BATCH_BYTES
+    # In bytes, as the most that either database counts: else it may have been cut there.
+    return sum(len(row[2].encode()) for row in rows) <= BATCH_BYTES
 
 
 def _query(connection: Connection, wanted: Find, place: Place, *, indexed: bool = True) -> Query:
@@ -174,7 +175,7 @@ def _page(
 ) -> list[Any]:
     """Return rows that begin with what `Row` has."""
     found = query.select(COLUMNS, limit=limit, skip=skip, after=after)
-    return list(bounded(connection, found.text, found.values, "body", BATCH_BYTES))
+    return bounded(connection, found.text, found.values, "body", BATCH_BYTES)
 
 
 def _numbers(connection: Connection, wanted: Find, rest: _Rest) -> array[int]:
@@ -256,6 +257,7 @@ def distinct(
     # Texts of scalars begin with the digit of their type, others are JSON.
     values = [text if text[0].isdigit() else json.loads(text) for text in texts]
     result = [dump(forms.value_of(form)).encode() for form in sorted(values, key=forms.order)]
-    if sum(map(len, result)) > DISTINCT_BYTES:
+    read = sum(len(text.encode()) for text in texts)
+    if max(read, sum(map(len, result))) > DISTINCT_BYTES:
         raise LimitExceeded("distinct_bytes", DISTINCT_BYTES, f"{path}: its values are too large")
     return result

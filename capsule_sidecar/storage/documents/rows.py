@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -114,15 +114,15 @@ def fetch(connection: Connection, statement: str, values: Sequence[object]) -> l
 
 def bounded(
     connection: Connection, statement: str, values: Sequence[object], column: str, maximum: int
-) -> Iterator[Any]:
-    """Yield rows until a text column's bytes exceed a bound: with the row that exceeds it.
+) -> list[Any]:
+    """Return rows until a column's characters exceed a bound: with the row that exceeds it.
 
     Args:
         connection: Inside a snapshot.
         statement: A query that gives its rows in order.
         values: What is bound to its marks.
         column: The column's name in the result.
-        maximum: Bytes.
+        maximum: Characters; bytes of UTF-8 in PostgreSQL.
     """
     if connection.dialect.name != "sqlite":
         # Its driver holds all that a query finds: the server must not send more than is wanted.
@@ -134,14 +134,14 @@ def bounded(
         )
         values = (*values, maximum)
     cursor = execute(connection, statement, values)
-    names = [part[0] for part in cursor.description]
-    place = names.index(column)
-    total = 0
+    place = [part[0] for part in cursor.description].index(column)
+    rows, total = [], 0
     try:
         for row in cursor:
-            yield row
+            rows.append(row)
             total += len(row[place])
             if total > maximum:
-                return
+                break
     finally:
         cursor.close()
+    return rows
