@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from capsule_sidecar.storage.documents import forms
 from capsule_sidecar.storage.documents.forms import Form
 from capsule_sidecar.storage.documents.matching import is_index
@@ -51,8 +53,9 @@ class _SQLite(Dialect):
         value = Sql(f"{alias}.value")
         return source, Node(Sql(f"{alias}.type"), value, value)
 
-    def is_container(self, node: Node, form: Form) -> Sql:
-        return fill("{} = ?", node.json, Sql("", (forms.render(form),)))
+    def is_container(self, node: Node, wanted: Sequence[Form]) -> Sql:
+        marks = ", ".join("?" * len(wanted))
+        return fill(f"{{}} IN ({marks})", node.json, Sql("", (*map(forms.render, wanted),)))
 
     def length(self, node: Node) -> Sql:
         return fill("CASE {} WHEN 'array' THEN json_array_length({}) END", node.type, node.json)
@@ -117,8 +120,9 @@ class _PostgreSQL(Dialect):
         )  # fmt: skip
         return source, self._of(Sql(f"{alias}.value"))
 
-    def is_container(self, node: Node, form: Form) -> Sql:
-        return fill("{} = ?::jsonb", node.json, Sql("", (forms.render(form),)))
+    def is_container(self, node: Node, wanted: Sequence[Form]) -> Sql:
+        marks = ", ".join(["?::jsonb"] * len(wanted))
+        return fill(f"{{}} IN ({marks})", node.json, Sql("", (*map(forms.render, wanted),)))
 
     def length(self, node: Node) -> Sql:
         return fill("CASE {} WHEN 'array' THEN jsonb_array_length({}) END", node.type, node.json)

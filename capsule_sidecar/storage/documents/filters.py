@@ -258,6 +258,8 @@ class _Reader:
         self._bounds.values(len(operand), place)
         for n, element in enumerate(operand):
             check_operand(element, f"{place}[{n}]")
+            if name == "$all":
+                self._bounds.part(f"{place}[{n}]")  # each is a test of its own
         found = tuple(forms.form(element) for element in operand)
         if name == "$all":
             every = tuple(Test(path, Op.EQUAL, (each,)) for each in found)

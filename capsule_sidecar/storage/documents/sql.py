@@ -85,8 +85,11 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def is_container(self, node: Node, form: Form) -> Sql:
-        """Return whether a node equals an object or array."""
+    def is_container(self, node: Node, wanted: Sequence[Form]) -> Sql:
+        """Return whether a node equals one of some objects or arrays.
+
+        A list, not a chain of comparisons: that could be deeper than SQLite goes.
+        """
 
     @abstractmethod
     def length(self, node: Node) -> Sql:
@@ -192,11 +195,12 @@ class Dialect(ABC):
 
     def _equals(self, node: Node, wanted: Sequence[Form]) -> Sql:
         scalars = [form for form in wanted if isinstance(form, str)]
-        parts = [self.is_container(node, form) for form in wanted if not isinstance(form, str)]
-        if len(scalars) == 1:
-            parts.insert(0, fill("{} = ?", node.text, Sql("", (scalars[0],))))
-        elif scalars:
-            parts.insert(0, fill(f"{{}} IN ({_marks(scalars)})", node.text, Sql("", (*scalars,))))
+        others = [form for form in wanted if not isinstance(form, str)]
+        parts = []
+        if scalars:
+            parts.append(fill(f"{{}} IN ({_marks(scalars)})", node.text, Sql("", (*scalars,))))
+        if others:
+            parts.append(self.is_container(node, others))
         return parts[0] if len(parts) == 1 else fill("({})", joined(" OR ", parts))
 
     # -- order ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage.documents import finding
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.scopes import Scope
-from tests.integration.storage.desk import Desk
+from tests.integration.storage.desk import Desk, Json
 from tests.integration.storage.store import Sidecar, Store
 
 BIG = 2**80 + 1
@@ -130,6 +130,29 @@ async def test_keys_longer_than_an_index_holds_are_compared_whole(store: Store) 
         assert await desk.count({"t": {"$startswith": long}}) == 3
         assert await desk.find({"t": {"k": long}}) == [{"t": {"k": long}}]
         assert await desk.count({"t": {"$in": [long, [long]]}}) == 1
+
+
+async def test_the_largest_filters_that_are_taken_can_be_asked(store: Store) -> None:
+    deep: Json = {f"n{n}": {"$lt": 1} for n in range(20)}
+    for _ in range(18):
+        deep = {"$or": [deep, {"a": 1}]}
+    long = ".".join(["a", *("0" for _ in range(18)), "b"])
+    largest: list[Json] = [
+        {"$and": [{f"{long}{n}": {"$ne": [n]}} for n in range(33)]},
+        {"$or": [{f"a.{n}": {"$contains": {"x": n}}} for n in range(33)]},
+        {"a.b": {"$in": [{"n": n} for n in range(500)] + list(range(500))}},
+        {"a": {"$all": list(range(98))}},
+        {"a": {"$not": {"$nin": [[n] for n in range(1_000)]}}},
+        deep,
+    ]
+    async with store.sidecar() as sidecar:
+        desk = Desk(sidecar)
+        await desk.insert(
+            {"a": [[[{"b": 1}]], {"x": 3}], "n1": 0}, {"a": {"b": {"n": 7}}}, {"a": [[5]]},
+            {"a": list(range(100))},
+        )  # fmt: skip
+        found = [await desk.count(filter_) for filter_ in largest]
+        assert found == [4, 0, 1, 1, 1, 1]
 
 
 async def test_own_fields_can_be_asked_for_and_sorted_by(store: Store) -> None:

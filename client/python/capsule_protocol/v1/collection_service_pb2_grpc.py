@@ -38,7 +38,7 @@ class CollectionServiceStub(object):
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
     $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
-    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists; a path has at most 20 parts and 512 characters. Anything else is
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
     INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
     request id acts once.
 
@@ -98,7 +98,7 @@ class CollectionServiceServicer(object):
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
     $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
-    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists; a path has at most 20 parts and 512 characters. Anything else is
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
     INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
     request id acts once.
 
@@ -209,7 +209,7 @@ class CollectionService(object):
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
     $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
-    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists; a path has at most 20 parts and 512 characters. Anything else is
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
     INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
     request id acts once.
 
