@@ -30,6 +30,8 @@ from capsule_sidecar.storage.scopes import Caller, Place, Scope, place_to_read
 # A batch: documents and bytes.
 BATCH = 200
 BATCH_BYTES = 1 << 20
+# So many documents may be in memory at once, whatever their size.
+_FEW = 20
 # Documents that one sorted or indexed find goes through, beyond its first batch.
 MAX_SORTED = 1_000_000
 MAX_SORT_KEYS = 10
@@ -175,7 +177,8 @@ def _page(
 ) -> list[Any]:
     """Return rows that begin with what `Row` has."""
     found = query.select(COLUMNS, limit=limit, skip=skip, after=after)
-    return bounded(connection, found.text, found.values, "body", BATCH_BYTES)
+    few = limit <= _FEW
+    return bounded(connection, found.text, found.values, "body", BATCH_BYTES, few=few)
 
 
 def _numbers(connection: Connection, wanted: Find, rest: _Rest) -> array[int]:

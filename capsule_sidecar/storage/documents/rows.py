@@ -113,7 +113,13 @@ def fetch(connection: Connection, statement: str, values: Sequence[object]) -> l
 
 
 def bounded(
-    connection: Connection, statement: str, values: Sequence[object], column: str, maximum: int
+    connection: Connection,
+    statement: str,
+    values: Sequence[object],
+    column: str,
+    maximum: int,
+    *,
+    few: bool = False,
 ) -> list[Any]:
     """Return rows until a column's characters exceed a bound: with the row that exceeds it.
 
@@ -123,8 +129,9 @@ def bounded(
         values: What is bound to its marks.
         column: The column's name in the result.
         maximum: Characters; bytes of UTF-8 in PostgreSQL.
+        few: There are so few rows that a driver may hold them all, however large they are.
     """
-    if connection.dialect.name != "sqlite":
+    if not few and connection.dialect.name != "sqlite":
         # Its driver holds all that a query finds: the server must not send more than is wanted.
         # A length is known without reading what lies beside the row.
         statement = (
