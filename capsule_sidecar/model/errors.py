@@ -157,6 +157,32 @@ class DigestMismatch(DomainError):
     reason = "DIGEST_MISMATCH"
 
 
+class NoUser(DomainError):
+    """The session has no user, so nothing of a user's or an owner's."""
+
+    reason = "NO_USER"
+
+
+class WrongType(DomainError):
+    """What is stored is of a type that the operation cannot change.
+
+    Args:
+        field: The path of what asked for it.
+        message: What is there instead.
+    """
+
+    reason = "WRONG_TYPE"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}", field=field)
+
+
+class DocumentExists(DomainError):
+    """There is a document with this id."""
+
+    reason = "DOCUMENT_EXISTS"
+
+
 class StorageUnavailable(DomainError):
     """Storage does not answer or is full; nothing was written."""
 

@@ -25,6 +25,7 @@ from capsule_sidecar.model.types import (
     UserInfo,
 )
 from capsule_sidecar.storage import encoding, files, reads, schema, showing, streams, values, work
+from capsule_sidecar.storage.documents import store
 from capsule_sidecar.storage.requests import (
     Answer,
     Method,
@@ -443,6 +444,7 @@ def delete_session(unit: Unit, person: Person, request: Request, session_key: st
             schema.streams, schema.items, schema.session_data, schema.prompts, schema.events,
         ):  # fmt: skip
             unit.execute(delete(table).where(table.c.session == number))
+        store.drop_session(unit, session.app, number)
         unit.execute(delete(schema.sessions).where(schema.sessions.c.id == number))
         files.drop_session(unit, number)
         unit.append_deletion(session, encoding.SESSION_DELETED)

@@ -285,6 +285,71 @@ files = Table(
     sqlite_with_rowid=False,
 )
 
+
+# Text that compares by code point in either database, whatever a server's locale is.
+def _plain(length: int) -> String:
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+# Small values by key. Whose they are: a session's number, a user's, an owner's id, or nobody's.
+key_values = Table(
+    "key_values",
+    metadata,
+    Column("app", BigInteger, primary_key=True, autoincrement=False),
+    Column("scope", SmallInteger, primary_key=True, autoincrement=False),
+    Column("holder", _plain(210), primary_key=True),
+    Column("key", _plain(256), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("update_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Documents, in the order of their ids that of insertion.
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("app", BigInteger, nullable=False),
+    Column("scope", SmallInteger, nullable=False),
+    Column("holder", _plain(210), nullable=False),
+    Column("collection", _plain(64), nullable=False),
+    Column("key", _plain(128), nullable=False),
+    # As it was written, without id and times; and as queries look into it (jsonb in PostgreSQL).
+    Column("body", Text, nullable=False),
+    Column("form", Text, nullable=False),
+    Column("create_ms", BigInteger, nullable=False),
+    Column("update_ms", BigInteger, nullable=False),
+    UniqueConstraint("app", "scope", "holder", "collection", "key"),
+    Index("ix_documents_place", "app", "scope", "holder", "collection", "id"),
+)
+
+# Declared indexes: of a collection in one scope, over a dotted path.
+document_indexes = Table(
+    "document_indexes",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("app", BigInteger, nullable=False),
+    Column("scope", SmallInteger, nullable=False),
+    Column("collection", _plain(64), nullable=False),
+    Column("path", _plain(512), nullable=False),
+    # 1: a document has, or had, an array on the path or an object at its end.
+    Column("multikey", SmallInteger, nullable=False),
+    # Documents up to this one have their keys; -1: all have.
+    Column("built", BigInteger, nullable=False),
+    UniqueConstraint("app", "scope", "collection", "path"),
+)
+
+# What indexed paths lead to, in each document.
+document_keys = Table(
+    "document_keys",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("holder", _plain(210), primary_key=True),
+    Column("key", _plain(400), primary_key=True),
+    Column("document", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
 # Every request with an id: what it answered, and what a later attempt may repeat.
 requests = Table(
     "requests",
@@ -320,7 +385,7 @@ settings = Table(
 
 
 def use_postgresql() -> None:
-    """Give partial indexes their condition for PostgreSQL too.
+    """Give partial indexes their condition for PostgreSQL too, and forms their type.
 
     To name it in the definitions would load that dialect, 2 MiB, wherever SQLite is used.
     """
@@ -329,6 +394,9 @@ def use_postgresql() -> None:
             where = index.dialect_options["sqlite"]["where"]
             if where is not None:
                 index.dialect_options["postgresql"]["where"] = where
+    from sqlalchemy.dialects.postgresql import JSONB
+
+    documents.c.form.type = Text().with_variant(JSONB(), "postgresql")
 
 
 # The conditions of partial indexes, for queries that use them. Written out rather than bound:
@@ -340,7 +408,7 @@ is_passing_file = files.c.expire_ms > literal_column("0")
 is_of_later_attempt = requests.c.attempt > literal_column("1")
 
 # PostgreSQL numbers rows by these; in SQLite the one writer counts in memory.
-numbers = tuple(
-    Sequence(f"{table.name}_numbers", metadata=metadata)
-    for table in (apps, users, sessions, events, invocations, processes)
-)
+_numbered = (
+    apps, users, sessions, events, invocations, processes, documents, document_indexes,
+)  # fmt: skip
+numbers = tuple(Sequence(f"{table.name}_numbers", metadata=metadata) for table in _numbered)

@@ -8,17 +8,19 @@ is held here and written by `flush`, a statement a table for the whole group.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 from sqlalchemy.sql import Select
 
-from capsule_sidecar.model.errors import NotFound
+from capsule_sidecar.model.errors import DomainError, NotFound
 from capsule_sidecar.model.types import DataPatch, Declarations, InvocationKind, Terms
 from capsule_sidecar.storage import encoding, schema
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import Database
-from capsule_sidecar.storage.rows import InvocationRow, ProcessRow, SessionRow, StreamRow
+from capsule_sidecar.storage.rows import InvocationRow, ProcessRow, SessionRow, StreamRow, run
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.tables import AnyRow, Pending, Tables
 
@@ -276,6 +278,35 @@ class Unit:
         self.flush_if_pending()
         self.connection.execute(statement)
         self._written += 1
+
+    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """Read rows by a statement's text, whose marks are `?`, after writing what is pending."""
+        self.flush_if_pending()
+        self.cursor.execute(self._marked(statement), values)
+        return list(self.cursor.fetchall())
+
+    def write(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute a statement's text, whose marks are `?`, for each row, after what is pending."""
+        if rows:
+            self.flush_if_pending()
+            run(self.cursor, self._marked(statement), rows)
+            self._written += 1
+
+    def _marked(self, statement: str) -> str:
+        mark = self.database.placeholder
+        return statement if mark == "?" else statement.replace("?", mark)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Undo what is written inside, if it ends with an error: what refuses changes nothing."""
+        self.flush_if_pending()
+        self.cursor.execute("SAVEPOINT whole")
+        try:
+            yield
+        except DomainError:
+            self.cursor.execute("ROLLBACK TO SAVEPOINT whole")
+            raise
+        self.cursor.execute("RELEASE SAVEPOINT whole")
 
     def number(self, table: str, column: str = "id") -> int:
         """Reserve a row's number."""

@@ -68,8 +68,8 @@ class InsertRequest(_message.Message):
 
     @_builtins.property
     def documents_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """1 to 1,000 UTF-8 JSON objects, each at most 1 MiB. `id`: 1 to 128 characters; not there: the sidecar makes one. Names with a dot, or that begin
-        with `$`, are refused.
+        """1 to 1,000 UTF-8 JSON objects, each at most 1 MiB, nested at most 100 deep. `id`: 1 to 128 characters; not there: the sidecar makes one.
+        `create_time` and `update_time`, and names with a dot or that begin with `$`, are refused.
         """
 
     def __init__(
@@ -142,7 +142,7 @@ class FindRequest(_message.Message):
 
     @_builtins.property
     def sort(self) -> _containers.RepeatedCompositeFieldContainer[Global___SortKey]:
-        """Sorted by these, then by id. Empty: in the order of insertion."""
+        """Sorted by these, at most 10, then in the order of insertion. Empty: in the order of insertion."""
 
     def __init__(
         self,

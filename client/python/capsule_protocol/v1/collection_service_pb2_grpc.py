@@ -37,8 +37,10 @@ class CollectionServiceStub(object):
     cannot change. A filter is an object: {} is every document; {"a.b": 1} is equality at a dotted path; {"n": {"$gt": 1, "$lt": 5}}
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
-    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max. At most 100 operators and paths in a filter or an update, nested 20
-    deep. Anything else is INVALID_ARGUMENT that names the path.
+    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
+    INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
+    request id acts once.
 
     Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
     UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), FAILED_PRECONDITION `SUPERSEDED` or `INVOCATION_ENDED`, NOT_FOUND,
@@ -95,8 +97,10 @@ class CollectionServiceServicer(object):
     cannot change. A filter is an object: {} is every document; {"a.b": 1} is equality at a dotted path; {"n": {"$gt": 1, "$lt": 5}}
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
-    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max. At most 100 operators and paths in a filter or an update, nested 20
-    deep. Anything else is INVALID_ARGUMENT that names the path.
+    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
+    INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
+    request id acts once.
 
     Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
     UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), FAILED_PRECONDITION `SUPERSEDED` or `INVOCATION_ENDED`, NOT_FOUND,
@@ -105,14 +109,16 @@ class CollectionServiceServicer(object):
 
     def Insert(self, request, context):
         """Insert adds documents, all or none. May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for a document over 1 MiB or more than 1,000;
-        ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there.
+        ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there, or twice in the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Find(self, request, context):
-        """Find sends the documents that a filter matches, in batches, as its reader takes them. Reads only; may be retried.
+        """Find sends the documents that a filter matches, in batches, as its reader takes them. It holds no snapshot: a document that is changed between two
+        batches is sent as it is then, one that is removed is not sent. Reads only; may be retried. Errors: LIMIT_EXCEEDED for more than 1,000,000
+        documents where they are sorted or an index is used, and no limit below it is named.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,14 +126,15 @@ class CollectionServiceServicer(object):
 
     def Update(self, request, context):
         """Update changes the documents that a filter matches: one, or all; each atomically. May be retried. Errors: FAILED_PRECONDITION `WRONG_TYPE` where an
-        operator meets a value that it cannot change; LIMIT_EXCEEDED; nothing is changed then.
+        operator meets a value that it cannot change; LIMIT_EXCEEDED for a document over 1 MiB or nested more than 100 deep, or more than 100,000 that match;
+        ALREADY_EXISTS `DOCUMENT_EXISTS` where the document to be made has the id of one that does not match. Nothing is changed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Delete removes the documents that a filter matches: one, or all. May be retried.
+        """Delete removes the documents that a filter matches: one, or all. May be retried. Errors: LIMIT_EXCEEDED for more than 100,000 that match.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,8 +208,10 @@ class CollectionService(object):
     cannot change. A filter is an object: {} is every document; {"a.b": 1} is equality at a dotted path; {"n": {"$gt": 1, "$lt": 5}}
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
-    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max. At most 100 operators and paths in a filter or an update, nested 20
-    deep. Anything else is INVALID_ARGUMENT that names the path.
+    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
+    INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
+    request id acts once.
 
     Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
     UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), FAILED_PRECONDITION `SUPERSEDED` or `INVOCATION_ENDED`, NOT_FOUND,

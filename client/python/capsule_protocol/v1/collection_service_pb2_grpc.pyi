@@ -38,8 +38,10 @@ class CollectionServiceStub:
     cannot change. A filter is an object: {} is every document; {"a.b": 1} is equality at a dotted path; {"n": {"$gt": 1, "$lt": 5}}
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
-    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max. At most 100 operators and paths in a filter or an update, nested 20
-    deep. Anything else is INVALID_ARGUMENT that names the path.
+    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
+    INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
+    request id acts once.
 
     Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
     UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), FAILED_PRECONDITION `SUPERSEDED` or `INVOCATION_ENDED`, NOT_FOUND,
@@ -52,16 +54,20 @@ class CollectionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CollectionServiceAsyncStub: ...
     Insert: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.InsertRequest, _collection_service_pb2.InsertResponse]
     """Insert adds documents, all or none. May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for a document over 1 MiB or more than 1,000;
-    ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there.
+    ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there, or twice in the request.
     """
     Find: _grpc.UnaryStreamMultiCallable[_collection_service_pb2.FindRequest, _collection_service_pb2.FindResponse]
-    """Find sends the documents that a filter matches, in batches, as its reader takes them. Reads only; may be retried."""
+    """Find sends the documents that a filter matches, in batches, as its reader takes them. It holds no snapshot: a document that is changed between two
+    batches is sent as it is then, one that is removed is not sent. Reads only; may be retried. Errors: LIMIT_EXCEEDED for more than 1,000,000
+    documents where they are sorted or an index is used, and no limit below it is named.
+    """
     Update: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.UpdateRequest, _collection_service_pb2.UpdateResponse]
     """Update changes the documents that a filter matches: one, or all; each atomically. May be retried. Errors: FAILED_PRECONDITION `WRONG_TYPE` where an
-    operator meets a value that it cannot change; LIMIT_EXCEEDED; nothing is changed then.
+    operator meets a value that it cannot change; LIMIT_EXCEEDED for a document over 1 MiB or nested more than 100 deep, or more than 100,000 that match;
+    ALREADY_EXISTS `DOCUMENT_EXISTS` where the document to be made has the id of one that does not match. Nothing is changed then.
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteRequest, _collection_service_pb2.DeleteResponse]
-    """Delete removes the documents that a filter matches: one, or all. May be retried."""
+    """Delete removes the documents that a filter matches: one, or all. May be retried. Errors: LIMIT_EXCEEDED for more than 100,000 that match."""
     Count: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.CountRequest, _collection_service_pb2.CountResponse]
     """Count counts the documents that a filter matches. Reads only; may be retried."""
     Distinct: _grpc.UnaryUnaryMultiCallable[_collection_service_pb2.DistinctRequest, _collection_service_pb2.DistinctResponse]
@@ -82,8 +88,10 @@ class CollectionServiceAsyncStub(CollectionServiceStub):
     cannot change. A filter is an object: {} is every document; {"a.b": 1} is equality at a dotted path; {"n": {"$gt": 1, "$lt": 5}}
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
-    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max. At most 100 operators and paths in a filter or an update, nested 20
-    deep. Anything else is INVALID_ARGUMENT that names the path.
+    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
+    INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
+    request id acts once.
 
     Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
     UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), FAILED_PRECONDITION `SUPERSEDED` or `INVOCATION_ENDED`, NOT_FOUND,
@@ -93,16 +101,20 @@ class CollectionServiceAsyncStub(CollectionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Insert: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.InsertRequest, _collection_service_pb2.InsertResponse]  # type: ignore[assignment]
     """Insert adds documents, all or none. May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for a document over 1 MiB or more than 1,000;
-    ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there.
+    ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there, or twice in the request.
     """
     Find: _aio.UnaryStreamMultiCallable[_collection_service_pb2.FindRequest, _collection_service_pb2.FindResponse]  # type: ignore[assignment]
-    """Find sends the documents that a filter matches, in batches, as its reader takes them. Reads only; may be retried."""
+    """Find sends the documents that a filter matches, in batches, as its reader takes them. It holds no snapshot: a document that is changed between two
+    batches is sent as it is then, one that is removed is not sent. Reads only; may be retried. Errors: LIMIT_EXCEEDED for more than 1,000,000
+    documents where they are sorted or an index is used, and no limit below it is named.
+    """
     Update: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.UpdateRequest, _collection_service_pb2.UpdateResponse]  # type: ignore[assignment]
     """Update changes the documents that a filter matches: one, or all; each atomically. May be retried. Errors: FAILED_PRECONDITION `WRONG_TYPE` where an
-    operator meets a value that it cannot change; LIMIT_EXCEEDED; nothing is changed then.
+    operator meets a value that it cannot change; LIMIT_EXCEEDED for a document over 1 MiB or nested more than 100 deep, or more than 100,000 that match;
+    ALREADY_EXISTS `DOCUMENT_EXISTS` where the document to be made has the id of one that does not match. Nothing is changed then.
     """
     Delete: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.DeleteRequest, _collection_service_pb2.DeleteResponse]  # type: ignore[assignment]
-    """Delete removes the documents that a filter matches: one, or all. May be retried."""
+    """Delete removes the documents that a filter matches: one, or all. May be retried. Errors: LIMIT_EXCEEDED for more than 100,000 that match."""
     Count: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.CountRequest, _collection_service_pb2.CountResponse]  # type: ignore[assignment]
     """Count counts the documents that a filter matches. Reads only; may be retried."""
     Distinct: _aio.UnaryUnaryMultiCallable[_collection_service_pb2.DistinctRequest, _collection_service_pb2.DistinctResponse]  # type: ignore[assignment]
@@ -122,8 +134,10 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
     cannot change. A filter is an object: {} is every document; {"a.b": 1} is equality at a dotted path; {"n": {"$gt": 1, "$lt": 5}}
     compares: $eq $ne $gt $gte $lt $lte $in $nin $exists $not $all $size $contains $startswith $endswith; $and and $or take lists of filters. Arrays, null and
     values of different types compare as MongoDB compares them; the page "State and collections" lists the exceptions. An update is a plain object, which is
-    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max. At most 100 operators and paths in a filter or an update, nested 20
-    deep. Anything else is INVALID_ARGUMENT that names the path.
+    $set of its fields, or operators: $set $unset $inc $push $pull $addToSet $min $max ($push and $addToSet also take $each). At most 100 operators and paths
+    in a filter or an update, nested 20 deep, and 1,000 values in a filter's lists (those of $all count as operators); a path has at most 20 parts and 512 characters. Anything else is
+    INVALID_ARGUMENT that names the path, as `filter.price.$gt`. A writing request that a later attempt repeats acts again: only one of the same
+    request id acts once.
 
     Every call carries the metadata `authorization: Bearer TOKEN`, and `capsule-app: NAME` with the home's token. Any RPC may answer
     UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (which names the field), FAILED_PRECONDITION `SUPERSEDED` or `INVOCATION_ENDED`, NOT_FOUND,
@@ -137,7 +151,7 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.InsertResponse, _abc.Awaitable[_collection_service_pb2.InsertResponse]]:
         """Insert adds documents, all or none. May be retried. Errors: LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for a document over 1 MiB or more than 1,000;
-        ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there.
+        ALREADY_EXISTS `DOCUMENT_EXISTS` for an id that is there, or twice in the request.
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +160,10 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.FindRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_collection_service_pb2.FindResponse], _abc.AsyncIterator[_collection_service_pb2.FindResponse]]:
-        """Find sends the documents that a filter matches, in batches, as its reader takes them. Reads only; may be retried."""
+        """Find sends the documents that a filter matches, in batches, as its reader takes them. It holds no snapshot: a document that is changed between two
+        batches is sent as it is then, one that is removed is not sent. Reads only; may be retried. Errors: LIMIT_EXCEEDED for more than 1,000,000
+        documents where they are sorted or an index is used, and no limit below it is named.
+        """
 
     @_abc_1.abstractmethod
     def Update(
@@ -155,7 +172,8 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.UpdateResponse, _abc.Awaitable[_collection_service_pb2.UpdateResponse]]:
         """Update changes the documents that a filter matches: one, or all; each atomically. May be retried. Errors: FAILED_PRECONDITION `WRONG_TYPE` where an
-        operator meets a value that it cannot change; LIMIT_EXCEEDED; nothing is changed then.
+        operator meets a value that it cannot change; LIMIT_EXCEEDED for a document over 1 MiB or nested more than 100 deep, or more than 100,000 that match;
+        ALREADY_EXISTS `DOCUMENT_EXISTS` where the document to be made has the id of one that does not match. Nothing is changed then.
         """
 
     @_abc_1.abstractmethod
@@ -164,7 +182,7 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _collection_service_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_collection_service_pb2.DeleteResponse, _abc.Awaitable[_collection_service_pb2.DeleteResponse]]:
-        """Delete removes the documents that a filter matches: one, or all. May be retried."""
+        """Delete removes the documents that a filter matches: one, or all. May be retried. Errors: LIMIT_EXCEEDED for more than 100,000 that match."""
 
     @_abc_1.abstractmethod
     def Count(

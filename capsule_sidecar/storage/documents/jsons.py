@@ -1,0 +1,169 @@
+"""JSON as it was written: numbers keep their text, objects the order of their keys.
+
+Python's own reader would turn 1e2 into 100.0 and refuses integers of more than 4,300 digits; here
+a number is its text, and its value a decimal one, so that no integer of any size loses a digit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from decimal import Context, Decimal
+from json.encoder import encode_basestring
+from typing import NoReturn
+
+from capsule_sidecar.model.errors import InvalidArgument
+
+# Levels of objects and arrays in a document or a value that can be looked into.
+MAX_DEPTH = 100
+
+
+class Number:
+    """A JSON number: equal to another by its value, and written as it was read.
+
+    Args:
+        text: As RFC 8259 has it.
+    """
+
+    __slots__ = ("text", "value")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.value = Decimal(text)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was written as an integer."""
+        return not any(mark in self.text for mark in ".eE")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Number) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return f"Number({self.text!r})"
+
+
+Json = None | bool | str | Number | list["Json"] | dict[str, "Json"]
+
+
+def parse(data: bytes, field: str) -> Json:
+    """Read a UTF-8 JSON value.
+
+    Args:
+        data: The bytes.
+        field: The request's field, for the error.
+
+    Raises:
+        InvalidArgument: They are not JSON, or are nested more than 100 deep; a number is beyond
+            what 64-bit floating point holds and no integer; a text holds half a surrogate pair.
+    """
+
+    def refuse(name: str) -> NoReturn:
+        raise InvalidArgument(field, f"{name} is not JSON")
+
+    def number(text: str) -> Number:
+        approximate = float(text)
+        zero = not any(digit in "123456789" for digit in text.lower().partition("e")[0])
+        if math.isinf(approximate) or (approximate == 0) != zero:
+            raise InvalidArgument(field, f"{text[:40]} is beyond 64-bit floating point")
+        return Number(text)
+
+    try:
+        value: Json = json.loads(
+            data.decode(), parse_constant=refuse, parse_int=Number, parse_float=number
+        )
+        if b"\\u" in data:
+            dump(value).encode()
+    except UnicodeDecodeError:
+        raise InvalidArgument(field, "is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise InvalidArgument(field, "holds half of a surrogate pair") from None
+    except RecursionError:
+        raise InvalidArgument(field, "is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidArgument(field, f"is not JSON: {error}") from None
+    if depth_exceeds(value, MAX_DEPTH):
+        raise InvalidArgument(field, f"is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def depth_exceeds(value: Json, maximum: int) -> bool:
+    """Tell whether objects and arrays are nested deeper than that."""
+    level = [value] if isinstance(value, dict | list) else []
+    depth = 0
+    while level:
+        depth += 1
+        if depth > maximum:
+            return True
+        level = [
+            child
+            for container in level
+            for child in (container.values() if isinstance(container, dict) else container or ())
+            if isinstance(child, dict | list)
+        ]
+    return False
+
+
+def parse_object(data: bytes, field: str) -> dict[str, Json]:
+    """Read a UTF-8 JSON object.
+
+    Raises:
+        InvalidArgument: As `parse`, or it is no object.
+    """
+    value = parse(data, field)
+    if not isinstance(value, dict):
+        raise InvalidArgument(field, "must be a JSON object")
+    return value
+
+
+def dump(value: Json) -> str:
+    """Return a value's JSON, without white space."""
+    return "".join(_pieces(value))
+
+
+def _pieces(value: Json) -> Iterator[str]:
+    match value:
+        case str():
+            yield encode_basestring(value)
+        case Number():
+            yield value.text
+        case None:
+            yield "null"
+        case bool():
+            yield "true" if value else "false"
+        case list():
+            mark = "["
+            for element in value:
+                yield mark
+                yield from _pieces(element)
+                mark = ","
+            yield "]" if value else "[]"
+        case dict():
+            mark = "{"
+            for name, member in value.items():
+                yield f"{mark}{encode_basestring(name)}:"
+                yield from _pieces(member)
+                mark = ","
+            yield "}" if value else "{}"
+
+
+def plus(left: Number, right: Number) -> Number | None:
+    """Return the sum: exact for integers, of 64-bit floating point else.
+
+    Returns:
+        None where it is beyond what 64-bit floating point holds.
+    """
+    if left.whole and right.whole:
+        digits = max(len(left.text), len(right.text)) + 1
+        total = Context(prec=digits).add(left.value, right.value)
+        # Minus zero is not the sum of integers.
+        return Number(f"{total:f}" if total else "0")
+    try:
+        result = float(left.text) + float(right.text)
+    except OverflowError:
+        return None
+    return Number(repr(result)) if math.isfinite(result) else None

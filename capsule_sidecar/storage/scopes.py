@@ -1,0 +1,129 @@
+"""Whose values and documents a caller reaches: applied here, from what the caller is.
+
+No name, filter or document takes part in it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select
+
+from capsule_sidecar.model.errors import (
+    InvalidArgument,
+    InvocationEnded,
+    NotFound,
+    NoUser,
+    Superseded,
+)
+from capsule_sidecar.model.types import Lease, WorkState
+from capsule_sidecar.storage import schema, work
+from capsule_sidecar.storage.rows import InvocationRow
+from capsule_sidecar.storage.unit import Unit
+
+_invocations, _sessions, _users = schema.invocations.c, schema.sessions.c, schema.users.c
+_READER = (
+    select(
+        _invocations.state, _invocations.attempt, _sessions.id, _sessions.user,
+        _users.key, _users.org,
+    )
+    .join(schema.sessions, _sessions.id == _invocations.session)
+    .outerjoin(schema.users, _users.id == _sessions.user)
+    .where(_invocations.key == bindparam("key"), _invocations.app == bindparam("app"))
+)  # fmt: skip
+
+
+class Scope(enum.IntEnum):
+    """Whose a value or a document is. Stored, and as on the wire: numbers never change."""
+
+    SESSION = 1
+    USER = 2
+    OWNER = 3
+    APP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: an app, for an attempt of an invocation or, in the app's scope, for none."""
+
+    app: int
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where values and documents of one scope lie.
+
+    Attributes:
+        app: The app's number.
+        scope: The scope.
+        holder: The session's number, the user's, the owner's id; empty for an app's.
+    """
+
+    app: int
+    scope: Scope
+    holder: str
+
+
+def place_to_write(unit: Unit, caller: Caller, scope: Scope) -> tuple[Place, InvocationRow | None]:
+    """Return where a caller may write, and for which invocation.
+
+    Raises:
+        InvalidArgument: No invocation is named, and the scope is not the app's.
+        NotFound: There is no such invocation in this app.
+        Superseded: The attempt may write nothing any more.
+        InvocationEnded: Nor has it anything to write.
+        NoUser: The session has no user.
+    """
+    if caller.lease is None:
+        return _of_app(caller, scope), None
+    invocation, session = work.fence(unit, caller.app, caller.lease)
+    if scope is not Scope.OWNER:
+        return _place(caller.app, scope, session.id, session.user, "", ""), invocation
+    key, _, org = unit.user_columns(session.user) if session.user else ("", "", "")
+    return _place(caller.app, scope, session.id, session.user, key, org), invocation
+
+
+def place_to_read(connection: Connection, caller: Caller, scope: Scope) -> Place:
+    """Return where a caller may read.
+
+    Raises:
+        InvalidArgument: No invocation is named, and the scope is not the app's.
+        NotFound: There is no such invocation in this app.
+        Superseded: The invocation was delivered again.
+        InvocationEnded: The invocation has ended.
+        NoUser: The session has no user.
+    """
+    lease = caller.lease
+    if lease is None:
+        return _of_app(caller, scope)
+    row = connection.execute(_READER, {"key": lease.invocation_id, "app": caller.app}).first()
+    if row is None:
+        raise NotFound(
+            f"invocation {lease.invocation_id!r} does not exist", invocation_id=lease.invocation_id
+        )
+    state, attempt, session, user, key, org = row
+    if state == WorkState.ENDED:
+        raise InvocationEnded(f"invocation {lease.invocation_id!r} has ended")
+    if state != WorkState.RUNNING or attempt != lease.attempt:
+        raise Superseded(
+            f"attempt {lease.attempt} of invocation {lease.invocation_id!r} was superseded"
+        )
+    return _place(caller.app, scope, session, user, key or "", org or "")
+
+
+def _of_app(caller: Caller, scope: Scope) -> Place:
+    if scope is not Scope.APP:
+        raise InvalidArgument("invocation_id", "is required for every scope but the app's")
+    return Place(caller.app, scope, "")
+
+
+def _place(app: int, scope: Scope, session: int, user: int, key: str, org: str) -> Place:
+    if scope is Scope.APP:
+        return Place(app, scope, "")
+    if scope is Scope.SESSION:
+        return Place(app, scope, str(session))
+    if not user:
+        raise NoUser("the session has no user")
+    return Place(app, scope, str(user) if scope is Scope.USER else f"org:{org}" if org else key)
