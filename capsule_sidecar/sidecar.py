@@ -26,8 +26,10 @@ from capsule_sidecar.rpc.channel_service import ChannelService
 from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 from capsule_sidecar.rpc.server import Server
+from capsule_sidecar.rpc.state_services import CollectionService, StateService
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.apps import Apps
+from capsule_sidecar.runtime.collections import Collections
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.conversations import Conversations
 from capsule_sidecar.runtime.dispatcher import Dispatcher
@@ -38,6 +40,8 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.operations import Operations
 from capsule_sidecar.runtime.prompting import OpenPrompts, Prompting
 from capsule_sidecar.runtime.rates import Rate
+from capsule_sidecar.runtime.scoped import Scoped
+from capsule_sidecar.runtime.state import State
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
@@ -51,7 +55,8 @@ from capsule_sidecar.web.metrics import Metrics
 from capsule_sidecar.web.pages import Pages
 from capsule_sidecar.web.requests import Visitors
 from capsule_sidecar.web.server import HttpServer
-from capsule_sidecar.web.status import State, StatusApi
+from capsule_sidecar.web.status import State as Readiness
+from capsule_sidecar.web.status import StatusApi
 
 logger = structlog.get_logger("capsule")
 
@@ -107,7 +112,11 @@ class Sidecar:
                 Dispatcher(self.journal, slots, self.hub, live, prompts, limits, timing)
             )
             prompting = Prompting(self.journal, live, addresses, limits, timing)
-            commands = Commands(self.journal, self.hub, live, prompting, limits)
+            scoped = Scoped(self.journal, live)
+            documents = await stack.enter_async_context(Collections(scoped))
+            commands = Commands(
+                self.journal, self.hub, live, prompting, State(scoped, limits), documents, limits
+            )
             conversations = Conversations(self.journal, limits, self._dispatcher.app, addresses)
             followers = Followers(self.journal, self.hub, live, prompts, limits)
             tokens = _tokens(settings, self._home)
@@ -116,6 +125,8 @@ class Sidecar:
                 tokens,
                 HandlerService(self._dispatcher, commands, limits, timing),
                 SessionService(self._dispatcher, commands, limits),
+                StateService(self._dispatcher, commands),
+                CollectionService(self._dispatcher, commands),
                 ChannelService(conversations, followers),
                 FileService(self.files, conversations, timing),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
@@ -183,9 +194,9 @@ class Sidecar:
         return HttpServer(build(settings, described, pages, metrics), settings)
 
     @property
-    def state(self) -> State:
+    def state(self) -> Readiness:
         """Whether work is taken, and by how many it is done."""
-        return State(self._healthy and not self._stopping, len(self._dispatcher.processes))
+        return Readiness(self._healthy and not self._stopping, len(self._dispatcher.processes))
 
     @property
     def _healthy(self) -> bool:

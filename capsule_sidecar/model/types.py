@@ -107,6 +107,15 @@ class Lease(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionIndexes:
+    """What a process looks for often in a collection: dotted paths. `scope`: whose it is."""
+
+    name: str
+    scope: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Declarations:
     """Which invocations a process takes."""
 
@@ -118,6 +127,7 @@ class Declarations:
     data: Mapping[str, bool] = field(default_factory=dict)
     # By their routes.
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    collections: tuple[CollectionIndexes, ...] = ()
 
     def selectors(self) -> list[tuple[InvocationKind, str]]:
         """Return (kind, name) of what is queued and declared; the name is empty but for actions."""

@@ -161,6 +161,9 @@ class Attachment:
         try:
             await self._dispatcher.attach(hello, self._line)
             assert self._line.process is not None
+            self._commands.collections.declare(
+                self._line.process.app, hello.declarations.collections
+            )
             await self._serve(context, self._line.process, list(first.frames)[1:])
         finally:
             self._line.gone = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,24 +20,12 @@ from capsule_sidecar.model.types import (
     Question,
 )
 from capsule_sidecar.rpc import convert
+from capsule_sidecar.rpc.call import Call
+from capsule_sidecar.rpc.state_calls import STATE_CALLS
 from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
 from capsule_sidecar.runtime.live_stream import Refuse
 from capsule_sidecar.storage import encoding
 from capsule_sidecar.storage.requests import Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One kind of request.
-
-    Attributes:
-        begin: Takes commands, the app's number and the request. Validates and hands over before it
-            returns, so that the order of calls is the order of effects; returns what to wait for.
-        answer: Makes the response of the result.
-    """
-
-    begin: Callable[[Commands, int, Any], Awaitable[Any]]
-    answer: Callable[[Any], Any]
 
 
 def done(value: Any) -> asyncio.Future[Any]:
@@ -193,4 +180,5 @@ CALLS: dict[str, Call] = {
     "update_data": Call(
         _update_data, lambda a: pb.UpdateDataResponse(update_time=encoding.timestamp(a.offset))
     ),
+    **STATE_CALLS,
 }

@@ -27,6 +27,7 @@ from capsule_sidecar.model.web_calls import (
     check_data_name,
     check_endpoint,
 )
+from capsule_sidecar.runtime.collections import check_declared
 from capsule_sidecar.runtime.conversations import Sent, Timeline
 from capsule_sidecar.runtime.dispatcher import Hello
 from capsule_sidecar.storage import encoding, prompts, reads
@@ -50,6 +51,15 @@ def lease(invocation_id: str, attempt: int) -> Lease:
     return Lease(invocation_id, attempt)
 
 
+def lease_if_any(invocation_id: str, attempt: int) -> Lease | None:
+    """Return who asks, of what an app may also ask without an invocation; None: the app itself.
+
+    Raises:
+        InvalidArgument: One of the two is malformed, or not given.
+    """
+    return lease(invocation_id, attempt) if invocation_id or attempt else None
+
+
 def patch(value: types_pb2.DataPatch) -> DataPatch:
     """Return changes of session data."""
     return DataPatch(dict(value.set_json), tuple(value.delete_keys))
@@ -64,7 +74,7 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
     """Return what a process handles.
 
     Raises:
-        InvalidArgument: An action's name is empty or too long.
+        InvalidArgument: A name, a path or a collection is malformed, or there are too many.
     """
     for name in value.actions:
         if not 0 < len(name) <= 128:
@@ -90,6 +100,10 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
         frozenset(value.actions),
         data,
         {endpoint.route: endpoint for endpoint in endpoints},
+        check_declared(
+            [(e.collection.name, e.collection.scope, e.indexes) for e in value.collections],
+            "hello.declarations.collections",
+        ),
     )
 
 

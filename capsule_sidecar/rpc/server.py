@@ -15,9 +15,11 @@ from grpc_reflection.v1alpha import reflection
 from capsule_protocol.v1 import (
     admin_service_pb2,
     channel_service_pb2,
+    collection_service_pb2,
     file_service_pb2,
     handler_service_pb2,
     session_service_pb2,
+    state_service_pb2,
 )
 from capsule_sidecar.address import Address
 from capsule_sidecar.config import Settings
@@ -27,10 +29,13 @@ from capsule_sidecar.rpc.channel_service import ChannelService
 from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.guard import Guard
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
+from capsule_sidecar.rpc.state_services import CollectionService, StateService
 
 _SERVICES: tuple[ServiceDescriptor, ...] = (
     handler_service_pb2.DESCRIPTOR.services_by_name["HandlerService"],
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    state_service_pb2.DESCRIPTOR.services_by_name["StateService"],
+    collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"],
     channel_service_pb2.DESCRIPTOR.services_by_name["ChannelService"],
     file_service_pb2.DESCRIPTOR.services_by_name["FileService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
@@ -48,6 +53,8 @@ class Server:
         tokens: Who is let in.
         handlers: HandlerService.
         sessions: SessionService.
+        state: StateService.
+        collections: CollectionService.
         channels: ChannelService.
         files: FileService.
         admin: AdminService.
@@ -59,6 +66,8 @@ class Server:
         tokens: Tokens,
         handlers: HandlerService,
         sessions: SessionService,
+        state: StateService,
+        collections: CollectionService,
         channels: ChannelService,
         files: FileService,
         admin: AdminService,
@@ -80,7 +89,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ],
         )
-        servicers = (handlers, sessions, channels, files, admin)
+        servicers = (handlers, sessions, state, collections, channels, files, admin)
         self._server.add_generic_rpc_handlers(tuple(map(_service_handler, _SERVICES, servicers)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.grpc_address.loopback:

@@ -33,11 +33,13 @@ from capsule_sidecar.runtime.checks import (
     check_title,
     page_size,
 )
+from capsule_sidecar.runtime.collections import Collections
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Refuse, Where
 from capsule_sidecar.runtime.prompting import Prompting
 from capsule_sidecar.runtime.showing import image_request
+from capsule_sidecar.runtime.state import State
 from capsule_sidecar.storage import log, reads, showing, values, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -75,6 +77,8 @@ class Commands:
         hub: The followers.
         live: The open streams.
         prompting: What it asks people.
+        state: Its values.
+        collections: Its documents.
         limits: What is taken.
     """
 
@@ -84,9 +88,13 @@ class Commands:
         hub: Hub,
         live: LiveStreams,
         prompting: Prompting,
+        state: State,
+        collections: Collections,
         limits: Limits,
     ) -> None:
         self.prompting = prompting
+        self.state = state
+        self.collections = collections
         self._journal = journal
         self._hub = hub
         self._live = live

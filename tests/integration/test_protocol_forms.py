@@ -8,15 +8,31 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from capsule_protocol.v1 import handler_service_pb2, session_service_pb2, types_pb2
+from capsule_protocol.v1 import (
+    collection_service_pb2,
+    handler_service_pb2,
+    state_service_pb2,
+    types_pb2,
+)
 from tests.support.files import Mover
 from tests.support.sidecar import Refusal, request_id
-from tests.support.turns import Desk, method_name, refusal_of_status, turn
+from tests.support.turns import SERVICES, Desk, method_name, refusal_of_status, turn
 
 COMMANDS = {
     field.name for field in handler_service_pb2.Command.DESCRIPTOR.oneofs_by_name["request"].fields
 }
 BLOCK = types_pb2.Block(type="card", payload_json=b"{}")
+USER = state_service_pb2.SCOPE_USER
+THINGS = collection_service_pb2.Collection(name="things", scope=USER)
+# Wrong names of collections, and scopes.
+NOWHERE: list[dict[str, Any]] = [
+    {"collection": collection_service_pb2.Collection(name=name, scope=USER)}
+    for name in ("", "1st", "a b", "a.b", "x" * 65)
+] + [{"collection": collection_service_pb2.Collection(name="things")}]
+NO_KEY: list[dict[str, Any]] = [{"key": ""}, {"key": "k" * 257}, {"key": "a\0"}, {"scope": 0}]
+NO_FILTER: list[dict[str, Any]] = [
+    {"filter_json": wrong} for wrong in (b"[]", b"{", b'{"n":{"$regex":"a"}}', b'{"$nor":[]}')
+]
 
 
 def good(stream: str, image: str) -> dict[str, dict[str, Any]]:
@@ -39,7 +55,25 @@ def good(stream: str, image: str) -> dict[str, dict[str, Any]]:
             "request_id": request_id(),
         },
         "close_stream": {"stream_id": stream, "request_id": request_id()},
-    }
+        "set_value": {
+            "scope": USER, "key": "k", "value_json": b"1", "request_id": request_id(),
+        },
+        "increment_value": {"scope": USER, "key": "k", "by_json": b"2", "request_id": request_id()},
+        "get_value": {"scope": USER, "key": "k"},
+        "list_values": {"scope": USER, "page_size": 10},
+        "delete_value": {"scope": USER, "key": "k", "request_id": request_id()},
+        "insert": {
+            "collection": THINGS, "documents_json": [b'{"id":"a","n":1}'],
+            "request_id": request_id(),
+        },
+        "update": {
+            "collection": THINGS, "filter_json": b'{"n":1}', "update_json": b'{"$inc":{"n":1}}',
+            "request_id": request_id(),
+        },
+        "count": {"collection": THINGS, "filter_json": b'{"n":2}'},
+        "distinct": {"collection": THINGS, "path": "n"},
+        "delete": {"collection": THINGS, "request_id": request_id()},
+    }  # fmt: skip
 
 
 # Fields that make a request of the command wrong in itself.
@@ -80,12 +114,59 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"request_id": ""},
     ],
     "close_stream": [{"length": 99}, {"sha256": b"x" * 32}, {"stream_id": "none"}],
+    "get_value": NO_KEY,
+    "set_value": [
+        *NO_KEY,
+        {"value_json": b""},
+        {"value_json": b"NaN"},
+        {"value_json": b'"' + b"x" * (1 << 20) + b'"'},
+        {"scope": 5},
+        {"request_id": ""},
+    ],
+    "delete_value": [*NO_KEY, {"request_id": ""}],
+    "increment_value": [
+        *NO_KEY,
+        {"by_json": b'"1"'},
+        {"by_json": b"1" * 401},
+        {"request_id": ""},
+    ],
+    "list_values": [
+        {"scope": 0},
+        {"prefix": "k" * 257},
+        {"prefix": "a\0"},
+        {"page_size": -1},
+        {"page_token": "nonsense"},
+    ],
+    "insert": [
+        *NOWHERE,
+        {"documents_json": []},
+        {"documents_json": [b"[]"]},
+        {"documents_json": [b'{"create_time":1}']},
+        {"documents_json": [b'{"$a":1}']},
+        {"documents_json": [b"{}"] * 1_001},
+        {"request_id": ""},
+    ],
+    "update": [
+        *NOWHERE,
+        *NO_FILTER,
+        {"update_json": b""},
+        {"update_json": b'{"$inc":{"id":1}}'},
+        {"update_json": b'{"a":1,"$inc":{"n":1}}'},
+        {"request_id": ""},
+    ],
+    "delete": [*NOWHERE, *NO_FILTER, {"request_id": ""}],
+    "count": [*NOWHERE, *NO_FILTER],
+    "distinct": [*NOWHERE, *NO_FILTER, {"path": ""}, {"path": "a..b"}],
 }
 
 
 def test_every_command_is_a_unary_rpc_with_the_same_messages() -> None:
-    service = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]
-    unary = {m.name: m for m in service.methods if not m.client_streaming}
+    unary = {
+        method.name: method
+        for name, module in SERVICES.items()
+        for method in module.DESCRIPTOR.services_by_name[name].methods
+        if not method.client_streaming and not method.server_streaming
+    }
     assert {method_name(name) for name in COMMANDS} == unary.keys()
     results = handler_service_pb2.CommandResult.DESCRIPTOR.fields_by_name
     for field in handler_service_pb2.Command.DESCRIPTOR.oneofs_by_name["request"].fields:
@@ -120,7 +201,9 @@ async def test_a_wrong_request_is_refused_alike(tmp_path: Path) -> None:
                 if found.reason == "INVALID_ARGUMENT":
                     assert found.fields, "INVALID_ARGUMENT names the field"
                     [named] = found.fields
-                    assert named.split(".")[0].split("[")[0] in wrong, (named, wrong)
+                    # Of JSON the path in it: `filter.n.$gt`.
+                    names = {field.removesuffix("_json") for field in wrong} | wrong.keys()
+                    assert named.split(".")[0].split("[")[0] in names, (named, wrong)
                 if found.reason == "LIMIT_EXCEEDED":
                     assert found.metadata.keys() == {"limit", "maximum"}
         assert await desk.person.texts(desk.session) == ["hello"], "a refused call left a trace"

@@ -17,9 +17,11 @@ from google.protobuf.message_factory import GetMessageClass
 from capsule_protocol.v1 import (
     admin_service_pb2,
     channel_service_pb2,
+    collection_service_pb2,
     file_service_pb2,
     handler_service_pb2,
     session_service_pb2,
+    state_service_pb2,
 )
 from tests.support.files import Mover
 from tests.support.sidecar import Person, refusal_of, request_id, running_sidecar
@@ -43,6 +45,8 @@ SERVICES = {
     for file, name in (
         (handler_service_pb2.DESCRIPTOR, "HandlerService"),
         (session_service_pb2.DESCRIPTOR, "SessionService"),
+        (state_service_pb2.DESCRIPTOR, "StateService"),
+        (collection_service_pb2.DESCRIPTOR, "CollectionService"),
         (channel_service_pb2.DESCRIPTOR, "ChannelService"),
         (file_service_pb2.DESCRIPTOR, "FileService"),
         (admin_service_pb2.DESCRIPTOR, "AdminService"),
@@ -74,6 +78,17 @@ ROWS: dict[str, str] = {
     "SessionService/PromptChoice": HANDLER,
     "SessionService/SetTitle": HANDLER,
     "SessionService/UpdateData": HANDLER,
+    "StateService/GetValue": HANDLER,
+    "StateService/SetValue": HANDLER,
+    "StateService/DeleteValue": HANDLER,
+    "StateService/IncrementValue": HANDLER,
+    "StateService/ListValues": HANDLER,
+    "CollectionService/Insert": HANDLER,
+    "CollectionService/Find": HANDLER,
+    "CollectionService/Update": HANDLER,
+    "CollectionService/Delete": HANDLER,
+    "CollectionService/Count": HANDLER,
+    "CollectionService/Distinct": HANDLER,
     "ChannelService/OpenSession": OWN_PERSON,
     "ChannelService/ListSessions": OWN_PERSON,
     "ChannelService/FollowChannel": OWN_PERSON,
@@ -201,6 +216,15 @@ def request_for(name: str, desk: Desk, held: Held, identity: str) -> Any:
         "title": "title",
         "name": "pick",
         "app": "support",
+        "scope": state_service_pb2.SCOPE_USER,
+        "key": "n",
+        "value_json": b"1",
+        "collection": collection_service_pb2.Collection(
+            name="things", scope=state_service_pb2.SCOPE_USER
+        ),
+        "documents_json": [b"{}"],
+        "update_json": b'{"a":1}',
+        "path": "a",
     }
     message = GetMessageClass(METHODS[name].input_type)
     known = message.DESCRIPTOR.fields_by_name
@@ -211,6 +235,8 @@ def request_for(name: str, desk: Desk, held: Held, identity: str) -> Any:
     if name == "FileService/UploadFile":
         made.header.caller.identity = identity  # type: ignore[attr-defined]
         made.header.request_id = request_id()  # type: ignore[attr-defined]
+    if name in ("SessionService/Reply", "SessionService/OpenStream"):
+        made.ClearField("key")
     if name == "SessionService/ShowBlock":
         made.block.type = "card"  # type: ignore[attr-defined]  # one of many generated classes
     return made

@@ -10,18 +10,21 @@ from typing import Any
 import grpc
 import pytest
 
-from capsule_protocol.v1 import channel_service_pb2, session_service_pb2, types_pb2
+from capsule_protocol.v1 import (
+    channel_service_pb2,
+    collection_service_pb2,
+    session_service_pb2,
+    state_service_pb2,
+    types_pb2,
+)
 from tests.support.files import Mover
 from tests.support.sidecar import Person, Running, refused, request_id, running_sidecar
-from tests.support.turns import Desk, turn, turn_on, work_of
+from tests.support.turns import SERVICES, Desk, service_of, turn, turn_on, work_of
 
 WRITING = {
     (service, method.name)
-    for service, file in (
-        ("SessionService", session_service_pb2.DESCRIPTOR),
-        ("ChannelService", channel_service_pb2.DESCRIPTOR),
-    )
-    for method in file.services_by_name[service].methods
+    for service, module in (SERVICES | {"ChannelService": channel_service_pb2}).items()
+    for method in module.DESCRIPTOR.services_by_name[service].methods
     if "request_id" in method.input_type.fields_by_name
 }
 
@@ -51,9 +54,7 @@ async def call(running: Running, sent: Sent, request: Any) -> Any:
     """Makes a call on a line of its own, so that it works after a restart too."""
     async with Person(running) as person:
         path = f"/capsule_protocol.v1.{sent.service}/{sent.method}"
-        module: Any = (
-            session_service_pb2 if sent.service == "SessionService" else channel_service_pb2
-        )
+        module: Any = SERVICES.get(sent.service, channel_service_pb2)
         stub: Any = person.channel.unary_unary(
             path,
             request_serializer=type(request).SerializeToString,
@@ -71,7 +72,7 @@ async def requests_of(desk: Desk) -> list[Sent]:
         method = type(request).__name__.removesuffix("Request")
         other = type(request).FromString(request.SerializeToString())
         other.MergeFrom(type(request)(**change))
-        found.append(Sent("SessionService", method, request, other))
+        found.append(Sent(service_of(method), method, request, other))
 
     def person(method: str, change: dict[str, Any], **fields: Any) -> None:
         kind: Any = getattr(channel_service_pb2, f"{method}Request")
@@ -95,6 +96,15 @@ async def requests_of(desk: Desk) -> list[Sent]:
     patch = types_pb2.DataPatch(set_json={"a": b"1"})
     more = types_pb2.DataPatch(set_json={"b": b"1"})
     handler("update_data", {"patch": more}, patch=patch)
+    user = state_service_pb2.SCOPE_USER
+    things = collection_service_pb2.Collection(name="things", scope=user)
+    many: dict[str, Any] = {"many": True}
+    handler("set_value", {"value_json": b"2"}, scope=user, key="a", value_json=b"1")
+    handler("increment_value", {"by_json": b"2"}, scope=user, key="a")
+    handler("delete_value", {"key": "b"}, scope=user, key="a")
+    handler("insert", {"documents_json": [b"{}"]}, collection=things, documents_json=[b'{"n":1}'])
+    handler("update", many, collection=things, update_json=b'{"$inc":{"n":1}}')
+    handler("delete", many, collection=things)
     person("OpenSession", {"title": "other"}, title="one")
     named, written, clicked = [await ada.open() for _ in range(3)]
     closed, deleted = [await ada.open() for _ in range(2)]

@@ -8,7 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
-from capsule_protocol.v1 import handler_service_pb2, session_service_pb2, types_pb2
+from capsule_protocol.v1 import (
+    collection_service_pb2,
+    handler_service_pb2,
+    session_service_pb2,
+    state_service_pb2,
+    types_pb2,
+)
 from tests.support.sidecar import (
     BareHandler,
     Person,
@@ -17,15 +23,19 @@ from tests.support.sidecar import (
     request_id,
     running_sidecar,
 )
+from tests.support.turns import SERVICES, request_type, stub_of
 from tests.support.work import acknowledged, beaten, ended, of, reply, say
 
 Invocation = handler_service_pb2.Invocation
 
 
 def requests(work: Invocation, stream_id: str) -> dict[str, Any]:
-    """Returns one request of each method of SessionService that names an invocation."""
+    """Returns one request of each method that names an invocation."""
     block = types_pb2.Block(type="card", payload_json=b"{}")
     patch = types_pb2.DataPatch(set_json={"zombie": b"true"})
+    scope = state_service_pb2.SCOPE_APP
+    things = collection_service_pb2.Collection(name="things", scope=scope)
+    zombies: dict[str, Any] = {"scope": scope, "key": "zombie"}
     fields: dict[str, dict[str, Any]] = {
         "GetSession": {},
         "ListMessages": {},
@@ -41,11 +51,33 @@ def requests(work: Invocation, stream_id: str) -> dict[str, Any]:
         "PromptChoice": {"request_id": request_id(), "message": "?", "options": ["zombie"]},
         "SetTitle": {"request_id": request_id(), "title": "from a zombie"},
         "UpdateData": {"request_id": request_id(), "patch": patch},
-    }
-    return {
-        method: getattr(session_service_pb2, f"{method}Request")(**of(work, **given))
-        for method, given in fields.items()
-    }
+        "GetValue": {"scope": scope, "key": "zombie"},
+        "SetValue": zombies | {"value_json": b"1", "request_id": request_id()},
+        "DeleteValue": zombies | {"request_id": request_id()},
+        "IncrementValue": zombies | {"request_id": request_id()},
+        "ListValues": {"scope": scope},
+        "Insert": {"request_id": request_id(), "collection": things, "documents_json": [b"{}"]},
+        "Find": {"collection": things},
+        "Update": {
+            "request_id": request_id(), "collection": things, "update_json": b'{"a":1}',
+            "upsert": True,
+        },
+        "Delete": {"request_id": request_id(), "collection": things},
+        "Count": {"collection": things},
+        "Distinct": {"collection": things, "path": "a"},
+    }  # fmt: skip
+    return {method: request_type(method)(**of(work, **given)) for method, given in fields.items()}
+
+
+async def call(handler: BareHandler, request: Any) -> None:
+    """Makes a call and reads all of its answer."""
+    method = type(request).__name__.removesuffix("Request")
+    answer = stub_of(handler, method)(request, metadata=handler.metadata, timeout=15)
+    if method == "Find":
+        async for _ in answer:
+            pass
+    else:
+        await answer
 
 
 async def open_stream(handler: BareHandler, work: Invocation, text: str) -> str:
@@ -71,9 +103,12 @@ async def superseded(running: Running, ada: Person, handler: BareHandler) -> tup
 
 
 def test_the_requests_are_all_that_name_an_invocation() -> None:
-    service = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"]
     named = set(requests(Invocation(), ""))
-    assert named == {method.name for method in service.methods} - {"StreamReply"}
+    assert named == {
+        method.name
+        for name, module in SERVICES.items()
+        for method in module.DESCRIPTOR.services_by_name[name].methods
+    } - {"StreamReply"}
 
 
 async def test_a_superseded_attempt_is_refused_in_every_call_and_writes_nothing(
@@ -87,8 +122,7 @@ async def test_a_superseded_attempt_is_refused_in_every_call_and_writes_nothing(
                 head = (await follow.live()).offset
                 for method, request in requests(first, stream_id).items():
                     with refused(grpc.StatusCode.FAILED_PRECONDITION, "SUPERSEDED") as refusal:
-                        call = getattr(handler.sessions, method)
-                        await call(request, metadata=handler.metadata, timeout=15)
+                        await call(handler, request)
                     assert "superseded" in refusal.message or method == "AppendStream", method
                 offset = await say(handler, second, "the living goes on")
                 await follow.sees("message_added", 2)
@@ -187,8 +221,7 @@ async def test_after_the_end_every_call_is_refused_and_a_repeated_outcome_change
                 for method, request in requests(work, stream_id).items():
                     reason = "STREAM_CLOSED" if method == "AppendStream" else "INVOCATION_ENDED"
                     with refused(grpc.StatusCode.FAILED_PRECONDITION, reason):
-                        call = getattr(handler.sessions, method)
-                        await call(request, metadata=handler.metadata, timeout=15)
+                        await call(handler, request)
                 await handler.finish(work, handler_service_pb2.OUTCOME_STATUS_FAILED)
                 ack = (await handler.gets("outcome_ack", 2)).outcome_ack
                 assert ack.status == end.status
@@ -216,8 +249,7 @@ async def test_an_invocation_that_never_was_is_not_found_and_its_outcome_acknowl
                     if name == "AppendStream":
                         continue  # a stream that is not open is all it can know
                     with refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"):
-                        call = getattr(process.sessions, name)
-                        await call(request, metadata=process.metadata, timeout=15)
+                        await call(process, request)
                 await process.finish(lease)
                 await acknowledged(process, lease)
             await say(handler, work, "unmoved")

@@ -23,10 +23,12 @@ from capsule_protocol.v1 import (
     admin_service_pb2_grpc,
     channel_service_pb2,
     channel_service_pb2_grpc,
+    collection_service_pb2_grpc,
     events_pb2,
     handler_service_pb2,
     handler_service_pb2_grpc,
     session_service_pb2_grpc,
+    state_service_pb2_grpc,
     types_pb2,
 )
 from capsule_sidecar.config import Settings
@@ -300,6 +302,8 @@ class BareHandler:
         self.process_id = process_id or request_id()
         self.channel = grpc.aio.insecure_channel(running.address)
         self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(self.channel)
+        self.state: Any = state_service_pb2_grpc.StateServiceStub(self.channel)
+        self.collections: Any = collection_service_pb2_grpc.CollectionServiceStub(self.channel)
         self.handlers: Any = handler_service_pb2_grpc.HandlerServiceStub(self.channel)
         self.frames: list[handler_service_pb2.SidecarFrame] = []
         self.error: grpc.aio.AioRpcError | None = None

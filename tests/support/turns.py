@@ -12,7 +12,12 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from capsule_protocol.v1 import handler_service_pb2, session_service_pb2
+from capsule_protocol.v1 import (
+    collection_service_pb2,
+    handler_service_pb2,
+    session_service_pb2,
+    state_service_pb2,
+)
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
     BareHandler,
@@ -30,6 +35,37 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 def method_name(command: str) -> str:
     """Returns the RPC of a command: `OpenStream` for `open_stream`."""
     return "".join(part.capitalize() for part in command.split("_"))
+
+
+# What handlers call by commands too: the name of the service, and its messages.
+SERVICES: dict[str, Any] = {
+    "SessionService": session_service_pb2,
+    "StateService": state_service_pb2,
+    "CollectionService": collection_service_pb2,
+}
+
+
+def service_of(method: str) -> str:
+    """Returns the service that has a method: `StateService` for `GetValue`."""
+    for name, module in SERVICES.items():
+        if method in module.DESCRIPTOR.services_by_name[name].methods_by_name:
+            return name
+    raise AssertionError(f"no service has {method}")
+
+
+def stub_of(handler: BareHandler, method: str) -> Any:
+    """Returns a handler's stub of a method."""
+    stubs = {
+        "SessionService": handler.sessions,
+        "StateService": handler.state,
+        "CollectionService": handler.collections,
+    }
+    return getattr(stubs[service_of(method)], method)
+
+
+def request_type(method: str) -> Any:
+    """Returns the request's class of a method."""
+    return getattr(SERVICES[service_of(method)], f"{method}Request")
 
 
 def refusal_of_status(status: status_pb2.Status) -> Refusal:
@@ -57,7 +93,7 @@ class Desk:
 
     def request(self, command: str, **fields: Any) -> Any:
         """Returns a request of this turn, with a new request id where it takes one."""
-        kind: Any = getattr(session_service_pb2, f"{method_name(command)}Request")
+        kind = request_type(method_name(command))
         given = {"invocation_id": self.work.invocation_id, "attempt": self.work.attempt} | fields
         if "request_id" in kind.DESCRIPTOR.fields_by_name:
             given.setdefault("request_id", request_id())
@@ -65,7 +101,7 @@ class Desk:
 
     async def unary(self, name: str, **fields: Any) -> Any:
         """Calls by a unary RPC; raises AioRpcError."""
-        method = getattr(self.handler.sessions, method_name(name))
+        method = stub_of(self.handler, method_name(name))
         return await method(
             self.request(name, **fields), metadata=self.handler.metadata, timeout=20
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -104,7 +104,7 @@ class _Rest:
     sent: set[int] = field(default_factory=set)
 
 
-async def find(journal: Journal, wanted: Find) -> AsyncIterator[list[bytes]]:
+async def find(journal: Journal, wanted: Find) -> AsyncGenerator[list[bytes], None]:
     """Yield batches of documents, as JSON with id and times, as they are asked for.
 
     Raises:
