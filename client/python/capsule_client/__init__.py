@@ -9,6 +9,7 @@
 
 from capsule_client._context import current_session
 from capsule_client.app import App
+from capsule_client.collections import Collection, Database, Found, UpdateResult
 from capsule_client.data import SessionData
 from capsule_client.errors import (
     ApprovalTimeout,
@@ -47,9 +48,12 @@ __all__ = [
     "Block",
     "CapsuleError",
     "ChoiceTimeout",
+    "Collection",
     "Conflict",
+    "Database",
     "FileUpload",
     "FileUploadTimeout",
+    "Found",
     "InvalidArgument",
     "LimitExceeded",
     "Message",
@@ -67,6 +71,7 @@ __all__ = [
     "Stopped",
     "Superseded",
     "Unavailable",
+    "UpdateResult",
     "UserInfo",
     "current_session",
 ]

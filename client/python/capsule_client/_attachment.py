@@ -11,6 +11,7 @@ from capsule_client._leases import Leases
 from capsule_client._line import Line
 from capsule_client._outbox import Outbox
 from capsule_client._settings import Address, TokenSource
+from capsule_client._state import declarations
 from capsule_client._turns import Turns
 from capsule_client._watchdog import Watchdog
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -53,6 +54,7 @@ class Attachment:
                 enter=handlers.enter is not None,
                 exit=handlers.exit is not None,
                 actions=handlers.actions,
+                collections=declarations(handlers.collections),
                 data=[
                     pb.DataDeclaration(name=name, authenticated=declared.authenticated)
                     for name, declared in handlers.data.items()
@@ -72,6 +74,7 @@ class Attachment:
         self._drain_timeout = drain_timeout
         self._outbox = outbox
         self._turns = Turns(hello, handlers, outbox, leases, lambda: self._line)
+        self.state = self._turns.app_state
         self._line = Line(app, address, token, outbox, leases, self._turns)
         self._watchdog = Watchdog(leases, address, hello.process_id, lambda: self._line.metadata)
         self._line_task: asyncio.Task[None] | None = None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from capsule_client import _convert, _json
-from capsule_client._files import Reach, TurnFiles
+from capsule_client._beside import Reach
+from capsule_client._files import TurnFiles
 from capsule_client._outbox import Outbox
 from capsule_client._prompts import TurnPrompts
 from capsule_client._requests import Addressed, address, refusal
+from capsule_client._state import State
 from capsule_client._text import TextStream
 from capsule_client._turn import Turn
+from capsule_client.collections import Database
 from capsule_client.data import DataChanges, SessionData
 from capsule_client.types import Message, SessionChannel, UserInfo
 from capsule_protocol.v1 import types_pb2
@@ -29,9 +32,11 @@ class TurnCalls:
         "_outbox",
         "_turn",
         "attempt",
+        "db",
         "files",
         "prompts",
         "session_id",
+        "state",
     )
 
     def __init__(
@@ -40,6 +45,7 @@ class TurnCalls:
         outbox: Outbox,
         reach: Callable[[], Reach],
         waits: Callable[[Turn], None],
+        collections: Mapping[str, tuple[str, Sequence[str]]],
     ) -> None:
         self._turn = turn
         self._outbox = outbox
@@ -48,6 +54,8 @@ class TurnCalls:
         self.session_id = turn.invocation.session.session_id
         self.attempt = turn.attempt
         self.files = TurnFiles(turn, outbox.limits, outbox.new_id, reach)
+        self.state = State(turn, outbox, reach)
+        self.db = Database(collections, lambda: self.state)
         self.prompts = TurnPrompts(turn, outbox, self.files, waits)
 
     @property

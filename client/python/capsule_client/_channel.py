@@ -6,14 +6,16 @@ import grpc
 import grpc.aio
 
 from capsule_client._settings import Address
-from capsule_protocol.v1 import file_service_pb2, handler_service_pb2
+from capsule_protocol.v1 import collection_service_pb2, file_service_pb2, handler_service_pb2
 
 _SERVICE = handler_service_pb2.DESCRIPTOR.services_by_name["HandlerService"]
 _FILES = file_service_pb2.DESCRIPTOR.services_by_name["FileService"]
+_COLLECTIONS = collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"]
 ATTACH = f"/{_SERVICE.full_name}/Attach"
 BEAT = f"/{_SERVICE.full_name}/Beat"
 UPLOAD = f"/{_FILES.full_name}/UploadFile"
 DOWNLOAD = f"/{_FILES.full_name}/DownloadFile"
+FIND = f"/{_COLLECTIONS.full_name}/Find"
 
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _OPTIONS: list[tuple[str, int]] = [

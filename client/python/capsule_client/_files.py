@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
@@ -13,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 import grpc.aio
 
 from capsule_client import _channel
+from capsule_client._beside import Reach, Tries, opened, step, timed
 from capsule_client._disk import PartFile, off_loop
-from capsule_client._error_table import from_rpc
 from capsule_client._limits import Limits
 from capsule_client._turn import Turn
 from capsule_client.errors import CapsuleError, LimitExceeded, Unavailable
@@ -23,32 +22,11 @@ from capsule_protocol.v1 import file_service_pb2 as pb
 from capsule_protocol.v1 import types_pb2
 
 A = TypeVar("A", bound=Attachment)
-T = TypeVar("T")
 
 PIECE_BYTES = 512 * 1024  # of an upload, and of what is written to disk at once; 1 MiB may be sent
-_TRIES = 9  # without a byte between them, while the line is there: about 10 s in all
-_FIRST_DELAY = 0.05  # seconds, doubled each time
-_MAX_DELAY = 3.0
-_MAX_TOLD_DELAY = 60.0
 _UPLOADS = 4  # of one turn at once: fewer than the sidecar takes, the rest wait here
 _PIECE_TIMEOUT = 30.0  # for the next piece to come or go
 _ANSWER_TIMEOUT = 60.0  # for the last piece to be on disk
-
-
-class Reach(Protocol):
-    """The line, as far as calls beside it need it."""
-
-    @property
-    def channel(self) -> grpc.aio.Channel | None:
-        """The channel; None while there is none."""
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...] | None:
-        """What every call carries."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether the line is open now."""
 
 
 class Content(Protocol):
@@ -156,7 +134,7 @@ class TurnFiles:
             size=content.size,
             sha256=content.sha256,
         )
-        tries = _Tries()
+        tries = Tries()
         async with self._uploading:
             while True:
                 try:
@@ -176,14 +154,14 @@ class TurnFiles:
         answer = asyncio.create_task(_answer(call), name="capsule-upload")
         try:
             try:
-                await _timed(call.write(pb.UploadFileRequest(header=header)), _PIECE_TIMEOUT)
+                await timed(call.write(pb.UploadFileRequest(header=header)), _PIECE_TIMEOUT)
                 async with aclosing(content.pieces()) as pieces:
                     async for piece in pieces:
-                        await _timed(call.write(pb.UploadFileRequest(data=piece)), _PIECE_TIMEOUT)
-                await _timed(call.done_writing(), _PIECE_TIMEOUT)
+                        await timed(call.write(pb.UploadFileRequest(data=piece)), _PIECE_TIMEOUT)
+                await timed(call.done_writing(), _PIECE_TIMEOUT)
             except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
                 pass  # it is answered already: refused, or complete since an earlier try
-            done = await _step(asyncio.shield(answer), _ANSWER_TIMEOUT)
+            done = await step(asyncio.shield(answer), _ANSWER_TIMEOUT)
             return done.file.file_id
         except CapsuleError as error:
             if type(error) is CapsuleError and not error.reason:
@@ -200,7 +178,7 @@ class TurnFiles:
         """Gives the bytes of a file to `keep`; returns what it is."""
         request = pb.DownloadFileRequest(caller=self._caller(), file_id=file_id)
         file: types_pb2.File | None = None
-        tries = _Tries()
+        tries = Tries()
         while True:
             try:
                 channel, metadata = self._open()
@@ -212,7 +190,7 @@ class TurnFiles:
                 call = download(request, metadata=metadata)
                 try:
                     while True:
-                        answer = await _step(call.read(), _PIECE_TIMEOUT)
+                        answer = await step(call.read(), _PIECE_TIMEOUT)
                         if not isinstance(answer, pb.DownloadFileResponse):
                             break
                         if answer.HasField("file"):
@@ -236,71 +214,12 @@ class TurnFiles:
 
     def _open(self) -> tuple[grpc.aio.Channel, tuple[tuple[str, str], ...]]:
         self._turn.check()
-        reach = self._reach()
-        if reach.channel is None or reach.metadata is None:
-            raise Unavailable("there is no connection to the sidecar")
-        return reach.channel, reach.metadata
-
-
-class _Tries:
-    """How often a call was made in vain."""
-
-    def __init__(self) -> None:
-        self._counted = 0
-        self._delay = _FIRST_DELAY
-
-    def progress(self) -> None:
-        """Begins to count anew."""
-        self._counted = 0
-        self._delay = _FIRST_DELAY
-
-    async def wait(self, error: CapsuleError, *, lost: bool) -> None:
-        """Waits before the next try; raises `error` where there is none."""
-        limited = error.reason == "RATE_LIMITED"
-        if not limited and not isinstance(error, Unavailable):
-            raise error
-        self._counted += limited or not lost
-        if self._counted >= _TRIES:
-            raise error
-        self._delay = min(self._delay * 2, _MAX_DELAY)
-        if limited:
-            await asyncio.sleep(_told_delay(error) + self._delay * random.random())  # noqa: S311
-            return
-        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads
-
-
-def _told_delay(error: CapsuleError) -> float:
-    """Returns after how many seconds the sidecar may have room, as it says."""
-    told = error.metadata.get("retry_after_seconds", "")
-    return min(float(told), _MAX_TOLD_DELAY) if told.isdecimal() else 0.0
+        return opened(self._reach())
 
 
 async def _answer(call: Any) -> pb.UploadFileResponse:
     answer: pb.UploadFileResponse = await call
     return answer
-
-
-async def _step(step: Awaitable[T], timeout: float) -> T:
-    """Takes one step of a call; raises what its failure means in our errors."""
-    try:
-        return await _timed(step, timeout)
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from error
-
-
-async def _timed(step: Awaitable[T], timeout: float) -> T:
-    try:
-        async with asyncio.timeout(timeout):
-            return await step
-    except TimeoutError as error:
-        raise Unavailable(f"nothing moved for {timeout:g} s") from error
-    except grpc.aio.UsageError as error:
-        raise Unavailable("the connection was closed") from error
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise Unavailable("the connection was lost") from None  # the call was cancelled, not we
 
 
 def _joined(pieces: list[bytes]) -> tuple[bytes, bytes]:

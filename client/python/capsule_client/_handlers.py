@@ -27,6 +27,7 @@ class Handlers:
     actions: dict[str, ActionHandler] = field(default_factory=dict)
     data: dict[str, Declared] = field(default_factory=dict)
     endpoints: dict[str, Declared] = field(default_factory=dict)  # by `METHOD /path`
+    collections: dict[str, tuple[str, list[str]]] = field(default_factory=dict)  # scope, indexes
     boot: list[LifeHandler] = field(default_factory=list)
     shutdown: list[LifeHandler] = field(default_factory=list)
 

@@ -9,13 +9,15 @@ import secrets
 from collections.abc import Callable
 
 from capsule_client import _context, _convert, _web_form
+from capsule_client._beside import Reach
 from capsule_client._calls import TurnCalls
-from capsule_client._files import Reach
 from capsule_client._handlers import Handlers
 from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
+from capsule_client._state import State
 from capsule_client._turn import Turn
 from capsule_client._web_arguments import BadRequest
+from capsule_client.collections import Database
 from capsule_client.errors import CapsuleError, LimitExceeded, NotFound, Stopped, Superseded
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -48,6 +50,7 @@ class Turns:
     """Runs a handler for each invocation, at most once per attempt, and ends it by one outcome.
 
     Invocations that come before `begin`, or while the term of the leases is over, are held.
+    `app_state` reaches what is the app's, outside of any turn.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Turns:
         self._outbox = outbox
         self._leases = leases
         self._reach = reach
+        self.app_state = State(None, outbox, reach)
+        self._db = Database(handlers.collections, lambda: self.app_state)  # of requests
         self._turns: dict[str, Turn] = {}
         self._held: dict[str, pb.Invocation] = {}
         self._term_timer: asyncio.TimerHandle | None = None
@@ -223,7 +228,9 @@ class Turns:
 
     def _start(self, invocation: pb.Invocation, earlier: Turn | None = None) -> None:
         turn = Turn(invocation)
-        turn.calls = TurnCalls(turn, self._outbox, self._reach, self._waits)
+        turn.calls = TurnCalls(
+            turn, self._outbox, self._reach, self._waits, self._handlers.collections
+        )
         self._turns[turn.invocation_id] = turn
         context = contextvars.copy_context()
         if invocation.HasField("session"):
@@ -275,7 +282,7 @@ class Turns:
             request = invocation.endpoint.request
         if declared is None:
             raise NotFound("this app handles no such request")
-        context = _web_form.context_of(request, invocation)
+        context = _web_form.context_of(request, invocation, self._db)
         asked = context.request
         given = asked.path_params.items() if declared.raw else asked.query_pairs
         try:

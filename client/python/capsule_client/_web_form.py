@@ -12,12 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from capsule_client._web_arguments import BadRequest
+from capsule_client.collections import Database
 from capsule_client.types import UserInfo
 from capsule_client.web import Request, RequestContext, Response
 from capsule_protocol.v1 import handler_service_pb2 as pb
 
 
-def context_of(request: pb.WebRequest, invocation: pb.Invocation) -> RequestContext:
+def context_of(request: pb.WebRequest, invocation: pb.Invocation, db: Database) -> RequestContext:
     """Returns what a handler sees of a request."""
     person = invocation.user
     user = None
@@ -32,6 +33,7 @@ def context_of(request: pb.WebRequest, invocation: pb.Invocation) -> RequestCont
     return RequestContext(
         user,
         Request(request.method, request.path, dict(pairs), headers, request.body, params, pairs),
+        db,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -19,10 +19,12 @@ from capsule_client._handlers import (
     check_handler,
 )
 from capsule_client._process import Signals, configure
-from capsule_client.errors import CapsuleError, PermissionDenied
+from capsule_client.collections import Collection, Scope, check_declaration
+from capsule_client.errors import CapsuleError, PermissionDenied, Unavailable
 
 if TYPE_CHECKING:
     from capsule_client._attachment import Attachment
+    from capsule_client._state import State
 
 _log = logging.getLogger("capsule")
 
@@ -79,6 +81,7 @@ class App:
         self._token = token
         self._handlers = Handlers()
         self._attached = False
+        self._state: State | None = None  # while it is attached
 
     @property
     def name(self) -> str:
@@ -183,6 +186,28 @@ class App:
             return function
 
         return declare
+
+    def collection(
+        self, name: str, scope: Scope = "app", indexes: Iterable[str] = ()
+    ) -> Collection:
+        """Declares a collection of documents: `session.db.<name>` reaches it in every scope.
+
+        What is returned reaches it outside of a session: in scope `app`, while the app is attached
+        (NoSession in another scope, Unavailable while it is not).
+
+        Args:
+            name: 1 to 64 of `[a-zA-Z0-9_-]`, beginning with a letter.
+            scope: Whose documents: the `app`'s, each `owner`'s, `user`'s or `session`'s.
+            indexes: Dotted paths that are looked for often, at most 10.
+
+        Raises:
+            ValueError: for a malformed name, another scope, an empty path or too many, and for a
+                name that is declared already.
+        """
+        declared = check_declaration(name, scope, indexes)
+        _once(self._handlers.collections.get(name), f"collection {name!r}")
+        self._handlers.collections[name] = declared
+        return Collection(name, scope, self._own_state)
 
     def boot(self) -> Callable[[L], L]:
         """Declares an async function to run after the first attach and before any work."""
@@ -292,11 +317,18 @@ class App:
         if signals is not None:
             signals.on_signal = attachment.request_stop
         self._attached = True
+        self._state = attachment.state
         try:
             async with attachment:
                 yield attachment
         finally:
             self._attached = False
+            self._state = None
+
+    def _own_state(self) -> State:
+        if self._state is None:
+            raise Unavailable(f"app {self._name!r} is not attached: its documents are out of reach")
+        return self._state
 
 
 def _once(present: object, what: str) -> None:

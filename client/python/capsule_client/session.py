@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from capsule_client._calls import TurnCalls
+    from capsule_client.collections import Database, Scope
     from capsule_client.data import SessionData
 
 
@@ -72,6 +73,50 @@ class Session:
     @data.setter
     def data(self, content: Mapping[str, Any]) -> None:
         self._calls.data.replace(content)
+
+    @property
+    def db(self) -> Database:
+        """The app's declared collections, each in its scope: `session.db.notes`."""
+        return self._calls.db
+
+    async def get(self, key: str, default: Any = None, scope: Scope = "session") -> Any:
+        """Returns the value of a key, or `default` where there is none.
+
+        Args:
+            key: 1 to 256 characters. The same key in two scopes is two entries.
+            default: What is returned where there is none.
+            scope: Whose: this `session`'s, its `user`'s, their `owner`'s or the `app`'s.
+
+        Raises:
+            ValueError: for another scope.
+            InvalidArgument: for a malformed key.
+            Conflict: for `user` and `owner` in a session without a user; reason `NO_USER`.
+        """
+        return await self._calls.state.get(key, default, scope)
+
+    async def set(self, key: str, value: Any, scope: Scope = "session") -> None:
+        """Sets the value of a key, durable when it returns; raises what `get` does, and these.
+
+        Raises:
+            TypeError: for a value that is not JSON.
+            LimitExceeded: for a value over 1 MiB.
+        """
+        await self._calls.state.set(key, value, scope)
+
+    async def delete(self, key: str, scope: Scope = "session") -> bool:
+        """Removes the value of a key; says whether there was one. Raises what `get` does."""
+        return await self._calls.state.delete(key, scope)
+
+    async def increment(self, key: str, by: float = 1, scope: Scope = "session") -> Any:
+        """Adds to a number, atomically, and returns the sum; what is not there counts as 0.
+
+        Integers of any size are added exactly. Raises what `get` does, and these.
+
+        Raises:
+            TypeError: for what is no number, or not finite.
+            Conflict: for a value that is no number; reason `WRONG_TYPE`.
+        """
+        return await self._calls.state.increment(key, by, scope)
 
     async def reply(self, text: str, key: str | None = None) -> None:
         """Sends one complete message; returns once it is durable.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
+from capsule_client.collections import Database
+from capsule_client.errors import Unavailable
 from capsule_client.types import UserInfo
 
 
@@ -60,6 +62,14 @@ class Response:
     body: Any = b""
 
 
+def _nowhere() -> Database:
+    return Database({}, _unattached)
+
+
+def _unattached() -> NoReturn:
+    raise Unavailable("a context that no request came with reaches no documents")
+
+
 @dataclass(frozen=True, slots=True)
 class RequestContext:
     """The first argument of data and endpoint handlers.
@@ -67,10 +77,12 @@ class RequestContext:
     Attributes:
         user: Who asks; None where nobody is signed in. A guest is a user too.
         request: The request.
+        db: The app's declared collections, as far as they are of scope `app`.
     """
 
     user: UserInfo | None
     request: Request
+    db: Database = field(default_factory=_nowhere, compare=False, repr=False)
 
     @property
     def authenticated(self) -> bool:

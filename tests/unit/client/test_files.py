@@ -141,7 +141,7 @@ async def test_a_download_goes_on_over_a_restart_of_the_sidecar(tmp_path: Path) 
 async def test_a_download_that_gets_on_is_never_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("capsule_client._files._MAX_DELAY", 0.01)
+    monkeypatch.setattr("capsule_client._beside._MAX_DELAY", 0.01)
     async with FakeSidecar() as sidecar:
         data = os.urandom(100)
         attachment = sidecar.files.put(data)
@@ -151,7 +151,7 @@ async def test_a_download_that_gets_on_is_never_given_up(
 
 
 async def test_nothing_is_given_up_while_the_line_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capsule_client._files._MAX_DELAY", 0.01)
+    monkeypatch.setattr("capsule_client._beside._MAX_DELAY", 0.01)
     async with FakeSidecar() as sidecar:
         attachment = sidecar.files.put(b"text")
         sidecar.files.silent = True
@@ -199,7 +199,7 @@ async def test_a_download_that_stands_still_is_asked_for_again(
 async def test_unavailable_for_good_is_raised_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capsule_client._files._MAX_DELAY", 0.01)
+    monkeypatch.setattr("capsule_client._beside._MAX_DELAY", 0.01)
     async with FakeSidecar() as sidecar:
         attachment = sidecar.files.put(b"text")
         sidecar.files.refusals = [status("UNAVAILABLE", "STORAGE_UNAVAILABLE")] * 50

@@ -9,21 +9,23 @@ import capsule_client
 
 NAMES = {
     "Action", "App", "ApprovalTimeout", "Attachment", "Block", "CapsuleError", "ChoiceTimeout",
-    "Conflict", "FileUpload", "FileUploadTimeout", "InvalidArgument", "LimitExceeded", "Message",
-    "NoReplyTarget", "NoSession", "NotFound", "PermissionDenied", "ReplyStream", "Request",
-    "RequestContext", "Response", "Session", "SessionChannel", "SessionData", "Stopped",
-    "Superseded", "Unavailable", "UserInfo", "current_session",
+    "Collection", "Conflict", "Database", "FileUpload", "FileUploadTimeout", "Found",
+    "InvalidArgument", "LimitExceeded", "Message", "NoReplyTarget", "NoSession", "NotFound",
+    "PermissionDenied", "ReplyStream", "Request", "RequestContext", "Response", "Session",
+    "SessionChannel", "SessionData", "Stopped", "Superseded", "Unavailable", "UpdateResult",
+    "UserInfo", "current_session",
 }  # fmt: skip
 
 SESSION = {
-    "attempt", "channel", "chat_messages", "data", "history", "id", "notify", "prompt_approval",
-    "prompt_choice", "prompt_file", "reply", "set_title", "show", "show_image", "show_step",
-    "show_suggestions", "stream", "stream_reply", "stream_reply_from", "user",
+    "attempt", "channel", "chat_messages", "data", "db", "delete", "get", "history", "id",
+    "increment", "notify", "prompt_approval", "prompt_choice", "prompt_file", "reply", "set",
+    "set_title", "show", "show_image", "show_step", "show_suggestions", "stream", "stream_reply",
+    "stream_reply_from", "user",
 }  # fmt: skip
 
 APP = {
-    "action", "attached", "boot", "data", "endpoint", "enter", "exit", "message", "name",
-    "run", "serve", "serve_process", "shutdown",
+    "action", "attached", "boot", "collection", "data", "endpoint", "enter", "exit", "message",
+    "name", "run", "serve", "serve_process", "shutdown",
 }  # fmt: skip
 
 
