@@ -144,11 +144,12 @@ class State:
         return [_json.decode(each) for each in (await self._ask(frame)).distinct.values_json]
 
     async def find(
-        self, name: str, scope: str, query: Query
-    ) -> AsyncGenerator[Sequence[bytes], None]:
+        self, name: str, scope: str, query: Query, *, whole: bool
+    ) -> AsyncGenerator[Sequence[bytes] | None, None]:
         """Yields documents in batches; the next one is fetched as it is asked for.
 
-        It is begun anew only before the first batch: behind it nobody knows what was read.
+        With `whole`, one that breaks off is begun anew, which None tells. Without, that is done
+        only before the first batch: behind it, nobody could say what is still to be read.
         """
         request = documents.FindRequest(
             collection=self._collection(name, scope),
@@ -184,10 +185,13 @@ class State:
                 finally:
                     call.cancel()
             except CapsuleError as error:
-                if begun:
+                if begun and not whole:
                     raise
                 lost = self._within and not self._reach().connected
                 await tries.wait(error, lost=lost)
+                if begun:
+                    begun = False
+                    yield None
 
     # Inside.
 

@@ -62,12 +62,14 @@ class Found:
     Nothing is asked before one of them begins; each asks anew. `async for` fetches as it goes: it
     holds a batch at a time, however many there are, and no snapshot (a document that is changed
     meanwhile comes as it is then). Where the sidecar is lost behind the first document, it raises
-    Unavailable; `await` and what has not begun try again.
+    Unavailable; `await` begins again then.
     """
 
     __slots__ = ("_batches",)
 
-    def __init__(self, batches: Callable[[], AsyncGenerator[Sequence[bytes], None]]) -> None:
+    def __init__(
+        self, batches: Callable[[bool], AsyncGenerator[Sequence[bytes] | None, None]]
+    ) -> None:
         self._batches = batches
 
     def __await__(self) -> Generator[Any, None, list[Document]]:
@@ -76,13 +78,20 @@ class Found:
 
     async def __aiter__(self) -> AsyncIterator[Document]:
         """Yields one after the other."""
-        async with aclosing(self._batches()) as batches:
+        async with aclosing(self._batches(False)) as batches:
             async for batch in batches:
-                for each in batch:
+                for each in batch or ():
                     yield _json.decode(each)
 
     async def _all(self) -> list[Document]:
-        return [document async for document in self]
+        found: list[Document] = []
+        async with aclosing(self._batches(True)) as batches:
+            async for batch in batches:
+                if batch is None:
+                    found.clear()
+                else:
+                    found += map(_json.decode, batch)
+        return found
 
 
 class Collection:
@@ -165,7 +174,7 @@ class Collection:
             TypeError: for a sort that is none of these, or a filter that is not JSON.
         """
         query = Query(_where(filter), _sorted(sort), _limit(limit), _whole(skip, "skip", 0))
-        return Found(lambda: self._state().find(self._name, self._scope, query))
+        return Found(lambda whole: self._state().find(self._name, self._scope, query, whole=whole))
 
     async def update_one(
         self,
