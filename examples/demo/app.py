@@ -15,12 +15,14 @@ from types import SimpleNamespace
 
 import asking
 import figures
+import notes
 
 import capsule_client as capsule
 
 log = logging.getLogger("demo")
 app = capsule.App("demo")
 figures.declare(app)
+notes.declare(app)
 
 HELP = f"""\
 - `echo TEXT` answers with TEXT
@@ -35,6 +37,7 @@ HELP = f"""\
 - `recall` says what was kept
 - `card` a block with a button; in the terminal: /action more, or /action more {{"by": 5}}
 {asking.HELP}
+{notes.HELP}
 {figures.HELP}
 - `title TEXT` sets the session's title
 - `slow [SECONDS]` works for a while (30) and says so: press Stop
@@ -71,7 +74,7 @@ async def handle(session, msg):
 """
 
 Command = Callable[[capsule.Session, capsule.Message, str], Awaitable[None]]
-COMMANDS: dict[str, Command] = dict(asking.COMMANDS)
+COMMANDS: dict[str, Command] = asking.COMMANDS | notes.COMMANDS
 
 
 def command(function: Command) -> Command:

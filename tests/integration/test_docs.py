@@ -236,6 +236,64 @@ async def test_the_shop_of_the_data_page_answers_its_curl_lines(tmp_path: Path) 
     assert json.loads(order[-1]) == {"stored": {"pieces": 3}}
 
 
+async def test_the_keeper_of_the_state_page_keeps_and_finds(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(snippet("docs/state.md", "notes"))
+    home = tmp_path / "home"
+    async with running_sidecar(home) as sidecar, Person(sidecar, app="keeper") as ada:
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
+            session = await ada.open()
+            said = 0
+            for text, *answers in [
+                ("note buy #tea", "your latest note: buy #tea"),
+                ("note drink #tea and #milk", "your latest note: drink #tea and #milk"),
+                ("find #milk", "drink #tea and #milk, seen 0 times"),
+                ("find #tea", "drink #tea and #milk, seen 1 times", "buy #tea, seen 0 times"),
+                ("forget", "2 gone", "5 messages to this app; your latest note: drink"),
+            ]:
+                await ada.say(session, text)
+                said += len(answers) + (1 if text.startswith(("find", "forget")) else 0)
+                said -= text == "forget"
+
+                async def answered(wanted: int = said) -> list[str]:
+                    items = await ada.timeline(session)
+                    told = [i.message for i in items if i.HasField("message")]
+                    texts = [one.text for one in told if one.sender != SENDER_USER]
+                    return texts if len(texts) >= wanted else []
+
+                heard = await eventually(answered, timeout=15)
+                for answer in answers:
+                    assert any(answer in one for one in heard), (answer, heard)
+            page = f"{sidecar.http}/apps/keeper/data/visits"
+            async with httpx.AsyncClient(trust_env=False) as http:
+                assert [(await http.get(page)).json() for _ in range(2)] == [1, 2]
+
+
+async def test_the_notes_of_the_demo_are_a_persons_own(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with (
+        running_sidecar(home) as sidecar,
+        Person(sidecar, app="demo") as ada,
+        Person(sidecar, identity="terminal:ben", app="demo") as ben,
+    ):
+        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
+        async with running([CLIENT, "run", DEMO], environment, cwd=tmp_path):
+            first, second, other = await ada.open(), await ada.open(), await ben.open()
+            for person, session, text, answer in [
+                (ada, first, "note buy milk", "Noted. You have 1."),
+                (ada, second, "note buy tea", "Noted. You have 2."),
+                (ben, other, "note sleep", "Noted. You have 1."),
+                (ada, first, "notes", "- buy tea\n- buy milk"),
+                (ada, first, "forget milk", "Forgotten: 1."),
+                (ada, second, "notes", "- buy tea"),
+                (ada, first, "count-me", "You said that 1 times, in all of your sessions."),
+                (ada, second, "count-me", "You said that 2 times, in all of your sessions."),
+                (ben, other, "count-me", "You said that 1 times, in all of your sessions."),
+            ]:
+                await person.say(session, text)
+                await person.hears(session, answer)
+
+
 async def test_the_figures_of_the_demo_are_there(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with running_sidecar(home) as sidecar:
