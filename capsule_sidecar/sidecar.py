@@ -112,7 +112,7 @@ class Sidecar:
                 Dispatcher(self.journal, slots, self.hub, live, prompts, limits, timing)
             )
             prompting = Prompting(self.journal, live, addresses, limits, timing)
-            scoped = Scoped(self.journal, live)
+            scoped = Scoped(self.journal, live, self._dispatcher.calls)
             documents = await stack.enter_async_context(Collections(scoped))
             commands = Commands(
                 self.journal, self.hub, live, prompting, State(scoped, limits), documents, limits

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.runtime.live import LiveStreams
+from capsule_sidecar.runtime.web_calls import WebCalls
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.scopes import Caller, Scope
 from capsule_sidecar.storage.unit import Unit
@@ -24,11 +25,13 @@ class Scoped:
     Args:
         journal: Where it is kept.
         live: Keeps the order of an invocation's commands.
+        calls: The data and endpoint requests that are being answered.
     """
 
-    def __init__(self, journal: Journal, live: LiveStreams) -> None:
+    def __init__(self, journal: Journal, live: LiveStreams, calls: WebCalls) -> None:
         self.journal = journal
         self._live = live
+        self._calls = calls
 
     def caller(self, app: int, lease: Lease | None, scope: Scope) -> Caller:
         """Return who asks.
@@ -38,11 +41,13 @@ class Scoped:
         """
         if lease is None and scope is not Scope.APP:
             raise InvalidArgument("invocation_id", "is required for every scope but the app's")
-        return Caller(app, lease)
+        if lease is None:
+            return Caller(app)
+        return Caller(app, lease, self._calls.visitor(app, lease))
 
     def write(self, caller: Caller, operation: Callable[[Unit], T]) -> asyncio.Future[T]:
         """Hand a change to the journal, behind what the invocation has sent before."""
-        if caller.lease is None:
+        if caller.lease is None or caller.visitor is not None:
             return self.journal.submit(caller.app, operation)
         flow = self._live.flow(caller.lease.invocation_id)
         flow.submitted += 1

@@ -43,6 +43,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.model.web_calls import WebRequest, WebResponse
 from capsule_sidecar.storage.encoding import field_bytes, user_info
+from capsule_sidecar.storage.scopes import Visitor
 from capsule_sidecar.storage.slots import Slots
 
 if TYPE_CHECKING:
@@ -331,6 +332,13 @@ class WebCalls:
                         f"the app failed; its log has it as {reference}", reference_id=reference
                     )
                 )
+
+    def visitor(self, app: int, lease: Lease) -> Visitor | None:
+        """Return who asks what a process is answering; None: it answers no such request."""
+        running = self._running.get(lease.invocation_id)
+        if running is None or running.call.app != app or lease.attempt != 1:
+            return None
+        return Visitor(running.call.user)
 
     def _forget(self, invocation_id: str) -> None:
         running = self._running.pop(invocation_id, None)

@@ -6,9 +6,11 @@ No name, filter or document takes part in it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from capsule_sidecar.model.errors import (
     InvalidArgument,
@@ -17,7 +19,7 @@ from capsule_sidecar.model.errors import (
     NoUser,
     Superseded,
 )
-from capsule_sidecar.model.types import Lease, WorkState
+from capsule_sidecar.model.types import Lease, UserInfo, WorkState
 from capsule_sidecar.storage import schema, work
 from capsule_sidecar.storage.rows import InvocationRow
 from capsule_sidecar.storage.unit import Unit
@@ -44,11 +46,26 @@ class Scope(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks a data or endpoint handler; None: nobody who is signed in."""
+
+    user: UserInfo | None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: an app, for an attempt of an invocation or, in the app's scope, for none."""
+    """Who asks: an app, for an attempt of an invocation or, in the app's scope, for none.
+
+    Attributes:
+        app: The app's number.
+        lease: The attempt.
+        visitor: For whom a data or endpoint handler asks: there is no row of its invocation, so
+            whoever hands the operation over has looked whether it still runs.
+    """
 
     app: int
     lease: Lease | None = None
+    visitor: Visitor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,8 @@ def place_to_write(unit: Unit, caller: Caller, scope: Scope) -> tuple[Place, Inv
         InvocationEnded: Nor has it anything to write.
         NoUser: The session has no user.
     """
+    if caller.visitor is not None:
+        return _of_visitor(caller.app, caller.visitor, scope, unit.query), None
     if caller.lease is None:
         return _of_app(caller, scope), None
     invocation, session = work.fence(unit, caller.app, caller.lease)
@@ -95,6 +114,8 @@ def place_to_read(connection: Connection, caller: Caller, scope: Scope) -> Place
         InvocationEnded: The invocation has ended.
         NoUser: The session has no user.
     """
+    if caller.visitor is not None:
+        return _of_visitor(caller.app, caller.visitor, scope, connection.execute)
     lease = caller.lease
     if lease is None:
         return _of_app(caller, scope)
@@ -117,6 +138,23 @@ def _of_app(caller: Caller, scope: Scope) -> Place:
     if scope is not Scope.APP:
         raise InvalidArgument("invocation_id", "is required for every scope but the app's")
     return Place(caller.app, scope, "")
+
+
+def _of_visitor(
+    app: int, visitor: Visitor, scope: Scope, find: Callable[[Select[Any]], Iterable[Any]]
+) -> Place:
+    user = visitor.user
+    if scope is Scope.APP:
+        return Place(app, scope, "")
+    if scope is Scope.SESSION:
+        raise InvalidArgument("scope", "a data or endpoint request has no session")
+    if user is None:
+        raise NoUser("nobody is signed in")
+    if scope is Scope.OWNER:
+        return Place(app, scope, user.owner_id)
+    for (number,) in find(select(_users.id).where(_users.key == user.user_id, _users.app == app)):
+        return Place(app, scope, str(number))
+    raise NoUser("the user is gone")
 
 
 def _place(app: int, scope: Scope, session: int, user: int, key: str, org: str) -> Place:
