@@ -29,6 +29,13 @@ async def keep(session: capsule.Session) -> None:
         del session.data["wrong"]
 
 
+async def word_plus_one(session: capsule.Session) -> None:
+    await session.set("word", "x")
+    await session.increment("word")
+
+
+NOTES: dict[str, capsule.Collection] = {}  # the app's own, which is no session's
+
 CALLS: list[tuple[Call, type[Exception]]] = [
     (lambda session: session.reply(""), capsule.InvalidArgument),
     (lambda session: session.reply(LONG), capsule.LimitExceeded),
@@ -59,6 +66,19 @@ CALLS: list[tuple[Call, type[Exception]]] = [
     (lambda session: session.prompt_approval("Sure?", timeout=0.001), capsule.ApprovalTimeout),
     (lambda session: session.prompt_choice("Which?", ["a"], timeout=0.001), TimeoutError),
     (keep, TypeError),
+    (lambda session: session.get("k", scope="all"), ValueError),  # type: ignore[arg-type]  # what is tested
+    (lambda session: session.set("k", {1}), TypeError),
+    (lambda session: session.set("", 1), capsule.InvalidArgument),
+    (lambda session: session.set("k", "x" * 2**20), capsule.LimitExceeded),
+    (word_plus_one, capsule.Conflict),
+    (lambda session: session.db.drafts.count(), AttributeError),
+    (lambda session: session.db["drafts"].count(), KeyError),
+    (lambda session: session.db.notes.insert_one({"a": {1}}), TypeError),
+    (lambda session: session.db.notes.find(limit=0), ValueError),
+    (lambda session: session.db.notes.find({"$nor": []}), capsule.InvalidArgument),
+    (lambda session: session.db.notes.insert_many([{}] * 1001), capsule.LimitExceeded),
+    (lambda session: session.db.notes.insert_many([{"id": "1"}] * 2), capsule.Conflict),
+    (lambda session: NOTES["app"].count(), capsule.NoSession),
 ]
 
 
@@ -66,6 +86,8 @@ async def test_every_call_raises_what_the_table_says(tmp_path: Path) -> None:
     raised: list[BaseException | None] = []
     async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
         app = capsule.App("support", address=sidecar.address, token=sidecar.token)
+
+        NOTES["app"] = app.collection("notes", scope="user")
 
         @app.message()
         async def handle(session: capsule.Session, msg: capsule.Message) -> None:
