@@ -400,9 +400,18 @@ async def test_the_apps_collection_is_reached_outside_of_a_session_and_by_reques
 
         @app.data("things")
         async def all_things(ctx: capsule.RequestContext) -> list[Any]:
-            with pytest.raises(capsule.NoSession):
-                await ctx.db.mine.count()
-            return [one["kind"] async for one in ctx.db.things.find(sort="-kind")]
+            for call in (ctx.db.drafts.count(), ctx.db.drafts.find()):
+                with pytest.raises(capsule.NoSession, match="a request has none"):
+                    await call
+            if ctx.user is None:
+                with pytest.raises(capsule.Conflict) as caught:
+                    await ctx.db.mine.count()
+                assert caught.value.reason == "NO_USER"
+                return [one["kind"] async for one in ctx.db.things.find(sort="-kind")]
+            await ctx.db.mine.insert_one({"n": await ctx.db.mine.count()})
+            await ctx.db["team-notes"].insert_one({})
+            counts = [await ctx.db["team-notes"].count(), len(await ctx.db.mine.find())]
+            return [await ctx.db.mine.distinct("n"), counts]
 
         @app.boot()
         async def boot() -> None:
@@ -420,6 +429,12 @@ async def test_the_apps_collection_is_reached_outside_of_a_session_and_by_reques
                 await things.find({"$foo": 1})
             await ada.say(await ada.open(), "go")
             await eventually(lambda: results == [0], timeout=20)
+            page = f"{sidecar.http}/apps/support"
             async with httpx.AsyncClient(trust_env=False) as http:
-                answer = await http.get(f"{sidecar.http}/apps/support/data/things")
-            assert answer.json() == ["b"], answer.text
+                answer = await http.get(f"{page}/data/things")
+                assert answer.json() == ["b"], answer.text
+            for _ in range(2):  # two guests, each with documents of their own
+                async with httpx.AsyncClient(trust_env=False) as http:
+                    await http.post(f"{page}/auth/guest")
+                    told = [(await http.get(f"{page}/data/things")).json() for _ in range(2)]
+                    assert told == [[[0], [1, 1]], [[0, 1], [2, 2]]]

@@ -198,9 +198,11 @@ class State:
     def _collection(self, name: str, scope: str) -> documents.Collection:
         if scope != "app" and not self._within:
             raise NoSession(
-                f"the documents of {name!r} are each {scope}'s: a session's `db` reaches them,"
-                " and what has no session reaches those of scope 'app'"
+                f"the documents of {name!r} are each {scope}'s: `db` of a session or a request"
+                " reaches them, and what has neither reaches those of scope 'app'"
             )
+        if scope == "session" and not self._turn.invocation.HasField("session"):
+            raise NoSession(f"the documents of {name!r} are each session's: a request has none")
         return documents.Collection(name=name, scope=_SCOPES[scope])
 
     def _name(self, request: Any, key: str, scope: str) -> None:

@@ -17,7 +17,6 @@ from capsule_client._outbox import Outbox
 from capsule_client._state import State
 from capsule_client._turn import Turn
 from capsule_client._web_arguments import BadRequest
-from capsule_client.collections import Database
 from capsule_client.errors import CapsuleError, LimitExceeded, NotFound, Stopped, Superseded
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -67,7 +66,6 @@ class Turns:
         self._leases = leases
         self._reach = reach
         self.app_state = State(None, outbox, reach)
-        self._db = Database(handlers.collections, lambda: self.app_state)  # of requests
         self._turns: dict[str, Turn] = {}
         self._held: dict[str, pb.Invocation] = {}
         self._term_timer: asyncio.TimerHandle | None = None
@@ -274,6 +272,7 @@ class Turns:
     async def _serve(self, turn: Turn, outcome: pb.Outcome) -> None:
         """Answers a data or endpoint request."""
         invocation, handlers = turn.invocation, self._handlers
+        assert turn.calls is not None
         if invocation.WhichOneof("kind") == "data":
             declared = handlers.data.get(invocation.data.name)
             request = invocation.data.request
@@ -282,7 +281,7 @@ class Turns:
             request = invocation.endpoint.request
         if declared is None:
             raise NotFound("this app handles no such request")
-        context = _web_form.context_of(request, invocation, self._db)
+        context = _web_form.context_of(request, invocation, turn.calls.db)
         asked = context.request
         given = asked.path_params.items() if declared.raw else asked.query_pairs
         try:

@@ -192,8 +192,8 @@ class App:
     ) -> Collection:
         """Declares a collection of documents: `session.db.<name>` reaches it in every scope.
 
-        What is returned reaches it outside of a session: in scope `app`, while the app is attached
-        (NoSession in another scope, Unavailable while it is not).
+        What is returned reaches it outside of a session and a request: in scope `app`, while the
+        app is attached (NoSession in another scope, Unavailable while it is not).
 
         Args:
             name: 1 to 64 of `[a-zA-Z0-9_-]`, beginning with a letter.

@@ -77,7 +77,8 @@ class RequestContext:
     Attributes:
         user: Who asks; None where nobody is signed in. A guest is a user too.
         request: The request.
-        db: The app's declared collections, as far as they are of scope `app`.
+        db: The app's declared collections, as `Session.db`, for who asks. Scope `session` is a
+            NoSession; `user` and `owner` are a Conflict (`NO_USER`) where nobody is signed in.
     """
 
     user: UserInfo | None
