@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,9 +48,13 @@ _PASSING = frozenset(
 class ChatError(Exception):
     """The sidecar refused, or cannot be reached. Its text is for the person at the terminal."""
 
-    def __init__(self, text: str, reason: str = "") -> None:
+    def __init__(
+        self, text: str, reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Takes what the sidecar says beside its words: a reason, and as which limit was passed."""
         super().__init__(text)
         self.reason = reason
+        self.metadata: Mapping[str, str] = dict(metadata or {})
 
 
 @dataclass(frozen=True)
@@ -320,7 +324,8 @@ class ChatLink:
                 "The sidecar failed." + (f" Reference: {reference}" if reference else ""),
                 info.reason,
             )
-        return ChatError(detail or error.code().name, info.reason or error.code().name)
+        reason = info.reason or error.code().name
+        return ChatError(detail or error.code().name, reason, info.metadata)
 
 
 def _passes(error: aio.AioRpcError) -> bool:
