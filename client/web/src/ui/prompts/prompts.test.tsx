@@ -6,6 +6,7 @@ import { PromptEntry } from "../../core/prompts.ts";
 import { App } from "../App.tsx";
 import { fakeChat } from "../fake.ts";
 import { accepts, acceptWords } from "./accept.ts";
+import { Countdown } from "./Countdown.tsx";
 import { found } from "./filter.ts";
 
 let place: HTMLElement | null = null;
@@ -154,6 +155,29 @@ describe("an open prompt", () => {
     expect(state?.closest("[aria-live=polite], [role=status], [role=alert]")).toBeNull();
     await act(() => void vi.advanceTimersByTime(60_000));
     expect(page.querySelector(".countdown")?.textContent).toBe("The time is over");
+  });
+
+  test("says until when it can be answered, where that is within a day", async () => {
+    vi.useFakeTimers({ now: new Date(2026, 4, 1, 8, 0) });
+    const page = await show(fakeChat("prompt-approval"));
+    const until = page.querySelector(".until");
+    expect(until?.textContent).toMatch(/^Until 0?8[:.]04/);
+    expect(until?.getAttribute("aria-hidden")).toBe("true"); // It is said in a sentence.
+    expect(page.querySelector(".prompt-state .sr-only")?.textContent).toMatch(/until 0?8[:.]04/);
+    await act(() => void vi.advanceTimersByTime(240_000));
+    expect(page.querySelector(".until")).toBeNull();
+    expect(page.querySelector(".countdown")).not.toBeNull();
+  });
+
+  test("says nothing of a deadline that is days away, until it is not", async () => {
+    vi.useFakeTimers({ now: new Date(2026, 4, 1, 8, 0) });
+    const page = document.createElement("div");
+    const until = new Date(2026, 4, 3, 8, 0);
+    await act(() => render(<Countdown until={until} />, page));
+    expect(page.querySelector(".until")).toBeNull();
+    await act(() => void vi.advanceTimersByTime(86_400_000));
+    expect(page.querySelector(".until")?.textContent).toMatch(/^Until .*2026.*8[:.]00/);
+    await act(() => render(null, page));
   });
 
   test("that lies before what is loaded is answered above the composer, and stays there", async () => {
