@@ -96,6 +96,11 @@ class Files:
         self._turns = Shares(
             "uploads of one invocation", limits.uploads_per_invocation, retry_after=1
         )
+        self._served = Shares("downloads", limits.downloads, retry_after=2)
+        self._networks = Shares(
+            "downloads to this network", limits.downloads_per_network, retry_after=2
+        )
+        self._channels = Shares("downloads", limits.channel_downloads, retry_after=2)
         self._janitor = Janitor(journal, objects, timing.unused_file_retention)
         self._closed = False
 
@@ -347,6 +352,23 @@ class Files:
                 lowest=0, highest=file.size,
             )  # fmt: skip
         return offset, min(file.size, offset + length) if length else file.size
+
+    @contextmanager
+    def sending(self, network: str = "") -> Iterator[None]:
+        """Hold a place for a file that is being sent, until left.
+
+        Args:
+            network: Where to, by a signed address; empty: over gRPC, to who has a token.
+
+        Raises:
+            RateLimited: There is none: too many are being sent, of all or to this network.
+        """
+        if not network:
+            with self._channels.one(""):
+                yield
+            return
+        with self._networks.one(network), self._served.one(""):
+            yield
 
     async def read(self, file: File, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield a file's bytes from a position to another, which is not included.

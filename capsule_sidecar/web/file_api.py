@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -119,4 +121,13 @@ class FileApi:
         file, seconds = await self._files.signed(
             request.path_params["file_id"], query.get("expires", ""), query.get("signature", "")
         )
-        return FileResponse(request, file, partial(self._files.read, file), seconds)
+        network = network_of(request.client.host if request.client else "") or "local"
+        return FileResponse(request, file, partial(self._read, network, file), seconds)
+
+    async def _read(self, network: str, file: File, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield a file's bytes, in a place that is held as long as somebody reads them."""
+        with self._files.sending(network):
+            async with aclosing(self._files.read(file, start, end)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+                    del piece  # while its reader reads it, only one is held
