@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from capsule_protocol.v1.types_pb2 import SENDER_USER
-from capsule_sidecar.config import load_settings
+from capsule_sidecar.config import Limits, Timing, load_settings
 from tests.support.eventually import eventually
 from tests.support.files import Mover
 from tests.support.programs import CLIENT, DEMO, ROOT, running
@@ -187,6 +187,22 @@ def test_the_limits_of_the_files_page_are_settings(tmp_path: Path) -> None:
     assert settings.timing.file_url_ttl == 86_400
     for group, name in re.findall(r"`(limits|timing)\.(\w+)`", text):
         assert hasattr(getattr(settings, group), name), f"there is no {group}.{name}"
+
+
+def test_every_limit_and_duration_is_listed_with_its_default(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    limits, timing = text.split("## `[timing]`")
+    for group, listed in ((Limits, limits), (Timing, timing)):
+        rows = dict(re.findall(r"\| `(\w+)` \| ([^|]+) \|", listed))
+        assert set(rows) == set(group.model_fields)
+        for name, default in rows.items():
+            # Whatever can be set is read from the page as from a file.
+            given = default.replace(",", "")
+            as_file = int(given) if given.isdecimal() else given
+            table = "limits" if group is Limits else "timing"
+            (tmp_path / "capsule.toml").write_text(f"[{table}]\n{name} = {json.dumps(as_file)}\n")
+            found = getattr(load_settings(tmp_path / "capsule.toml"), table)
+            assert getattr(found, name) == getattr(group(), name), name
 
 
 async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> None:
