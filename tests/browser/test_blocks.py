@@ -197,6 +197,55 @@ async def test_an_image_is_served_from_here_and_its_address_is_renewed_where_it_
         await expect(image).to_have_js_property("naturalWidth", 60)
 
 
+@pytest.mark.parametrize(
+    ("own", "width", "view", "shown"),
+    [
+        ((100, 300), 200, 800, (200, 600)),
+        ((100, 300), None, 800, (100, 300)),
+        ((100, 2000), None, 800, (25, 500)),
+        ((4000, 1000), None, 800, None),
+        ((100, 300), 200, 500, None),
+    ],
+)
+async def test_an_image_has_its_own_proportions_and_no_bars(
+    place: Place,
+    own: tuple[int, int],
+    width: int | None,
+    view: int,
+    shown: tuple[int, int] | None,
+) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show_image(picture(*own), alt="a field", width=width)
+
+    options = {"viewport": {"width": 1280, "height": view}}
+    async with stage(place, answer, options=options) as scene:
+        tab = await scene.tab()
+        go_on = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await go_on.wait()
+            await route.continue_()
+
+        await tab.page.route("**/files/fil_*/**", hold)
+        await tab.say("draw")
+        image = tab.log.get_by_role("img", name="a field")
+        kept = await image.bounding_box()
+        assert kept is not None
+        assert kept["height"] > 100, "no place is kept for it"
+        go_on.set()
+        await expect(image).to_have_js_property("naturalWidth", own[0])
+        await expect(image).to_have_attribute("data-loaded", "true")
+        box = await image.bounding_box()
+        assert box is not None
+        assert abs(box["width"] / box["height"] - own[0] / own[1]) < 0.02
+        if shown is not None:
+            assert (box["width"], box["height"]) == shown
+        scroller = await tab.log.bounding_box()
+        assert scroller is not None
+        assert box["height"] <= scroller["height"]
+        assert box["width"] <= scroller["width"]
+
+
 async def test_suggestions_go_once_they_have_served(place: Place) -> None:
     async def answer(session: capsule.Session, msg: capsule.Message) -> None:
         if msg.text == "hello":
