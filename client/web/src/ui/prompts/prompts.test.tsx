@@ -1,10 +1,14 @@
+import { type Signal, signal } from "@preact/signals";
 import { render } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { Chat, OpenSession, PromptItem } from "../../core/model.ts";
+import type { Chat, OpenSession, PromptItem, TimelineEntry } from "../../core/model.ts";
 import { PromptEntry } from "../../core/prompts.ts";
+import type { Upload, UploadState } from "../../core/uploads.ts";
 import { App } from "../App.tsx";
 import { fakeChat } from "../fake.ts";
+import { attachment } from "../fakeFiles.ts";
+import { message } from "../fakeItems.ts";
 import { accepts, acceptWords } from "./accept.ts";
 import { Countdown } from "./Countdown.tsx";
 import { found } from "./filter.ts";
@@ -84,6 +88,24 @@ describe("an open prompt", () => {
     expect(page.querySelector(".outcome")?.textContent).toBe("Answered: Send it");
     expect(page.querySelector(".prompt button")).toBeNull();
     expect(page.querySelector("#announcer")?.textContent).toContain("Answered: Send it");
+  });
+
+  test("is what messages behind it wait for", async () => {
+    const chat = fakeChat("prompt-approval");
+    const page = await show(chat);
+    const waits = () =>
+      [...page.querySelectorAll(".entry.user")].map(
+        (each) => each.querySelector(".delivery")?.textContent ?? "",
+      );
+    const items = open(chat).items as Signal<readonly TimelineEntry[]>;
+    await act(() => {
+      items.value = [...items.value, message("user", "And do not forget Ann")];
+    });
+    expect(waits()).toEqual(["", "Waits until you have answered"]);
+    await end(asked(chat), () => {
+      asked(chat).status.value = "dismissed";
+    });
+    expect(waits()).toEqual(["", ""]);
   });
 
   test("takes no focus when it comes, and keeps it in the card where its controls go", async () => {
@@ -296,6 +318,43 @@ describe("a file prompt", () => {
     await act(() => button(page, "Cancel").click());
     expect(asked(chat).upload.value).toBeNull();
     expect(button(page, "Choose a file")).toBeTruthy();
+  });
+
+  test("offers the one file that is attached to the message, where it fits", async () => {
+    const chat = fakeChat("prompt-file");
+    const files = chat.attachments as Signal<readonly Upload[]>;
+    const upload = (name: string, state: UploadState): Upload => ({
+      ...{ key: name, name, contentType: "", size: 10, source: null, state: signal(state) },
+    });
+    const done = (name: string, type: string) =>
+      upload(name, { kind: "done", file: attachment(name, type, 10) });
+    const page = await show(chat);
+    const offer = () => page.querySelector<HTMLButtonElement>(".attached button");
+    const going = upload("scan.pdf", { kind: "uploading", progress: 0.5, waiting: false });
+    for (const list of [
+      [],
+      [going],
+      [done("notes.txt", "text/plain")],
+      [done("a.pdf", "application/pdf"), done("b.pdf", "application/pdf")],
+    ]) {
+      await act(() => {
+        files.value = list;
+      });
+      expect(offer()).toBeNull();
+    }
+    const fits = done("scan.pdf", "application/pdf");
+    await act(() => {
+      files.value = [fits];
+    });
+    expect(page.querySelector(".attached")?.textContent).toBe("Answer with this filescan.pdf");
+    const item = asked(chat);
+    vi.useFakeTimers();
+    await act(() => offer()?.click());
+    const file = fits.state.value.kind === "done" && fits.state.value.file;
+    expect(item.answering.value).toEqual({ kind: "file", file });
+    await act(async () => void (await vi.advanceTimersByTimeAsync(1000)));
+    expect(item.status.value).toBe("answered");
+    expect(files.value).toEqual([]);
   });
 
   test("takes what the attribute says", () => {
