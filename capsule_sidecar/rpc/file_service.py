@@ -13,7 +13,8 @@ from capsule_sidecar.model.types import File
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.conversations import Caller, Conversations
-from capsule_sidecar.runtime.files import Files, Upload
+from capsule_sidecar.runtime.files import Files
+from capsule_sidecar.runtime.taking import Upload
 
 # Of a piece, either way.
 _PIECE = 1024 * 1024

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from capsule_protocol.v1 import file_service_pb2 as pb
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.types import File
-from capsule_sidecar.runtime.files import Files, Upload
+from capsule_sidecar.runtime.files import Files
 from capsule_sidecar.runtime.rates import Shares
+from capsule_sidecar.runtime.taking import Upload
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.web.chat_api import REQUEST_ID
 from capsule_sidecar.web.file_form import AROUND, FIELD, FileForm
