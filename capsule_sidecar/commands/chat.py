@@ -76,8 +76,12 @@ async def _in_terminal(options: ChatOptions, link: ChatLink) -> int:
 
 
 async def _in_pipe(options: ChatOptions, link: ChatLink) -> int:
-    """Lines from a pipe are handled one by one, each after the answer to the last."""
+    """Lines from a pipe are handled one by one, each after the answer to the last.
+
+    Returns 1 where a question stays open: what the lines were to do is not done.
+    """
     done = asyncio.Event()
+    code = 0
 
     async def refresh() -> None:
         """A pipe has nothing to redraw."""
@@ -89,6 +93,7 @@ async def _in_pipe(options: ChatOptions, link: ChatLink) -> int:
             done.set()
 
     async def converse() -> None:
+        nonlocal code
         settled = await chat.settled()  # a greeting, or what an earlier chat left running
         async for line in _lines():
             await chat.take(line)
@@ -97,6 +102,7 @@ async def _in_pipe(options: ChatOptions, link: ChatLink) -> int:
             chat.notice("nobody answers now; what was sent waits")
         elif chat.asked:
             chat.notice("a question waits for you; it can be answered in the next chat")
+            code = 1
         done.set()
 
     loop = asyncio.get_running_loop()
@@ -113,7 +119,7 @@ async def _in_pipe(options: ChatOptions, link: ChatLink) -> int:
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
-    return 0
+    return code
 
 
 async def _lines() -> AsyncIterator[str]:

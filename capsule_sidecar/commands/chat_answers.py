@@ -43,10 +43,11 @@ class Answers:
         It has to be exactly what one question offers, once. False: it is a message.
 
         Raises:
-            ChatError: it could answer in more than one way.
+            ChatError: it could answer in more than one way, or is the number of no option.
         """
         hits = [(one, answer) for one in seen for answer in chat_prompts.meanings(one.prompt, text)]
         if not hits:
+            _check_option(text.strip(), seen)
             return False
         if len(hits) > 1:
             numbers = sorted({question.number for question, _ in hits})
@@ -138,6 +139,21 @@ class Answers:
             wanted = _WANTED[_kind(seen[-1].prompt)]
             raise ChatError(f"question #{seen[-1].number} wants {wanted}")
         raise ChatError("nothing was asked when this was typed")
+
+
+def _check_option(typed: str, seen: Sequence[Question]) -> None:
+    """Refuses a number while a choice is open that has no such option: it was a slip.
+
+    Raises:
+        ChatError: it is one.
+    """
+    choices = [question for question in seen if _kind(question.prompt) == "choice"]
+    if not choices or not (typed.isascii() and typed.isdecimal()):
+        return
+    of = " and ".join(
+        f"question #{one.number} takes {chat_prompts.option_range(one.prompt)}" for one in choices
+    )
+    raise ChatError(f"{typed} is no option: {of}; /send {typed} sends it as a message")
 
 
 def _kind(prompt: types_pb.Prompt) -> str:

@@ -41,6 +41,8 @@ def paths_of(typed: str) -> list[Path]:
 
     A terminal that a file is dropped on types its path in quotes, or with backslashes.
 
+    Of several, some may not be there: `look_at` says so of each.
+
     Raises:
         FileProblem: there is no such file, or none was named.
     """
@@ -55,10 +57,9 @@ def paths_of(typed: str) -> list[Path]:
     except ValueError:  # an open quote
         words = [typed]
     paths = [_path(word) for word in words]
-    missing = [path for path in paths if not os.path.lexists(path)]
-    if missing:
-        # Where none is there, the whole was one path with spaces in it.
-        raise FileProblem(f"there is no file {whole if len(missing) == len(paths) else missing[0]}")
+    if not any(os.path.lexists(path) for path in paths):
+        # Most likely the whole was one path with spaces in it.
+        raise FileProblem(f"there is no file {whole}")
     return paths
 
 
@@ -66,7 +67,7 @@ def look_at(path: Path) -> LocalFile:
     """Reads a file to its end, and tells what it is. Blocks: to be called in a thread.
 
     Raises:
-        FileProblem: it is no plain file, or cannot be read.
+        FileProblem: it is not there, is no plain file, or cannot be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe has no end, a directory no bytes
@@ -78,6 +79,8 @@ def look_at(path: Path) -> LocalFile:
                 digest.update(chunk)
                 size += len(chunk)
     except OSError as error:
+        if not os.path.lexists(path):
+            raise FileProblem(f"there is no file {path}") from error
         raise FileProblem(f"{path} cannot be read: {error.strerror}") from error
     return LocalFile(path, path.name, content_type(path.name), size, digest.digest())
 

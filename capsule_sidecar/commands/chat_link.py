@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from capsule_sidecar.home import token_file
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 FIRST_ANSWER = 2.0  # seconds until a sidecar that never answered counts as not running
 CALL_TIMEOUT = 10.0  # seconds for one try of a unary call
+UPLOAD_PATIENCE = 180.0  # seconds from an upload's first failure: a person waits for it
 SILENCE = 45.0  # seconds without a frame: three beats missed, the line is dead
 BACKOFF = (0.1, 2.0)  # seconds: the first pause between tries, and the longest
 
@@ -48,9 +50,13 @@ _PASSING = frozenset(
 class ChatError(Exception):
     """The sidecar refused, or cannot be reached. Its text is for the person at the terminal."""
 
-    def __init__(self, text: str, reason: str = "") -> None:
+    def __init__(
+        self, text: str, reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Takes what the sidecar says beside its words: a reason, and as which limit was passed."""
         super().__init__(text)
         self.reason = reason
+        self.metadata: Mapping[str, str] = dict(metadata or {})
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,9 @@ class ChatLink:
         """Uploads a file, from its beginning again where the line breaks.
 
         `on_progress` is told how many bytes went out.
+
+        Raises:
+            ChatError: the sidecar refuses it, or it failed for minutes.
         """
         header = file_pb.UploadHeader(
             caller=file_pb.FileCaller(identity=self.identity),
@@ -180,7 +189,7 @@ class ChatLink:
             sha256=file.sha256,
         )
         upload = Upload(self._files, file, header, on_progress)
-        return (await self._call(upload.send, None)).file
+        return (await self._call(upload.send, None, patience=UPLOAD_PATIENCE)).file
 
     async def answer(self, prompt_id: str, answer: Answer) -> pb.AnswerPromptResponse:
         """Answers a prompt, or is told what was answered before."""
@@ -274,10 +283,20 @@ class ChatLink:
             self._line(False)
             await asyncio.sleep(next(pauses))
 
-    async def _call(self, method: Callable[..., Awaitable[_Answer]], request: Any) -> _Answer:
-        """Sends a request until it is answered, with the one request id that it has."""
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[_Answer]],
+        request: Any,
+        *,
+        patience: float = math.inf,
+    ) -> _Answer:
+        """Sends a request until it is answered, with the one request id that it has.
+
+        `patience`: seconds from its first failure after which it is given up.
+        """
         loop = asyncio.get_running_loop()
         start = loop.time()
+        failing = math.inf  # since when
         for pause in _pauses():
             try:
                 answer = await method(request, metadata=self._metadata, timeout=CALL_TIMEOUT)
@@ -288,6 +307,13 @@ class ChatLink:
                     raise ChatError(
                         f"No sidecar answers at {self._access.address}."
                         f" Start one with: {quoted([called(), 'serve'])}"
+                    ) from error
+                failing = min(failing, loop.time())
+                if loop.time() - failing > patience:
+                    why = error.details() if isinstance(error, aio.AioRpcError) else ""
+                    raise ChatError(
+                        f"It failed for {round(patience / 60)} minutes and was given up"
+                        f" ({why or 'nothing went on'}). Try again later."
                     ) from error
                 if self._answered:
                     self._line(False)
@@ -320,7 +346,8 @@ class ChatLink:
                 "The sidecar failed." + (f" Reference: {reference}" if reference else ""),
                 info.reason,
             )
-        return ChatError(detail or error.code().name, info.reason or error.code().name)
+        reason = info.reason or error.code().name
+        return ChatError(detail or error.code().name, reason, info.metadata)
 
 
 def _passes(error: aio.AioRpcError) -> bool:

@@ -65,6 +65,12 @@ def option_labels(options: list[str]) -> list[str]:
     return labels
 
 
+def option_range(prompt: types_pb.Prompt) -> str:
+    """Returns what the options of a choice are called, from the first to the last."""
+    labels = option_labels(list(prompt.choice.options))
+    return labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
+
+
 def how_to_answer(question: Question) -> list[str]:
     """Returns the rows below a question: what answers it, and how long."""
     prompt = question.prompt
@@ -102,8 +108,7 @@ def in_short(question: Question) -> str:
             approval = prompt.approval
             how = f"/yes {one_line(approval.approve_label)}, /no {one_line(approval.reject_label)}"
         case "choice":
-            labels = option_labels(list(prompt.choice.options))
-            how = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
+            how = option_range(prompt)
         case "file":
             how = "/file PATH"
         case _:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from capsule_protocol.v1 import types_pb2 as types_pb
 from capsule_sidecar.commands.chat_cards import file_words
-from capsule_sidecar.commands.chat_files import LocalFile, look_at, paths_of
+from capsule_sidecar.commands.chat_files import FileProblem, LocalFile, look_at, paths_of
 from capsule_sidecar.commands.chat_following import Following
 from capsule_sidecar.commands.chat_link import ChatError
-from capsule_sidecar.commands.chat_words import one_line, size_words
+from capsule_sidecar.commands.chat_words import one_line, safe, size_words
 
 
 class Tray:
@@ -40,8 +40,10 @@ class Tray:
     async def attach(self, typed: str) -> None:
         """Uploads what was named, or lists what is there where nothing was.
 
+        Of several files, what is wrong with one is shown and does not stop the others.
+
         Raises:
-            FileProblem: a file is not there, or cannot be read.
+            FileProblem: none of the files is there.
             ChatError: the sidecar refuses it, or the upload was stopped.
         """
         screen = self._following.screen
@@ -51,9 +53,12 @@ class Tray:
             if not self._files:
                 screen.note("nothing is attached; /attach PATH uploads a file")
             return
-        # All of them are looked at first: one that is not there stops the others, too.
-        for found in [await _looked_at(path) for path in paths_of(typed)]:
-            self._files.append(await self.upload(found))
+        for path in paths_of(typed):
+            try:
+                self._files.append(await self.upload(await _looked_at(path)))
+            except FileProblem as problem:
+                screen.note(safe(str(problem)), bad=True)
+                continue
             screen.note(f"attached {len(self._files)}: {file_words(self._files[-1])}")
             self._hint()
             await self._following.refresh()
@@ -88,7 +93,7 @@ class Tray:
         """Uploads a file with a line that says how far it is.
 
         Raises:
-            FileProblem: it cannot be read any more.
+            FileProblem: it cannot be read any more, or is too large.
             ChatError: the sidecar refuses it, or `stop` was called.
         """
         screen = self._following.screen
@@ -103,6 +108,11 @@ class Tray:
         self._running = task
         try:
             return await task
+        except ChatError as error:
+            maximum = error.metadata.get("maximum", "")
+            if error.metadata.get("limit") != "max_file_bytes" or not maximum.isdecimal():
+                raise
+            raise FileProblem(_too_large(name, file.size, int(maximum))) from error
         except asyncio.CancelledError:
             us = asyncio.current_task()
             if us is not None and us.cancelling():
@@ -120,6 +130,13 @@ class Tray:
         names = ", ".join(self.names)
         text = f"attached: {names}; goes with the next message, or /send" if names else ""
         self._following.screen.hint("attached", text)
+
+
+def _too_large(name: str, size: int, maximum: int) -> str:
+    has, may = size_words(size), size_words(maximum)
+    if has == may:  # the words round what the bytes tell apart
+        has, may = f"{size} bytes", f"{maximum} bytes"
+    return f"{name} is too large: it has {has}, and a file may have {may}"
 
 
 async def _looked_at(path: Path) -> LocalFile:

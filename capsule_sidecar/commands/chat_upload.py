@@ -45,16 +45,19 @@ class Upload:
         """
         # The stubs know the form of the other, blocking kind of call only.
         call: Any = self._stub.UploadFile(metadata=metadata)  # type: ignore[call-arg]
+        # Waited for from the beginning: behind a write that failed, gRPC hides why.
+        answer = asyncio.ensure_future(_answer(call))
         try:
             try:
                 await self._write(call)
             except (asyncio.InvalidStateError, aio.AioRpcError):
                 pass  # it is answered already, and the answer says why
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                answer: pb.UploadFileResponse = await call
-            return answer
+                return await answer
         finally:
             call.cancel()
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
 
     async def _write(self, call: Any) -> None:
         try:
@@ -81,3 +84,8 @@ class Upload:
     async def _piece(self, call: Any, piece: pb.UploadFileRequest) -> None:
         async with asyncio.timeout(PIECE_TIMEOUT):
             await call.write(piece)
+
+
+async def _answer(call: Any) -> pb.UploadFileResponse:
+    answer: pb.UploadFileResponse = await call
+    return answer

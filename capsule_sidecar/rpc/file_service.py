@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from capsule_protocol.v1 import file_service_pb2 as pb
 from capsule_sidecar.config import Timing
@@ -12,7 +13,8 @@ from capsule_sidecar.model.types import File
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.conversations import Caller, Conversations
-from capsule_sidecar.runtime.files import Files, Upload
+from capsule_sidecar.runtime.files import Files
+from capsule_sidecar.runtime.taking import Upload
 
 # Of a piece, either way.
 _PIECE = 1024 * 1024
@@ -31,6 +33,7 @@ class FileService:
         self._files = files
         self._conversations = conversations
         self._timeout = timing.body_timeout
+        self._write_timeout = timing.write_timeout
 
     async def UploadFile(self, _: object, context: Context) -> pb.UploadFileResponse:
         """Take a file in pieces."""
@@ -59,9 +62,26 @@ class FileService:
         file = await self._find(request.caller, request.file_id)
         start, end = self._files.cut(file, request.offset, request.length)
         described = pb.DownloadFileResponse(file=self._files.addresses.file(file))
-        await context.write(described.SerializeToString())
-        async for piece in self._files.read(file, start, end):
-            await context.write(pb.DownloadFileResponse(data=piece).SerializeToString())
+        with self._files.sending():
+            await self._write(context, described)
+            async with aclosing(self._files.read(file, start, end)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    await self._write(context, pb.DownloadFileResponse(data=piece))
+
+    async def _write(self, context: Context, answer: pb.DownloadFileResponse) -> None:
+        """Send a piece, for which its reader has its time.
+
+        Raises:
+            LimitExceeded: It does not read.
+        """
+        try:
+            async with asyncio.timeout(self._write_timeout):
+                await context.write(answer.SerializeToString())
+        except TimeoutError:
+            raise LimitExceeded(
+                "write_timeout", round(self._write_timeout),
+                f"nothing was read for {self._write_timeout:g} s; go on from where you are",
+            ) from None  # fmt: skip
 
     async def GetFile(self, request: pb.GetFileRequest, context: Context) -> pb.GetFileResponse:
         """Return what is known of a file."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from urllib.parse import quote
 
@@ -57,7 +58,7 @@ class Addresses:
             file_id: The file.
             name: What a browser names it by; any will do.
         """
-        expires = -(-int(time.time() + self._ttl) // self._step) * self._step
+        expires = -(-math.ceil(time.time() + self._ttl) // self._step) * self._step
         signature = self._signer.get_signature(f"{file_id}.{expires}").decode()
         path = f"/files/{quote(file_id, safe='')}/{_short(name)}"
         return f"{self.base}{path}?expires={expires}&signature={signature}"

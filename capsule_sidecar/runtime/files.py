@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection
 
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import (
-    DigestMismatch,
     DomainError,
     FileLost,
     InvalidArgument,
@@ -31,6 +28,7 @@ from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.conversations import Caller
 from capsule_sidecar.runtime.janitor import Janitor
 from capsule_sidecar.runtime.rates import Rate, Shares
+from capsule_sidecar.runtime.taking import Taken, Upload, check_size
 from capsule_sidecar.storage import files, reads, uploads, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
@@ -43,25 +41,6 @@ logger = logging.getLogger("capsule.files")
 
 # How long after its time is over the row of an upload waits for whoever wrote it.
 _LATE_SECONDS = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """What is uploaded, as it was told.
-
-    Attributes:
-        request_id: A UUID.
-        name: A name, of whatever kind.
-        content_type: A media type, or nothing.
-        size: Bytes, where it was told.
-        sha256: The digest, where it was told.
-    """
-
-    request_id: str
-    name: str = ""
-    content_type: str = ""
-    size: int | None = None
-    sha256: bytes = b""
 
 
 class Files:
@@ -96,6 +75,11 @@ class Files:
         self._turns = Shares(
             "uploads of one invocation", limits.uploads_per_invocation, retry_after=1
         )
+        self._served = Shares("downloads", limits.downloads, retry_after=2)
+        self._networks = Shares(
+            "downloads to this network", limits.downloads_per_network, retry_after=2
+        )
+        self._channels = Shares("downloads", limits.channel_downloads, retry_after=2)
         self._janitor = Janitor(journal, objects, timing.unused_file_retention)
         self._closed = False
 
@@ -224,7 +208,7 @@ class Files:
         """
         if upload.size is not None and upload.sha256:
             return upload.size, upload.sha256
-        taken = _Taken(self, upload)
+        taken = Taken(upload, self._limits.max_file_bytes)
         async with self._limited():
             async for _ in taken.counted(chunks):
                 pass
@@ -234,7 +218,7 @@ class Files:
         self, key: str, upload: Upload, chunks: AsyncIterator[bytes]
     ) -> tuple[int, bytes]:
         """Write the bytes; return how many they are and their digest."""
-        taken = _Taken(self, upload)
+        taken = Taken(upload, self._limits.max_file_bytes)
         try:
             async with self._limited():
                 await self._objects.write(key, taken.counted(chunks))
@@ -263,9 +247,7 @@ class Files:
         Raises:
             LimitExceeded: It is too large.
         """
-        maximum = self._limits.max_file_bytes
-        if size > maximum:
-            raise LimitExceeded("max_file_bytes", maximum, f"a file has at most {maximum} bytes")
+        check_size(size, self._limits.max_file_bytes)
 
     def _completed(self, key: str, done: asyncio.Future[files.Found]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -348,6 +330,23 @@ class Files:
             )  # fmt: skip
         return offset, min(file.size, offset + length) if length else file.size
 
+    @contextmanager
+    def sending(self, network: str = "") -> Iterator[None]:
+        """Hold a place for a file that is being sent, until left.
+
+        Args:
+            network: Where to, by a signed address; empty: over gRPC, to who has a token.
+
+        Raises:
+            RateLimited: There is none: too many are being sent, of all or to this network.
+        """
+        if not network:
+            with self._channels.one(""):
+                yield
+            return
+        with self._networks.one(network), self._served.one(""):
+            yield
+
     async def read(self, file: File, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield a file's bytes from a position to another, which is not included.
 
@@ -368,47 +367,6 @@ class Files:
                     f"the bytes of file {file.file_id!r} are lost", file_id=file.file_id
                 ) from None
             raise StorageUnavailable(error.message) from error
-
-
-class _Taken:
-    """What has come of an upload: how much, and its digest."""
-
-    def __init__(self, files: Files, upload: Upload) -> None:
-        self._files = files
-        self._upload = upload
-        self._size = 0
-        self._sha256 = hashlib.sha256()
-
-    async def counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the same pieces.
-
-        Raises:
-            LimitExceeded: It becomes too large.
-            DigestMismatch: It becomes larger than it was told.
-        """
-        told = self._upload.size
-        async for chunk in chunks:
-            self._size += len(chunk)
-            self._files.check_size(self._size)
-            if told is not None and self._size > told:
-                raise DigestMismatch(f"the file has more than {told} bytes", size=self._size)
-            self._sha256.update(chunk)
-            yield chunk
-
-    def checked(self) -> tuple[int, bytes]:
-        """Return the size and the digest.
-
-        Raises:
-            DigestMismatch: They are not those that were told.
-        """
-        told, digest_ = self._upload, self._sha256.digest()
-        if told.size is not None and told.size != self._size:
-            raise DigestMismatch(
-                f"the file has {self._size} bytes, not {told.size}", size=self._size
-            )
-        if told.sha256 and told.sha256 != digest_:
-            raise DigestMismatch("the file has another SHA-256", sha256=digest_.hex())
-        return self._size, digest_
 
 
 def _owned(found: files.Found, app: int, user: int | None) -> File:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -10,8 +12,9 @@ from starlette.responses import Response
 from capsule_protocol.v1 import file_service_pb2 as pb
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.types import File
-from capsule_sidecar.runtime.files import Files, Upload
+from capsule_sidecar.runtime.files import Files
 from capsule_sidecar.runtime.rates import Shares
+from capsule_sidecar.runtime.taking import Upload
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.web.chat_api import REQUEST_ID
 from capsule_sidecar.web.file_form import AROUND, FIELD, FileForm
@@ -119,4 +122,13 @@ class FileApi:
         file, seconds = await self._files.signed(
             request.path_params["file_id"], query.get("expires", ""), query.get("signature", "")
         )
-        return FileResponse(request, file, partial(self._files.read, file), seconds)
+        network = network_of(request.client.host if request.client else "") or "local"
+        return FileResponse(request, file, partial(self._read, network, file), seconds)
+
+    async def _read(self, network: str, file: File, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield a file's bytes, in a place that is held as long as somebody reads them."""
+        with self._files.sending(network):
+            async with aclosing(self._files.read(file, start, end)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+                    del piece  # while its reader reads it, only one is held

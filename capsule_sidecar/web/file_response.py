@@ -106,6 +106,7 @@ class FileResponse:
                         begun = True
                         await self._begin(send)
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    del piece
         if not begun:
             await self._begin(send)
         await send({"type": "http.response.body", "body": b""})

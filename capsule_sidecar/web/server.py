@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import resource
 import socket
+import struct
+import termios
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -27,8 +30,11 @@ _BACKLOG = 2048
 # Left to the database, gRPC and logs of what files a process may open.
 _OTHER_FILES = 256
 _MAX_FILES = 1 << 20
-# What a reader must read within the time that it is given, where that much waits for it.
-_LEAST_READ = 16 * 1024
+# As many threads as asyncio's own pool has at the most.
+_LOCAL_READS = 32
+# Bytes that a reader must read in a second, where that much waits for it: averaged over the time
+# that it is given.
+_LEAST_RATE = 1024
 
 
 class HttpServer:
@@ -117,21 +123,30 @@ def _is_of_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
 
 
-def _room() -> int:
-    """Return how many connections the open files of this process leave room for."""
+def _room(downloads: int) -> int:
+    """Return how many connections the open files of this process leave room for.
+
+    Args:
+        downloads: What files that are being sent may have open at once.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return _MAX_FILES
-    return max(files - _OTHER_FILES, files // 2)
+    return max(files - _OTHER_FILES - downloads, files // 2)
 
 
 def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with the bounds of these settings."""
+    # A directory's file is open while a piece of it is read, by one of the loop's threads; a
+    # bucket's has a connection while its part comes.
+    downloads = _LOCAL_READS
+    if settings.files.url is not None:
+        downloads = settings.limits.downloads + settings.limits.channel_downloads
 
     class Bounded(_BoundedProtocol):
         head_timeout = settings.timing.head_timeout
         write_timeout = settings.timing.write_timeout
-        max_connections = min(settings.limits.connections, _room())
+        max_connections = min(settings.limits.connections, _room(downloads))
 
     return Bounded
 
@@ -230,7 +245,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _await_reader(self) -> None:
         self._stop_stall_timer()
-        self._unread = self.transport.get_write_buffer_size()
+        self._unread = self._waiting()
         self._stall_timer = self.loop.call_later(self.write_timeout, self._stalled)
 
     def _stop_stall_timer(self) -> None:
@@ -240,10 +255,24 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _stalled(self) -> None:
         self._stall_timer = None
-        if self._unread - self.transport.get_write_buffer_size() < _LEAST_READ:
+        if self._unread - self._waiting() < _LEAST_RATE * self.write_timeout:
             self.transport.abort()
         else:
             self._await_reader()
+
+    def _waiting(self) -> int:
+        """Return how many bytes wait for the reader: here, and in the kernel's buffer.
+
+        The kernel takes more only when much of its buffer is free, which a slow reader may need
+        minutes for.
+        """
+        here = self.transport.get_write_buffer_size()
+        sock = self.transport.get_extra_info("socket")
+        try:
+            (kernel,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        except (OSError, AttributeError):
+            return here
+        return int(here + kernel)
 
     def _late(self) -> None:
         self._head_timer = None

@@ -5,6 +5,12 @@ from __future__ import annotations
 import struct
 import zlib
 
+# One red pixel.
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8Dwn"
+    "wAFgAH+Qj0uNwAAAABJRU5ErkJggg=="
+)
+
 
 def picture(width: int, height: int) -> bytes:
     """Returns a PNG of one colour."""

@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import Locator, expect
 
 import capsule_client as capsule
+from tests.browser.pictures import PIXEL
 from tests.browser.stage import ROOT, Place, stage
 from tests.browser.tab import Tab
-from tests.browser.test_blocks import PIXEL
 from tests.browser.test_talk import MARKDOWN
 from tests.support.eventually import eventually
 

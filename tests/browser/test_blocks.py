@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 from playwright.async_api import Route, expect
 
 import capsule_client as capsule
-from tests.browser.pictures import picture
+from tests.browser.pictures import PIXEL, picture
 from tests.browser.stage import Place, stage
-
-# One red pixel.
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8Dwn"
-    "wAFgAH+Qj0uNwAAAABJRU5ErkJggg=="
-)
+from tests.browser.test_access import axe
 
 
 async def test_a_suggestion_is_sent_with_one_click(place: Place) -> None:
@@ -39,22 +35,75 @@ async def test_a_suggestion_is_sent_with_one_click(place: Place) -> None:
 
 
 async def test_a_step_changes_in_place(place: Place) -> None:
+    go_on = asyncio.Event()
+
     async def answer(session: capsule.Session, msg: capsule.Message) -> None:
         await session.show(capsule.Block("step", {"label": "Reading", "status": "running"}, id="a"))
-        if msg.text == "finish":
-            detail = "all 12 pages"
-            block = {"label": "Reading", "status": "completed", "detail": detail}
-            await session.show(capsule.Block("step", block, id="a"))
+        await go_on.wait()
+        block = {"label": "Reading", "status": "completed", "detail": "all 12 pages"}
+        await session.show(capsule.Block("step", block, id="a"))
 
     async with stage(place, answer) as scene:
         tab = await scene.tab()
         await tab.say("begin")
         step = tab.log.get_by_text("Reading")
         await expect(step).to_contain_text("In progress")
-        await tab.say("finish")
+        go_on.set()
         await expect(tab.log.get_by_text("all 12 pages")).to_be_visible()
         await expect(step).to_have_count(1)
         await expect(step).to_contain_text("Done")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("stop", "Stopped"), ("fail", "Not finished"), ("forget", "Not finished")]
+)
+async def test_a_step_that_runs_comes_to_rest_with_its_turn(
+    place: Place, how: str, said: str
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show(capsule.Block("step", {"label": "Reading", "status": "running"}))
+        await go_on.wait()
+        if msg.text == "fail":
+            raise RuntimeError("to be seen in the page")
+
+    async with stage(place, answer) as scene:
+        tab = await scene.tab()
+        await tab.say(how)
+        step = tab.log.locator(".step")
+        await expect(step).to_contain_text("Reading (In progress)")
+        await tab.reload()
+        await expect(step).to_contain_text("Reading (In progress)")
+        await expect(step.locator(".spinner")).to_have_count(1)
+        if how == "stop":
+            await tab.button("Stop").click()
+        go_on.set()
+        for _ in range(2):
+            await expect(step).to_contain_text(f"Reading ({said})")
+            await expect(step.locator(".spinner")).to_have_count(0)
+            await axe(tab, f"a step at rest: {how}")
+            await tab.reload()
+
+
+async def test_a_button_that_the_app_does_not_handle_says_so(place: Place) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        buttons = [{"label": label, "action": label.lower()} for label in ("Known", "Nobody")]
+        await session.show(capsule.Block("card", {"title": "Order", "buttons": buttons}))
+
+    async def known(session: capsule.Session, action: capsule.Action) -> None:
+        await session.reply("that is known")
+
+    async with stage(place, answer, actions={"known": known}) as scene:
+        tab = await scene.tab()
+        await tab.say("order")
+        await tab.log.get_by_role("button", name="Nobody").click()
+        said = tab.page.get_by_text("This app does not handle that button.")
+        await expect(said).to_have_count(1)
+        await tab.button("Dismiss").click()
+        await tab.log.get_by_role("button", name="Known").click()
+        await tab.hears("that is known")
+        await expect(said).to_have_count(0)
 
 
 async def test_images_of_this_origin_are_shown_and_others_are_links(place: Place) -> None:
@@ -146,6 +195,55 @@ async def test_an_image_is_served_from_here_and_its_address_is_renewed_where_it_
         await tab.page.unroute("**/files/fil_*/**")
         await tab.button("Try again").click()
         await expect(image).to_have_js_property("naturalWidth", 60)
+
+
+@pytest.mark.parametrize(
+    ("own", "width", "view", "shown"),
+    [
+        ((100, 300), 200, 800, (200, 600)),
+        ((100, 300), None, 800, (100, 300)),
+        ((100, 2000), None, 800, (25, 500)),
+        ((4000, 1000), None, 800, None),
+        ((100, 300), 200, 500, None),
+    ],
+)
+async def test_an_image_has_its_own_proportions_and_no_bars(
+    place: Place,
+    own: tuple[int, int],
+    width: int | None,
+    view: int,
+    shown: tuple[int, int] | None,
+) -> None:
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.show_image(picture(*own), alt="a field", width=width)
+
+    options = {"viewport": {"width": 1280, "height": view}}
+    async with stage(place, answer, options=options) as scene:
+        tab = await scene.tab()
+        go_on = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await go_on.wait()
+            await route.continue_()
+
+        await tab.page.route("**/files/fil_*/**", hold)
+        await tab.say("draw")
+        image = tab.log.get_by_role("img", name="a field")
+        kept = await image.bounding_box()
+        assert kept is not None
+        assert kept["height"] > 100, "no place is kept for it"
+        go_on.set()
+        await expect(image).to_have_js_property("naturalWidth", own[0])
+        await expect(image).to_have_attribute("data-loaded", "true")
+        box = await image.bounding_box()
+        assert box is not None
+        assert abs(box["width"] / box["height"] - own[0] / own[1]) < 0.02
+        if shown is not None:
+            assert (box["width"], box["height"]) == shown
+        scroller = await tab.log.bounding_box()
+        assert scroller is not None
+        assert box["height"] <= scroller["height"]
+        assert box["width"] <= scroller["width"]
 
 
 async def test_suggestions_go_once_they_have_served(place: Place) -> None:

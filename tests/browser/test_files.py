@@ -324,3 +324,23 @@ async def test_nothing_but_the_own_origin_is_asked_whatever_a_file_is(place: Pla
             assert address.path.startswith("/files/fil_")
             async with tab.page.expect_download():
                 await links.nth(number).click()
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 40), (400, 1600), (1600, 400)])
+async def test_a_lone_picture_has_its_own_proportions_and_no_frame(
+    place: Place, width: int, height: int
+) -> None:
+    async with stage(place, tells) as scene:
+        tab = await scene.tab()
+        await choose(tab, file("one.png", picture(width, height), "image/png"))
+        await uploaded(tab, 1)
+        await tab.say("Look")
+        await tab.hears("1 files")
+        image = tab.sent.get_by_role("img", name="one.png")
+        await expect(image).to_have_js_property("naturalWidth", width)
+        await expect(tab.sent.locator("a.picture")).to_have_attribute("data-loaded", "true")
+        box = await image.bounding_box()
+        assert box is not None
+        assert abs(box["width"] / box["height"] - width / height) < 0.05 * width / height
+        assert box["width"] <= min(width, 320)
+        assert box["height"] <= min(height, 480)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import Any
 
@@ -204,6 +205,52 @@ async def test_a_picture_is_dropped_on_its_prompt_and_shown_as_one(place: Place)
         await eventually(lambda: image.evaluate("image => image.naturalWidth === 40"), timeout=15)
         # It is the prompt's, not one of the message that is being written.
         await expect(tab.page.locator(".composer")).not_to_contain_text("meter.png")
+
+
+async def test_a_file_that_is_attached_already_is_an_answer_with_one_click(place: Place) -> None:
+    async with stage(place, asks) as scene:
+        tab = await scene.tab()
+        card = await asked(tab, "file")
+        attached = tab.page.locator("form.composer .draft-file[data-state=done]")
+        field = tab.page.locator("form.composer input[type=file]")
+        offer = card.get_by_role("button", name="Answer with this file")
+        await field.set_input_files([text_file("program.exe")])
+        await expect(attached).to_have_count(1)
+        await expect(offer).to_have_count(0)
+        await tab.button("Remove program.exe").click()
+        await field.set_input_files([text_file()])
+        await expect(attached).to_have_count(1)
+        await axe(tab, "a file that is attached, and asked for")
+        await press(card, "Answer with this file")
+        await tab.hears("got contract.txt of 6 bytes, text/plain")
+        await outcome(tab, "contract.txt")
+        await expect(attached).to_have_count(0)
+
+
+async def test_a_message_behind_a_question_is_marked_as_waiting(place: Place) -> None:
+    async with stage(place, asks) as scene:
+        tab = await scene.tab()
+        card = await asked(tab, "approve")
+        await tab.say("hello")
+        waits = tab.page.get_by_text("Waits until you have answered")
+        await expect(tab.sent.last).to_contain_text("Waits until you have answered")
+        await axe(tab, "a message that waits")
+        await tab.reload()
+        await expect(tab.sent.last).to_contain_text("Waits until you have answered")
+        await expect(waits).to_have_count(1)
+        await press(card, "Send it")
+        await tab.hears("You said: hello")
+        await expect(waits).to_have_count(0)
+
+
+async def test_until_when_a_question_can_be_answered_is_seen_from_the_beginning(
+    place: Place,
+) -> None:
+    async with stage(place, asks) as scene:
+        tab = await scene.tab()
+        card = await asked(tab, "choose")
+        await expect(card.locator(".until")).to_have_text(re.compile(r"^Until \d+:\d\d [AP]M$"))
+        await expect(card.locator(".countdown")).to_have_count(0)
 
 
 @pytest.mark.parametrize("text", ["approve", "choose", "file"])

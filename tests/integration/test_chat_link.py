@@ -268,6 +268,19 @@ async def test_an_upload_is_begun_anew_under_its_id_until_it_is_whole(tmp_path: 
         assert told[-1] == 2 * 1024 * 1024
 
 
+async def test_an_upload_that_fails_for_minutes_is_given_up_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_link, "UPLOAD_PATIENCE", 1.0)
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x")
+    async with uploading() as (files, link), asyncio.timeout(15):
+        files.failures = [(0, failing(grpc.StatusCode.UNAVAILABLE))] * 1000
+        with pytest.raises(ChatError, match="was given up"):
+            await link.upload(look_at(path), lambda sent: None)
+        assert len(files.failures) < 999
+
+
 async def test_an_upload_that_is_refused_half_way_says_why(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(bytes(4 * 1024 * 1024))

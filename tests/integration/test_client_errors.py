@@ -62,6 +62,11 @@ CALLS: list[tuple[Call, type[Exception]]] = [
     (lambda session: session.prompt_choice("Which?", "ab"), TypeError),
     (lambda session: session.prompt_choice("Which?", ["a", "a"]), ValueError),
     (lambda session: session.prompt_choice("Which?", ["a" * 201]), capsule.InvalidArgument),
+    (
+        lambda session: session.prompt_choice("Which?", [str(n) for n in range(101)]),
+        capsule.InvalidArgument,
+    ),
+    (lambda session: session.prompt_approval("?", timeout=31 * 86_400), capsule.InvalidArgument),
     (lambda session: session.prompt_file(accept="pdf"), capsule.InvalidArgument),
     (lambda session: session.prompt_approval("Sure?", timeout=0.001), capsule.ApprovalTimeout),
     (lambda session: session.prompt_choice("Which?", ["a"], timeout=0.001), TimeoutError),

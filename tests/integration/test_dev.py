@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from capsule_sidecar.commands.page import page_address
-from tests.integration.test_terminal_chat import QUICK
 from tests.support.eventually import eventually
 from tests.support.programs import SIDECAR, Place, running
 from tests.support.screen import Screen
+from tests.terminal.test_terminal_chat import QUICK
 
 DEV = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0"]
 

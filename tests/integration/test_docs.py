@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from capsule_protocol.v1.types_pb2 import SENDER_USER
+from capsule_sidecar.config import Limits, Timing, load_settings
 from tests.support.eventually import eventually
 from tests.support.files import Mover
 from tests.support.programs import CLIENT, DEMO, ROOT, running
@@ -178,6 +179,33 @@ async def test_the_curl_lines_of_the_http_page_hold_a_conversation(tmp_path: Pat
     assert talk.text.endswith("\none\ntwo\n"), talk.text
 
 
+def test_the_limits_of_the_files_page_are_settings(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "files.md").read_text()
+    found = re.findall(r"```toml\n(\[limits\]\n.*?)```", text, re.DOTALL)
+    (tmp_path / "capsule.toml").write_text(found[0])
+    settings = load_settings(tmp_path / "capsule.toml")
+    assert settings.limits.max_file_bytes == 500 * 1024 * 1024
+    assert settings.timing.file_url_ttl == 86_400
+    for group, name in re.findall(r"`(limits|timing)\.(\w+)`", text):
+        assert hasattr(getattr(settings, group), name), f"there is no {group}.{name}"
+
+
+def test_every_limit_and_duration_is_listed_with_its_default(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    limits, timing = text.split("## `[timing]`")
+    for group, listed in ((Limits, limits), (Timing, timing)):
+        rows = dict(re.findall(r"\| `(\w+)` \| ([^|]+) \|", listed))
+        assert set(rows) == set(group.model_fields)
+        for name, default in rows.items():
+            # Whatever can be set is read from the page as from a file.
+            given = default.replace(",", "")
+            as_file = int(given) if given.isdecimal() else given
+            table = "limits" if group is Limits else "timing"
+            (tmp_path / "capsule.toml").write_text(f"[{table}]\n{name} = {json.dumps(as_file)}\n")
+            found = getattr(load_settings(tmp_path / "capsule.toml"), table)
+            assert getattr(found, name) == getattr(group(), name), name
+
+
 async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(snippet("docs/files.md", "attachments"))
     home = tmp_path / "home"
@@ -185,14 +213,17 @@ async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> 
         environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
         async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
             session = await ada.open()
-            await ada.say(session, "are you there?")
+            files = Mover(ada)
+            await ada.say(session, "read something")
 
-            async def attached() -> bool:
-                return bool((await ada.call("ListSessions")).sessions) and bool(
-                    sidecar.sidecar and sidecar.sidecar.state.handlers
-                )
+            async def asked() -> list[str]:
+                items = await ada.timeline(session)
+                return [i.prompt.prompt_id for i in items if i.HasField("prompt")]
 
-            await eventually(attached, timeout=15)
+            (prompt,) = await eventually(asked, timeout=15)
+            answer = await files.up(b"only one", "answer.txt")
+            await ada.call("AnswerPrompt", prompt_id=prompt, file_id=answer.file_id)
+            await ada.hears(session, "answer.txt has 1 lines.")
             done = await asyncio.create_subprocess_exec(
                 "sh", "-euc", snippet("docs/files.md", "upload"), cwd=tmp_path,
                 env={**os.environ, "CAPSULE_HTTP": sidecar.http, "TMPDIR": str(tmp_path)},
@@ -202,7 +233,6 @@ async def test_the_files_page_sends_a_file_and_loads_it_back(tmp_path: Path) -> 
             sent, loaded = said.decode().splitlines()
             assert loaded == "two"
             assert json.loads(sent)["message"]["attachments"][0]["name"] == "notes.txt"
-            files = Mover(ada)
             image = await files.up(b"\x89PNG", "a.png", "image/png")
             notes = await files.up(b"one\ntwo\n", "notes.txt")
             await ada.say(session, "", attachments=[image.file_id, notes.file_id])

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -234,7 +235,7 @@ async def test_a_retry_is_answered_whatever_quota_and_fence_say_by_then(tmp_path
     limits = {"unused_file_bytes": 100}
     async with turn(tmp_path, limits=limits) as desk:
         data = bytes(60)
-        told = {"size": 60, "sha256": hashlib.sha256(data).digest()}
+        told: dict[str, Any] = {"size": 60, "sha256": hashlib.sha256(data).digest()}
         for mover in (Mover(desk.person), Mover(desk)):
             same = request_id()
             first = await mover.up(data, request_id=same, **told)
@@ -245,7 +246,8 @@ async def test_a_retry_is_answered_whatever_quota_and_fence_say_by_then(tmp_path
             call = mover.stub.UploadFile(metadata=mover.metadata, timeout=5)
             await call.write(header)
             assert (await call).file.file_id == first.file_id
-            for header_ in ({}, {"size": 60}):
+            headers: list[dict[str, Any]] = [{}, {"size": 60}]
+            for header_ in headers:
                 again = await mover.up(data, request_id=same, **header_)
                 assert again.file_id == first.file_id
             with refused(grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"):

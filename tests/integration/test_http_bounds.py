@@ -123,7 +123,9 @@ async def test_more_connections_than_files_are_refused_and_not_reset(tmp_path: P
         assert allowed[0] == min(hard, 65_536)  # raised from what a shell gives
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 600), hard))
         try:
-            assert _room() == min(soft, 600) - 256 if soft >= 512 else soft // 2
+            room = min(soft, 600) - 256 if soft >= 512 else soft // 2
+            assert _room(0) == room
+            assert _room(32) == max(room - 32, min(soft, 600) // 2), "room for what is sent"
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         lines = [await stack.enter_async_context(Line(running)) for _ in range(300)]

@@ -465,11 +465,11 @@ async def test_how_much_and_how_long_is_asked_is_the_sidecars_to_say(
     ):
 
         async def ask(session: capsule.Session) -> list[Any]:
-            return await asyncio.gather(
+            asks = (
                 session.prompt_choice("Which?", options),
                 session.prompt_approval("Really?", timeout=35 * 86_400.0),
-                return_exceptions=True,
             )
+            return list(await asyncio.gather(*asks, return_exceptions=True))
 
         app = app_of(sidecar)
         results = asking(app, ask)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_terminal_chat import QUICK, counted, spoken
 from tests.support.eventually import eventually
 from tests.support.programs import ROOT, Place, Program, running
 from tests.support.screen import Screen
+from tests.terminal.test_terminal_chat import QUICK, counted, spoken
 
 RUN_DEMO = [sys.executable, str(ROOT / "scripts" / "run_demo.py")]
 

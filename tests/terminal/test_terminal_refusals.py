@@ -6,17 +6,21 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.programs import ROOT, Place, Program
 
 APP = str(ROOT / "tests" / "support" / "asking_app.py") + ":app"
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "home", {})
+
+
 @asynccontextmanager
-async def conversation(
-    home: Path, *, terminal: bool = False, **settings: str
-) -> AsyncIterator[Program]:
-    """Sidecar, app and a chat with it, in a pipe."""
-    place = Place(home, settings)
+async def conversation(place: Place, *, terminal: bool = False) -> AsyncIterator[Program]:
+    """Sidecar, app and a chat with it."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(place.sidecar())
         await stack.enter_async_context(place.app(APP))
@@ -25,10 +29,12 @@ async def conversation(
         yield chat
 
 
-async def test_of_several_files_those_that_are_there_are_attached(tmp_path: Path) -> None:
+async def test_of_several_files_those_that_are_there_are_attached(
+    place: Place, tmp_path: Path
+) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "b.png").write_bytes(b"xy")
-    async with conversation(tmp_path / "home") as chat:
+    async with conversation(place) as chat:
         await chat.type(f"/attach {tmp_path}/a.png {tmp_path}/nofile.png {tmp_path}/b.png\n/send\n")
         told = await chat.shows(f"there is no file {tmp_path}/nofile.png")
         await chat.shows("attached 2: b.png (image/png, 2 bytes)", after=told)
@@ -40,14 +46,14 @@ async def test_a_file_that_is_too_large_is_named_with_its_size_and_the_limit(
 ) -> None:
     for name, size in (("big.txt", 3 * 1024 * 1024), ("over.txt", 1024 * 1024 + 1), ("ok.txt", 2)):
         (tmp_path / name).write_bytes(b"x" * size)
-    limit = {"CAPSULE_LIMITS__MAX_FILE_BYTES": "1MiB"}
-    async with conversation(tmp_path / "home", **limit) as chat:
+    place = Place(tmp_path / "home", {"CAPSULE_LIMITS__MAX_FILE_BYTES": "1MiB"})
+    async with conversation(place) as chat:
         await chat.type("file\n")
         await chat.shows("/file PATH  one of .txt")
         await chat.type(f"/file {tmp_path}/big.txt\n/file {tmp_path}/over.txt\n")
         told = await chat.shows("big.txt is too large: it has 3.0 MiB, and a file may have 1.0 MiB")
-        size = "it has 1048577 bytes, and a file may have 1048576 bytes"
-        await chat.shows(f"over.txt is too large: {size}", after=told)
+        told_size = "it has 1048577 bytes, and a file may have 1048576 bytes"
+        await chat.shows(f"over.txt is too large: {told_size}", after=told)
         await chat.type(f"/file {tmp_path}/ok.txt\n")
         await chat.shows("ok.txt says 'xx'.")
         await chat.type(f"/attach {tmp_path}/big.txt {tmp_path}/ok.txt\n/send look\n")
@@ -55,8 +61,8 @@ async def test_a_file_that_is_too_large_is_named_with_its_size_and_the_limit(
         await chat.shows("Got 'look' with ok.txt 2.", after=told)
 
 
-async def test_a_number_of_no_option_is_refused_and_send_sends_it(tmp_path: Path) -> None:
-    async with conversation(tmp_path / "home", terminal=True) as chat:
+async def test_a_number_of_no_option_is_refused_and_send_sends_it(place: Place) -> None:
+    async with conversation(place, terminal=True) as chat:
         await chat.type("9\n")
         await chat.shows("Got '9' with nothing.")  # nothing was asked
         await chat.type("choose red|blue\n")
@@ -72,15 +78,14 @@ async def test_a_number_of_no_option_is_refused_and_send_sends_it(tmp_path: Path
         await chat.shows("Got '9' with nothing.", after=told_at)
 
 
-async def test_a_pipe_that_leaves_a_question_open_ends_with_1(tmp_path: Path) -> None:
-    async with conversation(tmp_path / "home") as chat:
+async def test_a_pipe_that_leaves_a_question_open_ends_with_1(place: Place) -> None:
+    async with conversation(place) as chat:
         await chat.type("approve\n")
         chat.end_input()
         assert await chat.ends() == 1
         told = "[a question waits for you; it can be answered in the next chat]\n"
         assert chat.text.endswith(told)
-        again = Place(tmp_path / "home", {})
-        async with again.chat() as other:
+        async with place.chat() as other:
             await other.type("yes\n")
             other.end_input()
             assert await other.ends() == 0

@@ -36,3 +36,10 @@ def test_an_address_that_lost_a_part_was_bent_or_is_old_says_which_and_what_help
         assert refused(addresses, *wrong) == bent
     old = Addresses(b"key", -60.0, "http://here")
     assert refused(old, *signed(old, "fil_1")) == f"the time of this address is over{AGAIN}"
+
+
+def test_an_address_is_good_for_all_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = Addresses(b"key", 1.0, "http://here")
+    for now in (1000.0, 1000.1, 1000.999):
+        monkeypatch.setattr("capsule_sidecar.runtime.addresses.time.time", lambda now=now: now)
+        assert 1.0 <= addresses.check("fil_1", *signed(addresses, "fil_1")) <= 2.0

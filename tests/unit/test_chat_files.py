@@ -41,7 +41,7 @@ def test_a_path_is_taken_as_it_is_or_as_a_shell_writes_it(
     [
         ("", "which file"),
         ("no such", "no file no such"),
-        ("a.txt none", "no file none"),
+        ("none nowhere", "no file none nowhere"),
         ("'", "'"),
     ],
 )
@@ -54,6 +54,13 @@ def test_a_file_is_what_its_bytes_are(here: Path) -> None:
     file = look_at(here / "a.txt")
     assert (file.name, file.content_type, file.size) == ("a.txt", "text/plain", 1)
     assert file.sha256 == hashlib.sha256(b"x").digest()
+
+
+def test_of_several_paths_the_one_that_leads_nowhere_is_told_of_alone(here: Path) -> None:
+    there, missing = paths_of("a.txt none")
+    assert look_at(there).name == "a.txt"
+    with pytest.raises(FileProblem, match=r"^there is no file none$"):
+        look_at(missing)
 
 
 def test_what_is_no_plain_file_is_refused_and_not_waited_for(here: Path) -> None:

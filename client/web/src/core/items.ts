@@ -1,6 +1,6 @@
 /** The items of a timeline. What changes of them are signals; the objects last for the item's life. */
 
-import { type Signal, signal } from "@preact/signals";
+import { batch, type Signal, signal } from "@preact/signals";
 import type { Attachment, Block, InvocationEnded, Message } from "../wire.ts";
 import type { BlockItem, Delivery, EndedItem, MessageItem } from "./model.ts";
 import type { PromptEntry } from "./prompts.ts";
@@ -90,6 +90,7 @@ function end(url = ""): number {
 export class BlockEntry implements BlockItem, Placed {
   readonly kind = "block" as const;
   readonly payload: Signal<Readonly<Record<string, unknown>>>;
+  readonly invocationId: Signal<string>;
   place = 0;
   offset = 0;
   asOf = 0;
@@ -99,12 +100,17 @@ export class BlockEntry implements BlockItem, Placed {
     readonly blockId: string,
     readonly type: string,
     block: Block,
+    invocationId: string,
   ) {
     this.payload = signal(payloadOf(block));
+    this.invocationId = signal(invocationId);
   }
 
-  update(block: Block): void {
-    this.payload.value = payloadOf(block);
+  update(block: Block, invocationId: string): void {
+    batch(() => {
+      this.payload.value = payloadOf(block);
+      this.invocationId.value = invocationId;
+    });
   }
 }
 

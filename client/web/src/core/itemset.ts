@@ -144,7 +144,7 @@ export class ItemSet {
     return true;
   }
 
-  putBlock(block: Block, at: At): void {
+  putBlock(block: Block, invocationId: string, at: At): void {
     const id = block.block_id ?? "";
     const type = block.type ?? "";
     const here = this.#blocks.get(id);
@@ -157,13 +157,14 @@ export class ItemSet {
     }
     if (here && here.type === type) {
       here.asOf = at.asOf;
-      here.update(block);
+      here.update(block, invocationId);
       return;
     }
-    let entry = new BlockEntry(here ? `${here.key}:${type}` : `block:${id}`, id, type, block);
+    const key = here ? `${here.key}:${type}` : `block:${id}`;
+    let entry = new BlockEntry(key, id, type, block, invocationId);
     if (known?.type === type) {
       entry = known;
-      entry.update(block);
+      entry.update(block, invocationId);
     }
     Object.assign(entry, at);
     this.#blocks.set(id, entry);

@@ -47,7 +47,12 @@ export interface BlockItem extends ItemBase {
   readonly type: string;
   /** A JSON object; a new one whenever the block changes in place. */
   readonly payload: ReadonlySignal<Readonly<Record<string, unknown>>>;
+  /** The invocation that has shown it as it is now; empty: none. */
+  readonly invocationId: ReadonlySignal<string>;
 }
+
+/** How an invocation has ended: by a person's Stop, or in any other way. Empty: it has not. */
+export type WorkEnd = "" | "stopped" | "ended";
 
 /** A turn that did not complete. */
 export interface EndedItem extends ItemBase {
@@ -142,6 +147,8 @@ export interface OpenSession {
   readonly busy: ReadonlySignal<boolean>;
   readonly stopping: ReadonlySignal<boolean>;
   readonly prompts: PromptActions;
+  /** How an invocation has ended; read it inside of a computed. */
+  over(invocationId: string): WorkEnd;
   loadOlder(): Promise<void>;
   /** Sends again a message that failed: with the same request id, unless that is forgotten. */
   resend(key: string): void;

@@ -3,10 +3,11 @@
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import type { Event, Message, SendMessageResponse } from "../wire.ts";
 import { type Api, ApiError } from "./api.ts";
+import { Clicks } from "./clicks.ts";
 import { report } from "./defect.ts";
 import type { Env } from "./env.ts";
 import { int, MessageEntry } from "./items.ts";
-import type { OpenSession, SessionEntry, StatusLine, TimelineEntry } from "./model.ts";
+import type { OpenSession, SessionEntry, StatusLine, TimelineEntry, WorkEnd } from "./model.ts";
 import type { Outbox } from "./outbox.ts";
 import type { OutboxEntry } from "./outboxstore.ts";
 import type { Passing } from "./passing.ts";
@@ -66,6 +67,9 @@ export class SessionView implements OpenSession {
   readonly #own = new Map<string, Own>();
   readonly #stopped = signal("");
   readonly #closed = new AbortController();
+  readonly #clicks = new Clicks(() => {
+    this.#with.notice("This app does not handle that button.");
+  });
   #loaded = false;
   #fetching = false;
   #again = false;
@@ -118,6 +122,8 @@ export class SessionView implements OpenSession {
     return this.#timeline.hasOlder;
   }
 
+  over = (invocationId: string): WorkEnd => this.#timeline.over(invocationId);
+
   /** The new chat is open now. */
   opened(sessionId: string): void {
     this.#id.value = sessionId;
@@ -159,6 +165,7 @@ export class SessionView implements OpenSession {
 
   /** Takes an event of this session; `flush` shows it. */
   event(event: Event): void {
+    this.#clicks.event(event);
     if (this.#fetching || !this.#loaded) {
       if (this.#buffer.length >= MAX_BUFFERED) {
         this.#buffer = [];
@@ -299,6 +306,7 @@ export class SessionView implements OpenSession {
       const { invocation_id: invocationId = "", offset } = answer;
       this.#timeline.begun(invocationId, "INVOCATION_KIND_ACTION", int(offset));
       this.flush();
+      this.#clicks.sent(invocationId);
     } catch (error) {
       this.#with.notice(`That did not work. ${sentence(error)}`);
     }

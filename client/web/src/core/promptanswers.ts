@@ -51,6 +51,9 @@ export async function answerPrompt(
       surroundings.prompts.take(answered.prompt, entry.sessionId, entry.invocationId, entry, entry);
       entry.late.value = answered.accepted !== true;
     }
+    if (entry.status.peek() === "open" && entry.problem.peek() === "") {
+      entry.problem.value = "The server has not taken the answer."; // As no sidecar says it.
+    }
     entry.answering.value = null;
   });
 }

@@ -278,6 +278,28 @@ describe("an answer", () => {
   });
 });
 
+describe("an answer that is refused", () => {
+  it.each([403, 404, 409, 413])(
+    "with %i is told of, and leaves the question open",
+    async (status) => {
+      const item = await ask();
+      server.fault = (seen) => (isAnswer(seen) ? { status } : undefined);
+      void current(page.chat).prompts.answer(item, yes);
+      await settle(5000);
+      expect(item.answering.value).toBeNull();
+      expect(state(item)).toEqual(["open", null, expect.stringMatching(/./)]);
+    },
+  );
+
+  it("without a word is told of", async () => {
+    const item = await ask();
+    vi.spyOn(session, "endPrompt").mockReturnValue(false);
+    void current(page.chat).prompts.answer(item, yes);
+    await settle();
+    expect(state(item)).toEqual(["open", null, "The server has not taken the answer."]);
+  });
+});
+
 describe("an answer with a file", () => {
   const file = () => new File(["%PDF"], "contract.pdf", { type: "application/pdf" });
 

@@ -7,10 +7,12 @@ import { signal } from "@preact/signals";
 import type { Event, GetTimelineResponse, InvocationKind, Message, TimelineItem } from "../wire.ts";
 import { before, int, type MessageEntry } from "./items.ts";
 import { type At, type ItemHost, ItemSet } from "./itemset.ts";
-import type { TimelineEntry } from "./model.ts";
+import type { TimelineEntry, WorkEnd } from "./model.ts";
 
 /** Events about items that lie before the loaded ones, kept while those are being fetched. */
 const MAX_BELOW = 2_000;
+/** So much of what waits is told by a page; more of it may wait then. */
+const MAX_PENDING = 200;
 
 /** The fold. */
 export class Timeline {
@@ -28,6 +30,8 @@ export class Timeline {
   #floor: { readonly place: number; readonly offset: number } | null = null;
   #below: Event[] | null = null;
   #changed = false;
+  /** Whether the page has told of all that waits. */
+  #whole = true;
 
   constructor(host: ItemHost) {
     this.#host = {
@@ -54,6 +58,18 @@ export class Timeline {
     return this.#olderToken;
   }
 
+  /** How work has ended, as far as it is known; read it inside of a computed. */
+  over(invocationId: string): WorkEnd {
+    if (invocationId === "" || this.pending.value.has(invocationId)) {
+      return "";
+    }
+    const ended = this.#set.ended(invocationId);
+    if (ended?.how === "stopped") {
+      return "stopped";
+    }
+    return ended || this.#whole ? "ended" : "";
+  }
+
   /** Takes the newest page, in place of all that was known; items that were known keep their key. */
   load(page: GetTimelineResponse): void {
     const earlier = this.#set.entries;
@@ -72,6 +88,7 @@ export class Timeline {
     }
     this.#set.filled();
     this.#waiting.clear();
+    this.#whole = (page.pending?.length ?? 0) < MAX_PENDING;
     for (const each of page.pending ?? []) {
       this.#waiting.set(each.invocation_id ?? "", each.kind ?? "INVOCATION_KIND_UNSPECIFIED");
     }
@@ -214,7 +231,7 @@ export class Timeline {
     } else if (event.stream_opened) {
       this.#set.putStream(event.stream_opened, at);
     } else if (shown?.block) {
-      this.#set.putBlock(shown.block, at);
+      this.#set.putBlock(shown.block, event.invocation_id ?? "", at);
     } else if (event.prompt_opened?.prompt || event.prompt_ended?.prompt) {
       const prompt = event.prompt_ended?.prompt ?? event.prompt_opened?.prompt ?? {};
       this.#set.putPrompt(prompt, event.invocation_id ?? "", at);
@@ -230,7 +247,7 @@ export class Timeline {
     } else if (item.stream) {
       this.#set.putStream(item.stream, at);
     } else if (item.block) {
-      this.#set.putBlock(item.block, at);
+      this.#set.putBlock(item.block, item.invocation_id ?? "", at);
     } else if (item.prompt) {
       this.#set.putPrompt(item.prompt, item.invocation_id ?? "", at);
     } else if (item.ended) {

@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals";
+import { useComputed, useSignal } from "@preact/signals";
 import type { MessageItem, OpenSession } from "../core/model.ts";
 import { Attachments } from "./attachments/Attachments.tsx";
 import { CopyButton } from "./CopyButton.tsx";
@@ -19,6 +19,7 @@ export function UserMessage({ item, session }: Props) {
   const delivery = item.delivery.value;
   const text = item.text.value;
   const files = item.attachments.value.length > 0;
+  const waits = useComputed(() => waitsForAnswer(item, session)).value;
   return (
     <article class="entry user" data-delivery={delivery} data-files={files || undefined}>
       <h2 class="sr-only">You said</h2>
@@ -27,6 +28,11 @@ export function UserMessage({ item, session }: Props) {
       {delivery === "sending" && (
         <p class="delivery late" role="status">
           Sending…
+        </p>
+      )}
+      {delivery === "sent" && waits && (
+        <p class="delivery" role="status">
+          Waits until you have answered
         </p>
       )}
       {delivery === "failed" && <NotSent item={item} session={session} />}
@@ -38,6 +44,18 @@ export function UserMessage({ item, session }: Props) {
       )}
     </article>
   );
+}
+
+/** Whether a message comes behind a question: the app does not see it before that has ended. */
+function waitsForAnswer(item: MessageItem, session: OpenSession): boolean {
+  const [first] = session.prompts.waiting.value;
+  if (!first) return false;
+  const items = session.items.value;
+  for (let at = items.length - 1; at >= 0; at--) {
+    if (items[at] === item) return true;
+    if (items[at] === first) return false;
+  }
+  return false;
 }
 
 function UserText({ text }: { readonly text: string }) {

@@ -12,6 +12,7 @@ import type {
   SessionEntry,
   StatusLine,
   TimelineEntry,
+  WorkEnd,
 } from "../core/model.ts";
 import type { PromptEntry } from "../core/prompts.ts";
 import type { Uploader } from "../core/uploads.ts";
@@ -29,6 +30,8 @@ class FakeSession implements OpenSession {
   readonly busy = signal(false);
   readonly stopping = signal(false);
   readonly prompts: FakePrompts;
+  /** How turns have ended. */
+  readonly ends = signal<ReadonlyMap<string, WorkEnd>>(new Map());
   private pages = 0;
 
   readonly key: string;
@@ -77,6 +80,10 @@ class FakeSession implements OpenSession {
     await new Promise((done) => setTimeout(done, 700));
     this.stopping.value = false;
     this.busy.value = false;
+  }
+
+  over(invocationId: string): WorkEnd {
+    return this.ends.value.get(invocationId) ?? "";
   }
 
   async act(): Promise<void> {
@@ -184,6 +191,10 @@ const FILL: Record<string, (session: FakeSession, set: Setters) => void> = {
   },
   blocks: (s) => {
     s.items.value = blocks();
+    s.ends.value = new Map([
+      ["over", "ended"],
+      ["stopped", "stopped"],
+    ]);
   },
   files: (s) => {
     s.items.value = withFiles();

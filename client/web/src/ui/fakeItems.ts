@@ -37,9 +37,11 @@ export function message(
   };
 }
 
-export function block(type: string, payload: Record<string, unknown>): BlockItem {
+export function block(type: string, payload: Record<string, unknown>, turn = "i1"): BlockItem {
   made += 1;
-  return { kind: "block", key: `b${made}`, blockId: `b${made}`, type, payload: signal(payload) };
+  const id = `b${made}`;
+  const shown = { payload: signal(payload), invocationId: signal(turn) };
+  return { kind: "block", key: id, blockId: id, type, ...shown };
 }
 
 export function ended(how: EndedItem["how"], reason = "", referenceId = ""): EndedItem {
@@ -69,6 +71,8 @@ export function blocks(): TimelineEntry[] {
     }),
     block("step", { label: "Draw a picture", status: "running", detail: "line 1\nline 2\nline 3" }),
     block("step", { label: "Sum it up", status: "pending" }),
+    block("step", { label: "Count the words", status: "running" }, "over"),
+    block("step", { label: "Read it aloud", status: "running" }, "stopped"),
     block("image", { url: PICTURE, alt: "A green hill under a yellow sun", width: 420 }),
     block("image", { url: "https://example.com/a.png", alt: "A picture from elsewhere" }),
     block("order.status", {

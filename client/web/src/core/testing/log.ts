@@ -199,7 +199,17 @@ export class FakeSession {
       this.items.push(item);
     }
     item.what = { block };
+    item.invocation = work.id; // The one that has shown it as it is.
     this.append({ invocation_id: work.id, block_shown: { block } }, item.place, item.offset);
+  }
+
+  /** A click on a block. */
+  click(name: string, blockId: string): { readonly offset: number; readonly work: Work } {
+    const offset = this.head + 1;
+    const work: Work = { id: this.#log.id("inv"), kind: "INVOCATION_KIND_ACTION", place: offset };
+    this.work.set(work.id, work);
+    this.append({ invocation_id: work.id, action_sent: { name, block_id: blockId } });
+    return { offset, work };
   }
 
   /** The prompts that wait. */
@@ -280,7 +290,7 @@ export class FakeSession {
     this.lines.delete(work.id);
     const ended = { kind: work.kind, status, reason };
     const event = { invocation_id: work.id, invocation_ended: ended };
-    if (status === "INVOCATION_STATUS_COMPLETED") {
+    if (!["INVOCATION_STATUS_FAILED", "INVOCATION_STATUS_STOPPED"].includes(status)) {
       this.append(event);
       return;
     }

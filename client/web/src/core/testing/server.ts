@@ -53,6 +53,8 @@ export class FakeServer {
   nextTab = 100;
   /** Files by the request that uploaded them. */
   readonly files = new Map<string, StoredFile>();
+  /** Actions that no process of the app handles. */
+  readonly unhandled = new Set<string>();
   uploading = 0;
   /** The most uploads that were open at once. */
   mostUploads = 0;
@@ -372,6 +374,13 @@ export class FakeServer {
         status: 202,
         body: { message, offset: String(offset), invocation_id: work.id },
       };
+    }
+    if (what === "POST actions") {
+      const { offset, work } = session.click(String(body.name), String(body.block_id));
+      if (this.unhandled.has(String(body.name))) {
+        session.end(work, "INVOCATION_STATUS_UNHANDLED", "NO_HANDLER");
+      }
+      return { status: 202, body: { offset: String(offset), invocation_id: work.id } };
     }
     if (what === "POST stop") {
       const work = session.work.get(String(body.invocation_id));

@@ -50,11 +50,12 @@ interface Props {
   readonly attachment: Attachment;
 }
 
-/** A picture in a place of a fixed shape, so that nothing moves when it is there. */
+/** A picture in a place that is kept for it; one that is alone has its own proportions then. */
 function Picture({ attachment }: Props) {
   const { address, renew, follow } = useAddress(attachment);
   const broken = useSignal(false);
   const tried = useSignal(false);
+  const loaded = useSignal(false);
   const { name = "" } = attachment;
   if (broken.value || address.value === "") return <FileCard attachment={attachment} broken />;
   const onError = async () => {
@@ -64,6 +65,7 @@ function Picture({ attachment }: Props) {
   return (
     <a
       class="picture"
+      data-loaded={loaded.value || undefined}
       href={address.value}
       target="_blank"
       rel="noopener"
@@ -71,7 +73,16 @@ function Picture({ attachment }: Props) {
       onClick={follow}
     >
       {/* biome-ignore lint/a11y/noNoninteractiveElementInteractions: nobody acts here, the loading fails */}
-      <img src={address.value} alt={name} loading="lazy" decoding="async" onError={onError} />
+      <img
+        src={address.value}
+        alt={name}
+        loading="lazy"
+        decoding="async"
+        onLoad={() => {
+          loaded.value = true;
+        }}
+        onError={onError}
+      />
       <span class="sr-only">, opens in a new tab</span>
     </a>
   );

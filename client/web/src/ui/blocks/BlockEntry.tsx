@@ -15,7 +15,7 @@ export function BlockEntry({ item, session }: Props) {
   const payload = item.payload.value;
   const over = useComputed(() => item.type === "suggestions" && isUsed(item, session)).value;
   if (over) return null;
-  const known = RENDERERS.get(item.type)?.(payload, session) ?? null;
+  const known = RENDERERS.get(item.type)?.(payload, session, item) ?? null;
   const buttons = buttonsOf(payload);
   const row = buttons.length > 0 && (
     <ButtonRow key="buttons" buttons={buttons} item={item} session={session} />

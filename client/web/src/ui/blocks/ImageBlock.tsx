@@ -3,7 +3,11 @@ import { useEffect } from "preact/hooks";
 import { fileAddress } from "../attachments/address.ts";
 import { LinkIcon, PictureIcon, RetryIcon } from "../icons.tsx";
 import { useUi } from "../state.ts";
+import { fitted, type Size } from "./fit.ts";
 import type { Picture } from "./payload.ts";
+
+/** CSS pixels of a view that are not for a picture. */
+const MARGIN = 32;
 
 export function ImageBlock({ picture }: { readonly picture: Picture }) {
   return picture.elsewhere ? <Elsewhere picture={picture} /> : <Shown picture={picture} />;
@@ -31,6 +35,8 @@ function Shown({ picture }: { readonly picture: Picture }) {
   const broken = useSignal(false);
   /** A new one loads even where the address is the same. */
   const attempt = useSignal(0);
+  /** null: it is not there yet. */
+  const size = useSignal<Size | null>(null);
   const address = useComputed(() => renewed.value).value || source;
 
   const renew = async () => {
@@ -44,6 +50,11 @@ function Shown({ picture }: { readonly picture: Picture }) {
     renewed.value = found;
     attempt.value += 1;
   };
+  const onLoad = (image: HTMLImageElement) => {
+    const natural = { width: image.naturalWidth, height: image.naturalHeight };
+    const view = image.closest(".scroller")?.clientHeight ?? innerHeight;
+    size.value = fitted(picture, natural, view - MARGIN);
+  };
   const onError = () => {
     if (fileId && renewed.peek() === "") void renew();
     else broken.value = true;
@@ -53,9 +64,11 @@ function Shown({ picture }: { readonly picture: Picture }) {
   useEffect(() => {
     renewed.value = "";
     broken.value = false;
+    size.value = null;
     if (source === "") void renew();
   }, [fileId, source]);
 
+  const asked = { ...(width === null ? {} : { width }), ...(height === null ? {} : { height }) };
   if (broken.value) {
     return (
       <p class="card image-link quiet">
@@ -82,8 +95,9 @@ function Shown({ picture }: { readonly picture: Picture }) {
           alt={alt}
           loading="lazy"
           decoding="async"
-          {...(width === null ? {} : { width })}
-          {...(height === null ? {} : { height })}
+          data-loaded={size.value !== null || undefined}
+          {...(size.value ?? asked)}
+          onLoad={(event) => onLoad(event.currentTarget)}
           onError={onError}
         />
       )}

@@ -1,18 +1,34 @@
+import { useComputed } from "@preact/signals";
+import type { BlockItem, OpenSession } from "../../core/model.ts";
 import { CheckIcon, CloseIcon } from "../icons.tsx";
 import type { Step } from "./payload.ts";
 
-const SAID: Record<Step["status"], string> = {
+/** `stopped` and `unfinished` were running when the turn that showed them came to its end. */
+type Status = Step["status"] | "stopped" | "unfinished";
+
+const SAID: Record<Status, string> = {
   pending: "Not begun",
   running: "In progress",
   completed: "Done",
   failed: "Failed",
+  stopped: "Stopped",
+  unfinished: "Not finished",
 };
 
 /** A longer detail is folded. */
 const SHORT = 120;
 
-export function StepBlock({ step }: { readonly step: Step }) {
-  const { label, status, detail } = step;
+interface Props {
+  readonly step: Step;
+  readonly item: BlockItem;
+  readonly session: OpenSession;
+}
+
+export function StepBlock({ step, item, session }: Props) {
+  const { label, detail } = step;
+  const over = useComputed(() => session.over(item.invocationId.value)).value;
+  const left = over === "stopped" ? "stopped" : "unfinished";
+  const status: Status = step.status === "running" && over ? left : step.status;
   const folded = detail.length > SHORT || detail.includes("\n");
   return (
     <div class="step" data-status={status}>
@@ -34,7 +50,7 @@ export function StepBlock({ step }: { readonly step: Step }) {
   );
 }
 
-function StepIcon({ status }: { readonly status: Step["status"] }) {
+function StepIcon({ status }: { readonly status: Status }) {
   return (
     <span class="step-icon" aria-hidden="true">
       {status === "running" && <span class="spinner" />}

@@ -1,13 +1,13 @@
 /** Which component shows a block of a type. */
 import type { VNode } from "preact";
-import type { OpenSession } from "../../core/model.ts";
+import type { BlockItem, OpenSession } from "../../core/model.ts";
 import { ImageBlock } from "./ImageBlock.tsx";
 import { chipsOf, type Payload, pictureOf, stepOf } from "./payload.ts";
 import { StepBlock } from "./StepBlock.tsx";
 import { Suggestions } from "./Suggestions.tsx";
 
 /** Returns what shows the payload; null where the payload is not what the type promises. */
-export type Renderer = (payload: Payload, session: OpenSession) => VNode | null;
+export type Renderer = (payload: Payload, session: OpenSession, item: BlockItem) => VNode | null;
 
 /** A map, not an object: `constructor` is a type that an app may choose. */
 export const RENDERERS: ReadonlyMap<string, Renderer> = new Map<string, Renderer>([
@@ -27,9 +27,9 @@ export const RENDERERS: ReadonlyMap<string, Renderer> = new Map<string, Renderer
   ],
   [
     "step",
-    (payload) => {
+    (payload, session, item) => {
       const step = stepOf(payload);
-      return step && <StepBlock step={step} />;
+      return step && <StepBlock step={step} item={item} session={session} />;
     },
   ],
 ]);

@@ -42,6 +42,9 @@ export function FileAsk({ item, session, accept }: Props) {
       {upload ? (
         <Sending upload={upload} {...{ item, session }} />
       ) : (
+        <Attached accept={accept} {...{ item, session }} />
+      )}
+      {!upload && (
         // biome-ignore lint/a11y/noNoninteractiveElementInteractions: dropping is a convenience, there is the button
         // biome-ignore lint/a11y/noStaticElementInteractions: see above
         <div
@@ -80,6 +83,39 @@ export function FileAsk({ item, session, accept }: Props) {
         }}
       />
       <div role="alert">{refusal.value && <p class="prompt-problem">{refusal.value}</p>}</div>
+    </div>
+  );
+}
+
+/** The file that is attached to the message, where it is one that would do for an answer. */
+function Attached({ item, session, accept }: Props) {
+  const { chat } = useUi();
+  const busy = item.answering.value !== null;
+  const [upload, ...others] = chat.attachments.value;
+  const state = upload?.state.value;
+  if (!upload || others.length > 0 || state?.kind !== "done") return null;
+  const { name, contentType, key } = upload;
+  const type = contentType || (state.file.content_type ?? "");
+  if (!accepts(accept, { name, type })) return null;
+  const answer = async () => {
+    if (busy) return;
+    await session.prompts.answer(item, { kind: "file", file: state.file });
+    const given = item.answer.peek();
+    // It is the answer now, and none of the message's.
+    if (given?.kind === "file" && given.file.file_id === state.file.file_id) chat.detach(key);
+  };
+  return (
+    <div class="attached">
+      <button
+        type="button"
+        class="button primary"
+        aria-disabled={busy || undefined}
+        aria-describedby={`attached-${item.promptId}`}
+        onClick={() => void answer()}
+      >
+        Answer with this file
+      </button>
+      <bdi id={`attached-${item.promptId}`}>{name}</bdi>
     </div>
   );
 }

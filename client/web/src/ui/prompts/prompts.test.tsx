@@ -1,11 +1,16 @@
+import { type Signal, signal } from "@preact/signals";
 import { render } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { Chat, OpenSession, PromptItem } from "../../core/model.ts";
+import type { Chat, OpenSession, PromptItem, TimelineEntry } from "../../core/model.ts";
 import { PromptEntry } from "../../core/prompts.ts";
+import type { Upload, UploadState } from "../../core/uploads.ts";
 import { App } from "../App.tsx";
 import { fakeChat } from "../fake.ts";
+import { attachment } from "../fakeFiles.ts";
+import { message } from "../fakeItems.ts";
 import { accepts, acceptWords } from "./accept.ts";
+import { Countdown } from "./Countdown.tsx";
 import { found } from "./filter.ts";
 
 let place: HTMLElement | null = null;
@@ -85,6 +90,24 @@ describe("an open prompt", () => {
     expect(page.querySelector("#announcer")?.textContent).toContain("Answered: Send it");
   });
 
+  test("is what messages behind it wait for", async () => {
+    const chat = fakeChat("prompt-approval");
+    const page = await show(chat);
+    const waits = () =>
+      [...page.querySelectorAll(".entry.user")].map(
+        (each) => each.querySelector(".delivery")?.textContent ?? "",
+      );
+    const items = open(chat).items as Signal<readonly TimelineEntry[]>;
+    await act(() => {
+      items.value = [...items.value, message("user", "And do not forget Ann")];
+    });
+    expect(waits()).toEqual(["", "Waits until you have answered"]);
+    await end(asked(chat), () => {
+      asked(chat).status.value = "dismissed";
+    });
+    expect(waits()).toEqual(["", ""]);
+  });
+
   test("takes no focus when it comes, and keeps it in the card where its controls go", async () => {
     const chat = fakeChat("prompt-approval");
     const page = await show(chat);
@@ -154,6 +177,29 @@ describe("an open prompt", () => {
     expect(state?.closest("[aria-live=polite], [role=status], [role=alert]")).toBeNull();
     await act(() => void vi.advanceTimersByTime(60_000));
     expect(page.querySelector(".countdown")?.textContent).toBe("The time is over");
+  });
+
+  test("says until when it can be answered, where that is within a day", async () => {
+    vi.useFakeTimers({ now: new Date(2026, 4, 1, 8, 0) });
+    const page = await show(fakeChat("prompt-approval"));
+    const until = page.querySelector(".until");
+    expect(until?.textContent).toMatch(/^Until 0?8[:.]04/);
+    expect(until?.getAttribute("aria-hidden")).toBe("true"); // It is said in a sentence.
+    expect(page.querySelector(".prompt-state .sr-only")?.textContent).toMatch(/until 0?8[:.]04/);
+    await act(() => void vi.advanceTimersByTime(240_000));
+    expect(page.querySelector(".until")).toBeNull();
+    expect(page.querySelector(".countdown")).not.toBeNull();
+  });
+
+  test("says nothing of a deadline that is days away, until it is not", async () => {
+    vi.useFakeTimers({ now: new Date(2026, 4, 1, 8, 0) });
+    const page = document.createElement("div");
+    const until = new Date(2026, 4, 3, 8, 0);
+    await act(() => render(<Countdown until={until} />, page));
+    expect(page.querySelector(".until")).toBeNull();
+    await act(() => void vi.advanceTimersByTime(86_400_000));
+    expect(page.querySelector(".until")?.textContent).toMatch(/^Until .*2026.*8[:.]00/);
+    await act(() => render(null, page));
   });
 
   test("that lies before what is loaded is answered above the composer, and stays there", async () => {
@@ -272,6 +318,43 @@ describe("a file prompt", () => {
     await act(() => button(page, "Cancel").click());
     expect(asked(chat).upload.value).toBeNull();
     expect(button(page, "Choose a file")).toBeTruthy();
+  });
+
+  test("offers the one file that is attached to the message, where it fits", async () => {
+    const chat = fakeChat("prompt-file");
+    const files = chat.attachments as Signal<readonly Upload[]>;
+    const upload = (name: string, state: UploadState): Upload => ({
+      ...{ key: name, name, contentType: "", size: 10, source: null, state: signal(state) },
+    });
+    const done = (name: string, type: string) =>
+      upload(name, { kind: "done", file: attachment(name, type, 10) });
+    const page = await show(chat);
+    const offer = () => page.querySelector<HTMLButtonElement>(".attached button");
+    const going = upload("scan.pdf", { kind: "uploading", progress: 0.5, waiting: false });
+    for (const list of [
+      [],
+      [going],
+      [done("notes.txt", "text/plain")],
+      [done("a.pdf", "application/pdf"), done("b.pdf", "application/pdf")],
+    ]) {
+      await act(() => {
+        files.value = list;
+      });
+      expect(offer()).toBeNull();
+    }
+    const fits = done("scan.pdf", "application/pdf");
+    await act(() => {
+      files.value = [fits];
+    });
+    expect(page.querySelector(".attached")?.textContent).toBe("Answer with this filescan.pdf");
+    const item = asked(chat);
+    vi.useFakeTimers();
+    await act(() => offer()?.click());
+    const file = fits.state.value.kind === "done" && fits.state.value.file;
+    expect(item.answering.value).toEqual({ kind: "file", file });
+    await act(async () => void (await vi.advanceTimersByTimeAsync(1000)));
+    expect(item.status.value).toBe("answered");
+    expect(files.value).toEqual([]);
   });
 
   test("takes what the attribute says", () => {
