@@ -161,7 +161,7 @@ async def desktop(place: Place, scheme: str) -> None:
         await scene.proxy.restore()
         await expect(tab.page.get_by_text("Reconnecting")).to_have_count(0)
         await tab.button("Stop").click()
-        await expect(tab.log.get_by_text("Stopped")).to_be_visible()
+        await expect(tab.log.get_by_text("Stopped").first).to_be_visible()
         await tab.say("Order the disks")
         await expect(tab.log.get_by_role("button", name="Confirm")).to_be_visible()
         await expect(tab.button("Stop")).to_have_count(0)
