@@ -335,6 +335,10 @@ async def test_every_prompt_ends_once_while_handlers_and_sidecar_are_killed(
             )
             for n in range(people)
         ]
+        # Who leaves everything alone: whatever chance does to the others, some prompts expire.
+        ignoring = await stack.enter_async_context(
+            Answering(running, "ignoring", seed, wishes=("ask:2",), silent=100)
+        )
         for _ in range(rounds):
             await asyncio.sleep(choice.uniform(0.3, 1.5))  # the random point
             victims = choice.choice(_VICTIMS)
@@ -350,6 +354,7 @@ async def test_every_prompt_ends_once_while_handlers_and_sidecar_are_killed(
         # What nobody answers any more would be waited for until its time is over.
         for talk in talks:
             talk.forgives()
+        talks.append(ignoring)
         for talk in talks:
             await talk.finish()
         assert not handlers.surprises()
@@ -359,3 +364,4 @@ async def test_every_prompt_ends_once_while_handlers_and_sidecar_are_killed(
     report(f"{kills} killed, {retries} retries, {took:.0f} s; {figures}")
     assert figures.acknowledged_answers > rounds
     assert figures.delivered_again > 0
+    assert figures.expired > 0
