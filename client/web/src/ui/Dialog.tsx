@@ -19,8 +19,9 @@ export function Dialog({ title, children, onClose, cross = false }: Props) {
     dialog?.showModal();
     return () => {
       dialog?.close();
-      // Taken out of the document, a dialog does not give the focus back.
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      // Taken out of the document, a dialog does not give the focus back. Whoever moved it elsewhere
+      // since, by a key pressed just after Escape, keeps it there.
+      if (before instanceof HTMLElement && before.isConnected && unheld(dialog)) before.focus();
     };
   }, []);
   return (
@@ -52,4 +53,10 @@ export function Dialog({ title, children, onClose, cross = false }: Props) {
       </div>
     </dialog>
   );
+}
+
+/** Whether the focus is nowhere, or in what is being taken away. */
+function unheld(dialog: HTMLElement | null): boolean {
+  const active = document.activeElement;
+  return active === null || active === document.body || dialog?.contains(active) === true;
 }

@@ -4,7 +4,7 @@ import { COMPOSER_ID, type Ui } from "./state.ts";
 /** Begins to listen; the function that is returned ends it. */
 export function listenToKeys(ui: Ui): () => void {
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.defaultPrevented || event.isComposing || ui.dialog.peek() || ui.menu.peek()) return;
+    if (event.defaultPrevented || event.isComposing || dialogOpen() || ui.menu.peek()) return;
     const action = actionOf(event, typing(event.target));
     if (!action) return;
     if (action === "type") {
@@ -31,6 +31,11 @@ export function listenToKeys(ui: Ui): () => void {
   };
   document.addEventListener("keydown", onKeyDown);
   return () => document.removeEventListener("keydown", onKeyDown);
+}
+
+/** Asked of the document: `ui.dialog` is told of an Escape by an event that comes some time after it. */
+function dialogOpen(): boolean {
+  return document.querySelector("dialog[open]") !== null;
 }
 
 /** `type`: a letter with the focus on nothing that takes text; it is meant for the message. */
