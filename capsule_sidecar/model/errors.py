@@ -163,6 +163,36 @@ class NoUser(DomainError):
     reason = "NO_USER"
 
 
+class NoSession(DomainError):
+    """The invocation has no session, so nothing of a session's."""
+
+    reason = "NO_SESSION"
+
+
+class NoReplyTarget(DomainError):
+    """The invocation has no session, so nobody to reply to."""
+
+    reason = "NO_REPLY_TARGET"
+
+
+class NoTask(DomainError):
+    """The invocation is no task."""
+
+    reason = "NO_TASK"
+
+
+class NotFailed(DomainError):
+    """An invocation that did not fail is not done again."""
+
+    reason = "NOT_FAILED"
+
+
+class NotRepeatable(DomainError):
+    """Nothing of this kind can be done again."""
+
+    reason = "NOT_REPEATABLE"
+
+
 class WrongType(DomainError):
     """What is stored is of a type that the operation cannot change.
 

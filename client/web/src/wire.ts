@@ -90,6 +90,8 @@ export interface Event {
    * each.
    */
   readonly prompt_ended?: PromptEnded;
+  /** One of `kind`. A handler submitted a task; the event belongs to the handler's invocation. */
+  readonly task_submitted?: TaskSubmitted;
 }
 
 /** SessionOpened is the first event of every session. */
@@ -327,7 +329,11 @@ export type InvocationKind =
   /** A page or a program asks for data. Never durable: it is in no log and no list. */
   | "INVOCATION_KIND_DATA"
   /** A request to an endpoint of the app. Never durable. */
-  | "INVOCATION_KIND_ENDPOINT";
+  | "INVOCATION_KIND_ENDPOINT"
+  /** A task's run, beside the lane. */
+  | "INVOCATION_KIND_TASK"
+  /** A tick of a schedule; it has no session. */
+  | "INVOCATION_KIND_SCHEDULE";
 
 /** InvocationStatus says how far an invocation is, or how it ended. */
 export type InvocationStatus =
@@ -346,8 +352,14 @@ export type InvocationStatus =
   | "INVOCATION_STATUS_FAILED"
   /** Ended: a person stopped it. */
   | "INVOCATION_STATUS_STOPPED"
-  /** Ended: no process of the app declares a handler for it (enter, exit and action only). */
-  | "INVOCATION_STATUS_UNHANDLED";
+  /**
+   * Ended: no process of the app declares a handler for it (enter, exit, action and schedule only).
+   */
+  | "INVOCATION_STATUS_UNHANDLED"
+  /** Ended: it was cancelled (tasks only). */
+  | "INVOCATION_STATUS_CANCELLED"
+  /** Ended: its last try took too long (tasks only). */
+  | "INVOCATION_STATUS_TIMED_OUT";
 
 /** PromptOpened carries a prompt that waits for a person. */
 export interface PromptOpened {
@@ -438,6 +450,14 @@ export interface IntegrationPrompt {
 export interface PromptEnded {
   /** The prompt. */
   readonly prompt?: Prompt;
+}
+
+/** TaskSubmitted says that a handler submitted a task, or joined one by its lock. */
+export interface TaskSubmitted {
+  /** The task. */
+  readonly task_id?: string;
+  /** What handles it. */
+  readonly name?: string;
 }
 
 /**

@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from capsule_protocol.v1 import events_pb2 as _events_pb2
 from capsule_protocol.v1 import handler_service_pb2 as _handler_service_pb2
+from capsule_protocol.v1 import task_service_pb2 as _task_service_pb2
 from capsule_protocol.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -222,6 +225,8 @@ class ListInvocationsRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """The app."""
     status: _types_pb2.InvocationStatus.ValueType
@@ -230,6 +235,10 @@ class ListInvocationsRequest(_message.Message):
     """0 means 50; above 200 is taken as 200."""
     page_token: _builtins.str
     """From the last response. Empty: the first page."""
+    kind: _types_pb2.InvocationKind.ValueType
+    """Only of this kind. Unspecified: all."""
+    session_id: _builtins.str
+    """Only of this session. Empty: of all and none."""
     def __init__(
         self,
         *,
@@ -237,10 +246,12 @@ class ListInvocationsRequest(_message.Message):
         status: _types_pb2.InvocationStatus.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        kind: _types_pb2.InvocationKind.ValueType = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -263,10 +274,11 @@ class InvocationInfo(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REFERENCE_ID_FIELD_NUMBER: _builtins.int
     ERROR_TYPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     invocation_id: _builtins.str
     """Its id."""
     session_id: _builtins.str
-    """Its session."""
+    """Its session. Empty: none."""
     kind: _types_pb2.InvocationKind.ValueType
     """What it is for."""
     status: _types_pb2.InvocationStatus.ValueType
@@ -281,6 +293,8 @@ class InvocationInfo(_message.Message):
     """As in InvocationEnded."""
     error_type: _builtins.str
     """The class of the handler's error."""
+    name: _builtins.str
+    """The action's, task's or schedule's name. Empty for every other kind."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was queued."""
@@ -303,10 +317,11 @@ class InvocationInfo(_message.Message):
         reason: _builtins.str = ...,
         reference_id: _builtins.str = ...,
         error_type: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "error_type", b"error_type", "invocation_id", b"invocation_id", "kind", b"kind", "process_id", b"process_id", "reason", b"reason", "reference_id", b"reference_id", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "error_type", b"error_type", "invocation_id", b"invocation_id", "kind", b"kind", "name", b"name", "process_id", b"process_id", "reason", b"reason", "reference_id", b"reference_id", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,3 +354,313 @@ class ListInvocationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListInvocationsResponse: _TypeAlias = ListInvocationsResponse  # noqa: Y015
+
+@_typing.final
+class GetInvocationRequest(_message.Message):
+    """GetInvocationRequest asks for an invocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_FIELD_NUMBER: _builtins.int
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    app: _builtins.str
+    """The app."""
+    invocation_id: _builtins.str
+    """The invocation."""
+    def __init__(
+        self,
+        *,
+        app: _builtins.str = ...,
+        invocation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "invocation_id", b"invocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInvocationRequest: _TypeAlias = GetInvocationRequest  # noqa: Y015
+
+@_typing.final
+class GetInvocationResponse(_message.Message):
+    """GetInvocationResponse is an invocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def invocation(self) -> Global___InvocationInfo:
+        """As it is now."""
+
+    @_builtins.property
+    def task(self) -> _task_service_pb2.Task:
+        """The task with what it was given and returned. Unset: it is none."""
+
+    def __init__(
+        self,
+        *,
+        invocation: Global___InvocationInfo | None = ...,
+        task: _task_service_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation", b"invocation", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInvocationResponse: _TypeAlias = GetInvocationResponse  # noqa: Y015
+
+@_typing.final
+class RetryInvocationRequest(_message.Message):
+    """RetryInvocationRequest asks for a failed invocation to be done again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_FIELD_NUMBER: _builtins.int
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    app: _builtins.str
+    """The app."""
+    invocation_id: _builtins.str
+    """The invocation."""
+    def __init__(
+        self,
+        *,
+        app: _builtins.str = ...,
+        invocation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "invocation_id", b"invocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryInvocationRequest: _TypeAlias = RetryInvocationRequest  # noqa: Y015
+
+@_typing.final
+class RetryInvocationResponse(_message.Message):
+    """RetryInvocationResponse says what does it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The same for a task, a new one for everything else."""
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocation_id", b"invocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryInvocationResponse: _TypeAlias = RetryInvocationResponse  # noqa: Y015
+
+@_typing.final
+class ListAppSessionsRequest(_message.Message):
+    """ListAppSessionsRequest asks for a page of sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    app: _builtins.str
+    """The app."""
+    user: _builtins.str
+    """Only of the user with this id or identity (`terminal:ann`). Empty: of all."""
+    page_size: _builtins.int
+    """0 means 50; above 200 is taken as 200."""
+    page_token: _builtins.str
+    """From the last response. Empty: the first page."""
+    def __init__(
+        self,
+        *,
+        app: _builtins.str = ...,
+        user: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAppSessionsRequest: _TypeAlias = ListAppSessionsRequest  # noqa: Y015
+
+@_typing.final
+class SessionInfo(_message.Message):
+    """SessionInfo is a session as an operator sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    UNENDED_FIELD_NUMBER: _builtins.int
+    identity: _builtins.str
+    """Whose: `<channel>:<external id>`."""
+    unended: _builtins.int
+    """Invocations of its lane that have not ended."""
+    @_builtins.property
+    def session(self) -> _types_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _types_pb2.Session | None = ...,
+        identity: _builtins.str = ...,
+        unended: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "session", b"session", "unended", b"unended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionInfo: _TypeAlias = SessionInfo  # noqa: Y015
+
+@_typing.final
+class ListAppSessionsResponse(_message.Message):
+    """ListAppSessionsResponse is a page of sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty: this is the last page."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionInfo]:
+        """The newest first."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___SessionInfo] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAppSessionsResponse: _TypeAlias = ListAppSessionsResponse  # noqa: Y015
+
+@_typing.final
+class GetAppSessionRequest(_message.Message):
+    """GetAppSessionRequest asks for a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APP_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    app: _builtins.str
+    """The app."""
+    session_id: _builtins.str
+    """The session."""
+    events: _builtins.int
+    """How many of its newest events are wanted: 0 means 50, above 200 is taken as 200."""
+    def __init__(
+        self,
+        *,
+        app: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "events", b"events", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAppSessionRequest: _TypeAlias = GetAppSessionRequest  # noqa: Y015
+
+@_typing.final
+class GetAppSessionResponse(_message.Message):
+    """GetAppSessionResponse is a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    DATA_JSON_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    data_json: _builtins.bytes
+    """Its data: a UTF-8 JSON object."""
+    @_builtins.property
+    def session(self) -> Global___SessionInfo:
+        """As it is now."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.Event]:
+        """The end of its log, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        session: Global___SessionInfo | None = ...,
+        data_json: _builtins.bytes = ...,
+        events: _abc.Iterable[_events_pb2.Event] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "events", b"events", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAppSessionResponse: _TypeAlias = GetAppSessionResponse  # noqa: Y015
+
+@_typing.final
+class AdvanceClockRequest(_message.Message):
+    """AdvanceClockRequest puts the clock forward."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def by(self) -> _duration_pb2.Duration:
+        """By how much: 1 ms to 10 years."""
+
+    def __init__(
+        self,
+        *,
+        by: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["by", b"by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvanceClockRequest: _TypeAlias = AdvanceClockRequest  # noqa: Y015
+
+@_typing.final
+class AdvanceClockResponse(_message.Message):
+    """AdvanceClockResponse says what time it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """By the sidecar's clock."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvanceClockResponse: _TypeAlias = AdvanceClockResponse  # noqa: Y015

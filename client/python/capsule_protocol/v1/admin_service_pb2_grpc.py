@@ -54,6 +54,31 @@ class AdminServiceStub(object):
                 request_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListInvocationsRequest.SerializeToString,
                 response_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListInvocationsResponse.FromString,
                 _registered_method=True)
+        self.GetInvocation = channel.unary_unary(
+                '/capsule_protocol.v1.AdminService/GetInvocation',
+                request_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetInvocationRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetInvocationResponse.FromString,
+                _registered_method=True)
+        self.RetryInvocation = channel.unary_unary(
+                '/capsule_protocol.v1.AdminService/RetryInvocation',
+                request_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.RetryInvocationRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.RetryInvocationResponse.FromString,
+                _registered_method=True)
+        self.ListAppSessions = channel.unary_unary(
+                '/capsule_protocol.v1.AdminService/ListAppSessions',
+                request_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListAppSessionsRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListAppSessionsResponse.FromString,
+                _registered_method=True)
+        self.GetAppSession = channel.unary_unary(
+                '/capsule_protocol.v1.AdminService/GetAppSession',
+                request_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetAppSessionRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetAppSessionResponse.FromString,
+                _registered_method=True)
+        self.AdvanceClock = channel.unary_unary(
+                '/capsule_protocol.v1.AdminService/AdvanceClock',
+                request_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.AdvanceClockRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.AdvanceClockResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -85,6 +110,44 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetInvocation(self, request, context):
+        """GetInvocation returns one invocation, with its task where it is one. Reads only; may be retried. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryInvocation(self, request, context):
+        """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
+        session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
+        not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAppSessions(self, request, context):
+        """ListAppSessions pages through an app's sessions, the newest first. Reads only; may be retried. Errors: NOT_FOUND where the app is not known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAppSession(self, request, context):
+        """GetAppSession returns a session with the end of its log. Reads only; may be retried. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdvanceClock(self, request, context):
+        """AdvanceClock puts the sidecar's clock forward, for tests: what is due by then is done before it answers, as if processes that are attached had beaten
+        all the while. Errors: PERMISSION_DENIED unless the sidecar was started with `CAPSULE_TEST_CLOCK=1`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +165,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListInvocations,
                     request_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListInvocationsRequest.FromString,
                     response_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListInvocationsResponse.SerializeToString,
+            ),
+            'GetInvocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInvocation,
+                    request_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetInvocationRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetInvocationResponse.SerializeToString,
+            ),
+            'RetryInvocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryInvocation,
+                    request_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.RetryInvocationRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.RetryInvocationResponse.SerializeToString,
+            ),
+            'ListAppSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAppSessions,
+                    request_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListAppSessionsRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.ListAppSessionsResponse.SerializeToString,
+            ),
+            'GetAppSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAppSession,
+                    request_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetAppSessionRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.GetAppSessionResponse.SerializeToString,
+            ),
+            'AdvanceClock': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdvanceClock,
+                    request_deserializer=capsule__protocol_dot_v1_dot_admin__service__pb2.AdvanceClockRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_admin__service__pb2.AdvanceClockResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -190,6 +278,141 @@ class AdminService(object):
             '/capsule_protocol.v1.AdminService/ListInvocations',
             capsule__protocol_dot_v1_dot_admin__service__pb2.ListInvocationsRequest.SerializeToString,
             capsule__protocol_dot_v1_dot_admin__service__pb2.ListInvocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInvocation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.AdminService/GetInvocation',
+            capsule__protocol_dot_v1_dot_admin__service__pb2.GetInvocationRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_admin__service__pb2.GetInvocationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryInvocation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.AdminService/RetryInvocation',
+            capsule__protocol_dot_v1_dot_admin__service__pb2.RetryInvocationRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_admin__service__pb2.RetryInvocationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAppSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.AdminService/ListAppSessions',
+            capsule__protocol_dot_v1_dot_admin__service__pb2.ListAppSessionsRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_admin__service__pb2.ListAppSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAppSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.AdminService/GetAppSession',
+            capsule__protocol_dot_v1_dot_admin__service__pb2.GetAppSessionRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_admin__service__pb2.GetAppSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdvanceClock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.AdminService/AdvanceClock',
+            capsule__protocol_dot_v1_dot_admin__service__pb2.AdvanceClockRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_admin__service__pb2.AdvanceClockResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,21 @@ class AdminServiceStub:
     """ListApps pages through the apps by name, with their processes. Reads only; may be retried."""
     ListInvocations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListInvocationsRequest, _admin_service_pb2.ListInvocationsResponse]
     """ListInvocations pages through an app's invocations, the newest first. Reads only; may be retried."""
+    GetInvocation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetInvocationRequest, _admin_service_pb2.GetInvocationResponse]
+    """GetInvocation returns one invocation, with its task where it is one. Reads only; may be retried. Errors: NOT_FOUND."""
+    RetryInvocation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryInvocationRequest, _admin_service_pb2.RetryInvocationResponse]
+    """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
+    session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
+    not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+    """
+    ListAppSessions: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAppSessionsRequest, _admin_service_pb2.ListAppSessionsResponse]
+    """ListAppSessions pages through an app's sessions, the newest first. Reads only; may be retried. Errors: NOT_FOUND where the app is not known."""
+    GetAppSession: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetAppSessionRequest, _admin_service_pb2.GetAppSessionResponse]
+    """GetAppSession returns a session with the end of its log. Reads only; may be retried. Errors: NOT_FOUND."""
+    AdvanceClock: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AdvanceClockRequest, _admin_service_pb2.AdvanceClockResponse]
+    """AdvanceClock puts the sidecar's clock forward, for tests: what is due by then is done before it answers, as if processes that are attached had beaten
+    all the while. Errors: PERMISSION_DENIED unless the sidecar was started with `CAPSULE_TEST_CLOCK=1`.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -61,6 +76,21 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """ListApps pages through the apps by name, with their processes. Reads only; may be retried."""
     ListInvocations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListInvocationsRequest, _admin_service_pb2.ListInvocationsResponse]  # type: ignore[assignment]
     """ListInvocations pages through an app's invocations, the newest first. Reads only; may be retried."""
+    GetInvocation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetInvocationRequest, _admin_service_pb2.GetInvocationResponse]  # type: ignore[assignment]
+    """GetInvocation returns one invocation, with its task where it is one. Reads only; may be retried. Errors: NOT_FOUND."""
+    RetryInvocation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryInvocationRequest, _admin_service_pb2.RetryInvocationResponse]  # type: ignore[assignment]
+    """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
+    session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
+    not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+    """
+    ListAppSessions: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAppSessionsRequest, _admin_service_pb2.ListAppSessionsResponse]  # type: ignore[assignment]
+    """ListAppSessions pages through an app's sessions, the newest first. Reads only; may be retried. Errors: NOT_FOUND where the app is not known."""
+    GetAppSession: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetAppSessionRequest, _admin_service_pb2.GetAppSessionResponse]  # type: ignore[assignment]
+    """GetAppSession returns a session with the end of its log. Reads only; may be retried. Errors: NOT_FOUND."""
+    AdvanceClock: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AdvanceClockRequest, _admin_service_pb2.AdvanceClockResponse]  # type: ignore[assignment]
+    """AdvanceClock puts the sidecar's clock forward, for tests: what is due by then is done before it answers, as if processes that are attached had beaten
+    all the while. Errors: PERMISSION_DENIED unless the sidecar was started with `CAPSULE_TEST_CLOCK=1`.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService is for the operator's command line. It takes the operator's token (the home's) only.
@@ -93,5 +123,50 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListInvocationsResponse, _abc.Awaitable[_admin_service_pb2.ListInvocationsResponse]]:
         """ListInvocations pages through an app's invocations, the newest first. Reads only; may be retried."""
+
+    @_abc_1.abstractmethod
+    def GetInvocation(
+        self,
+        request: _admin_service_pb2.GetInvocationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetInvocationResponse, _abc.Awaitable[_admin_service_pb2.GetInvocationResponse]]:
+        """GetInvocation returns one invocation, with its task where it is one. Reads only; may be retried. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def RetryInvocation(
+        self,
+        request: _admin_service_pb2.RetryInvocationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RetryInvocationResponse, _abc.Awaitable[_admin_service_pb2.RetryInvocationResponse]]:
+        """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
+        session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
+        not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAppSessions(
+        self,
+        request: _admin_service_pb2.ListAppSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAppSessionsResponse, _abc.Awaitable[_admin_service_pb2.ListAppSessionsResponse]]:
+        """ListAppSessions pages through an app's sessions, the newest first. Reads only; may be retried. Errors: NOT_FOUND where the app is not known."""
+
+    @_abc_1.abstractmethod
+    def GetAppSession(
+        self,
+        request: _admin_service_pb2.GetAppSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetAppSessionResponse, _abc.Awaitable[_admin_service_pb2.GetAppSessionResponse]]:
+        """GetAppSession returns a session with the end of its log. Reads only; may be retried. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def AdvanceClock(
+        self,
+        request: _admin_service_pb2.AdvanceClockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AdvanceClockResponse, _abc.Awaitable[_admin_service_pb2.AdvanceClockResponse]]:
+        """AdvanceClock puts the sidecar's clock forward, for tests: what is due by then is done before it answers, as if processes that are attached had beaten
+        all the while. Errors: PERMISSION_DENIED unless the sidecar was started with `CAPSULE_TEST_CLOCK=1`.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

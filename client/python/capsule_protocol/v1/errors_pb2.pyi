@@ -82,6 +82,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the process that was to answer is gone; whether it did anything is not known."""
     ERROR_REASON_HANDLER_ERROR: _ErrorReason.ValueType  # 28
     """INTERNAL: the handler raised; metadata `reference_id` finds it in the app's log."""
+    ERROR_REASON_NO_SESSION: _ErrorReason.ValueType  # 29
+    """FAILED_PRECONDITION: the invocation has no session, so no session's values, data or history."""
+    ERROR_REASON_NO_REPLY_TARGET: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: the invocation has no session, so nobody to reply to."""
+    ERROR_REASON_NO_TASK: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: the invocation is no task."""
+    ERROR_REASON_NOT_FAILED: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION: the invocation did not fail, so it is not done again."""
+    ERROR_REASON_NOT_REPEATABLE: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION: an invocation of this kind cannot be done again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the stable reasons of `google.rpc.ErrorInfo` (domain `capsule.dev`). The reason string is the value's
@@ -148,4 +158,14 @@ ERROR_REASON_HANDLER_LOST: ErrorReason.ValueType  # 27
 """UNAVAILABLE: the process that was to answer is gone; whether it did anything is not known."""
 ERROR_REASON_HANDLER_ERROR: ErrorReason.ValueType  # 28
 """INTERNAL: the handler raised; metadata `reference_id` finds it in the app's log."""
+ERROR_REASON_NO_SESSION: ErrorReason.ValueType  # 29
+"""FAILED_PRECONDITION: the invocation has no session, so no session's values, data or history."""
+ERROR_REASON_NO_REPLY_TARGET: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: the invocation has no session, so nobody to reply to."""
+ERROR_REASON_NO_TASK: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: the invocation is no task."""
+ERROR_REASON_NOT_FAILED: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION: the invocation did not fail, so it is not done again."""
+ERROR_REASON_NOT_REPEATABLE: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION: an invocation of this kind cannot be done again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -51,6 +51,7 @@ class Event(_message.Message):
     INVOCATION_ENDED_FIELD_NUMBER: _builtins.int
     PROMPT_OPENED_FIELD_NUMBER: _builtins.int
     PROMPT_ENDED_FIELD_NUMBER: _builtins.int
+    TASK_SUBMITTED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session. In `session_deleted` it names a session that no longer exists."""
     offset: _builtins.int
@@ -127,6 +128,10 @@ class Event(_message.Message):
     def prompt_ended(self) -> Global___PromptEnded:
         """A prompt has ended: answered, dismissed, expired or withdrawn; exactly once each."""
 
+    @_builtins.property
+    def task_submitted(self) -> Global___TaskSubmitted:
+        """A handler submitted a task; the event belongs to the handler's invocation."""
+
     def __init__(
         self,
         *,
@@ -151,12 +156,13 @@ class Event(_message.Message):
         invocation_ended: Global___InvocationEnded | None = ...,
         prompt_opened: Global___PromptOpened | None = ...,
         prompt_ended: Global___PromptEnded | None = ...,
+        task_submitted: Global___TaskSubmitted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "kind", b"kind", "message_added", b"message_added", "prompt_ended", b"prompt_ended", "prompt_opened", b"prompt_opened", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "kind", b"kind", "message_added", b"message_added", "prompt_ended", b"prompt_ended", "prompt_opened", b"prompt_opened", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn", "task_submitted", b"task_submitted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "invocation_id", b"invocation_id", "item_offset", b"item_offset", "kind", b"kind", "message_added", b"message_added", "offset", b"offset", "place", b"place", "position", b"position", "prompt_ended", b"prompt_ended", "prompt_opened", b"prompt_opened", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_id", b"session_id", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_sent", b"action_sent", "block_shown", b"block_shown", "create_time", b"create_time", "invocation_ended", b"invocation_ended", "invocation_id", b"invocation_id", "item_offset", b"item_offset", "kind", b"kind", "message_added", b"message_added", "offset", b"offset", "place", b"place", "position", b"position", "prompt_ended", b"prompt_ended", "prompt_opened", b"prompt_opened", "session_closed", b"session_closed", "session_closing", b"session_closing", "session_deleted", b"session_deleted", "session_id", b"session_id", "session_opened", b"session_opened", "session_updated", b"session_updated", "stop_requested", b"stop_requested", "stream_opened", b"stream_opened", "stream_withdrawn", b"stream_withdrawn", "task_submitted", b"task_submitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_updated", "session_closing", "session_closed", "session_deleted", "message_added", "stream_opened", "stream_withdrawn", "block_shown", "action_sent", "stop_requested", "invocation_ended", "prompt_opened", "prompt_ended"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session_opened", "session_updated", "session_closing", "session_closed", "session_deleted", "message_added", "stream_opened", "stream_withdrawn", "block_shown", "action_sent", "stop_requested", "invocation_ended", "prompt_opened", "prompt_ended", "task_submitted"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -469,6 +475,32 @@ class PromptOpened(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromptOpened: _TypeAlias = PromptOpened  # noqa: Y015
+
+@_typing.final
+class TaskSubmitted(_message.Message):
+    """TaskSubmitted says that a handler submitted a task, or joined one by its lock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    name: _builtins.str
+    """What handles it."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskSubmitted: _TypeAlias = TaskSubmitted  # noqa: Y015
 
 @_typing.final
 class PromptEnded(_message.Message):

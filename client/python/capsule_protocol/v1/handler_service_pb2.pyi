@@ -6,11 +6,13 @@ isort:skip_file
 from capsule_protocol.v1 import collection_service_pb2 as _collection_service_pb2
 from capsule_protocol.v1 import session_service_pb2 as _session_service_pb2
 from capsule_protocol.v1 import state_service_pb2 as _state_service_pb2
+from capsule_protocol.v1 import task_service_pb2 as _task_service_pb2
 from capsule_protocol.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -43,6 +45,8 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """The session was deleted: nothing it sends is taken."""
     CANCEL_REASON_CALLER_GONE: _CancelReason.ValueType  # 5
     """Who asked for the response is gone. The outcome is taken for 10 s, and its response is dropped."""
+    CANCEL_REASON_TASK_CANCELLED: _CancelReason.ValueType  # 6
+    """The task was cancelled. The outcome is taken for 10 s."""
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """CancelReason says why work is to be ended."""
@@ -59,6 +63,8 @@ CANCEL_REASON_SESSION_DELETED: CancelReason.ValueType  # 4
 """The session was deleted: nothing it sends is taken."""
 CANCEL_REASON_CALLER_GONE: CancelReason.ValueType  # 5
 """Who asked for the response is gone. The outcome is taken for 10 s, and its response is dropped."""
+CANCEL_REASON_TASK_CANCELLED: CancelReason.ValueType  # 6
+"""The task was cancelled. The outcome is taken for 10 s."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 class _OutcomeStatus:
@@ -370,6 +376,8 @@ class Declarations(_message.Message):
     COLLECTIONS_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    SCHEDULES_FIELD_NUMBER: _builtins.int
     message: _builtins.bool
     """User messages."""
     enter: _builtins.bool
@@ -392,6 +400,14 @@ class Declarations(_message.Message):
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointDeclaration]:
         """Endpoint handlers: at most 1,000, each method and path once."""
 
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks, by name: at most 1,000, of 1 to 128 characters each."""
+
+    @_builtins.property
+    def schedules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduleDeclaration]:
+        """Schedules: at most 1,000, each name once."""
+
     def __init__(
         self,
         *,
@@ -402,14 +418,49 @@ class Declarations(_message.Message):
         collections: _abc.Iterable[Global___CollectionDeclaration] | None = ...,
         data: _abc.Iterable[Global___DataDeclaration] | None = ...,
         endpoints: _abc.Iterable[Global___EndpointDeclaration] | None = ...,
+        tasks: _abc.Iterable[_builtins.str] | None = ...,
+        schedules: _abc.Iterable[Global___ScheduleDeclaration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "collections", b"collections", "data", b"data", "endpoints", b"endpoints", "enter", b"enter", "exit", b"exit", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "collections", b"collections", "data", b"data", "endpoints", b"endpoints", "enter", b"enter", "exit", b"exit", "message", b"message", "schedules", b"schedules", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Declarations: _TypeAlias = Declarations  # noqa: Y015
+
+@_typing.final
+class ScheduleDeclaration(_message.Message):
+    """ScheduleDeclaration is a handler that is asked at certain times. Each tick is one invocation, whichever and however many processes are attached, unless
+    an earlier one of its schedule is still queued; after the sidecar was down only the latest missed one is made. The latest declaration of a name
+    counts; a schedule that no attached process of the app declares any more, while others are attached, ends with its next tick.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CRON_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 128 characters."""
+    cron: _builtins.str
+    """Minute, hour, day of the month, month and day of the week, as cron(8) of Debian has them. One that never comes is refused."""
+    timezone: _builtins.str
+    """A name of the time zone database, as `Europe/Berlin`. Empty means `UTC`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        cron: _builtins.str = ...,
+        timezone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "name", b"name", "timezone", b"timezone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleDeclaration: _TypeAlias = ScheduleDeclaration  # noqa: Y015
 
 @_typing.final
 class DataDeclaration(_message.Message):
@@ -626,6 +677,8 @@ class Invocation(_message.Message):
     EXIT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     invocation_id: _builtins.str
     """Its id."""
     attempt: _builtins.int
@@ -634,7 +687,7 @@ class Invocation(_message.Message):
     """The session's data: a UTF-8 JSON object."""
     @_builtins.property
     def session(self) -> _types_pb2.Session:
-        """The session."""
+        """The session. Unset: there is none."""
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]:
@@ -642,11 +695,11 @@ class Invocation(_message.Message):
 
     @_builtins.property
     def user(self) -> _types_pb2.UserInfo:
-        """Who asks, of a data or endpoint request, which has no session. Unset: nobody who is signed in."""
+        """For whom, where there is no session: who asks for data or an endpoint, or the app's owner. Unset: nobody who is signed in, or no owner is configured."""
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """How long this attempt may take, the time that it waits with a prompt not counted: 10 minutes by default."""
+        """How long this attempt may take, the time that it waits with a prompt not counted: 10 minutes by default. Unset: a task without a timeout."""
 
     @_builtins.property
     def turn(self) -> Global___Turn:
@@ -672,6 +725,14 @@ class Invocation(_message.Message):
     def endpoint(self) -> Global___EndpointRequest:
         """Answer a request."""
 
+    @_builtins.property
+    def task(self) -> Global___TaskRun:
+        """Run a task."""
+
+    @_builtins.property
+    def schedule(self) -> Global___ScheduleTick:
+        """A schedule's time has come."""
+
     def __init__(
         self,
         *,
@@ -688,16 +749,80 @@ class Invocation(_message.Message):
         exit: Global___Exit | None = ...,
         data: Global___DataRequest | None = ...,
         endpoint: Global___EndpointRequest | None = ...,
+        task: Global___TaskRun | None = ...,
+        schedule: Global___ScheduleTick | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "data", b"data", "deadline", b"deadline", "endpoint", b"endpoint", "enter", b"enter", "exit", b"exit", "kind", b"kind", "session", b"session", "turn", b"turn", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "data", b"data", "deadline", b"deadline", "endpoint", b"endpoint", "enter", b"enter", "exit", b"exit", "kind", b"kind", "schedule", b"schedule", "session", b"session", "task", b"task", "turn", b"turn", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "data", b"data", "data_json", b"data_json", "deadline", b"deadline", "endpoint", b"endpoint", "enter", b"enter", "exit", b"exit", "history", b"history", "invocation_id", b"invocation_id", "kind", b"kind", "session", b"session", "turn", b"turn", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "data", b"data", "data_json", b"data_json", "deadline", b"deadline", "endpoint", b"endpoint", "enter", b"enter", "exit", b"exit", "history", b"history", "invocation_id", b"invocation_id", "kind", b"kind", "schedule", b"schedule", "session", b"session", "task", b"task", "turn", b"turn", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn", "action", "enter", "exit", "data", "endpoint"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["turn", "action", "enter", "exit", "data", "endpoint", "task", "schedule"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Invocation: _TypeAlias = Invocation  # noqa: Y015
+
+@_typing.final
+class TaskRun(_message.Message):
+    """TaskRun is a task to run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGS_JSON_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Its id is the invocation's."""
+    args_json: _builtins.bytes
+    """What it is given: a UTF-8 JSON object."""
+    failures: _builtins.int
+    """Tries that failed before this one."""
+    retries: _builtins.int
+    """How many failed tries are tried again."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        args_json: _builtins.bytes = ...,
+        failures: _builtins.int = ...,
+        retries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_json", b"args_json", "failures", b"failures", "name", b"name", "retries", b"retries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskRun: _TypeAlias = TaskRun  # noqa: Y015
+
+@_typing.final
+class ScheduleTick(_message.Message):
+    """ScheduleTick is one time of a schedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TICK_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The schedule's name."""
+    @_builtins.property
+    def tick_time(self) -> _timestamp_pb2.Timestamp:
+        """The time that has come: not after now, and before the schedule's next."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        tick_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tick_time", b"tick_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "tick_time", b"tick_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleTick: _TypeAlias = ScheduleTick  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):
@@ -1032,6 +1157,12 @@ class Command(_message.Message):
     DELETE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     DISTINCT_FIELD_NUMBER: _builtins.int
+    SUBMIT_TASK_FIELD_NUMBER: _builtins.int
+    GET_TASK_FIELD_NUMBER: _builtins.int
+    LIST_TASKS_FIELD_NUMBER: _builtins.int
+    CANCEL_TASKS_FIELD_NUMBER: _builtins.int
+    REPORT_PROGRESS_FIELD_NUMBER: _builtins.int
+    SHOW_TASK_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """Chosen by the process, unique among its unanswered commands on this stream. 0: no result is wanted (AppendStream only)."""
     @_builtins.property
@@ -1130,6 +1261,30 @@ class Command(_message.Message):
     def distinct(self) -> _collection_service_pb2.DistinctRequest:
         """CollectionService.Distinct."""
 
+    @_builtins.property
+    def submit_task(self) -> _task_service_pb2.SubmitTaskRequest:
+        """TaskService.SubmitTask."""
+
+    @_builtins.property
+    def get_task(self) -> _task_service_pb2.GetTaskRequest:
+        """TaskService.GetTask."""
+
+    @_builtins.property
+    def list_tasks(self) -> _task_service_pb2.ListTasksRequest:
+        """TaskService.ListTasks."""
+
+    @_builtins.property
+    def cancel_tasks(self) -> _task_service_pb2.CancelTasksRequest:
+        """TaskService.CancelTasks."""
+
+    @_builtins.property
+    def report_progress(self) -> _task_service_pb2.ReportProgressRequest:
+        """TaskService.ReportProgress."""
+
+    @_builtins.property
+    def show_task(self) -> _session_service_pb2.ShowTaskRequest:
+        """SessionService.ShowTask."""
+
     def __init__(
         self,
         *,
@@ -1158,12 +1313,18 @@ class Command(_message.Message):
         delete: _collection_service_pb2.DeleteRequest | None = ...,
         count: _collection_service_pb2.CountRequest | None = ...,
         distinct: _collection_service_pb2.DistinctRequest | None = ...,
+        submit_task: _task_service_pb2.SubmitTaskRequest | None = ...,
+        get_task: _task_service_pb2.GetTaskRequest | None = ...,
+        list_tasks: _task_service_pb2.ListTasksRequest | None = ...,
+        cancel_tasks: _task_service_pb2.CancelTasksRequest | None = ...,
+        report_progress: _task_service_pb2.ReportProgressRequest | None = ...,
+        show_task: _session_service_pb2.ShowTaskRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "cancel_tasks", b"cancel_tasks", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_task", b"get_task", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_tasks", b"list_tasks", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "report_progress", b"report_progress", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "show_task", b"show_task", "submit_task", b"submit_task", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "cancel_tasks", b"cancel_tasks", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "get_session", b"get_session", "get_task", b"get_task", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_tasks", b"list_tasks", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "report_progress", b"report_progress", "request", b"request", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "show_task", b"show_task", "submit_task", b"submit_task", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct", "submit_task", "get_task", "list_tasks", "cancel_tasks", "report_progress", "show_task"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -1201,6 +1362,12 @@ class CommandResult(_message.Message):
     DELETE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     DISTINCT_FIELD_NUMBER: _builtins.int
+    SUBMIT_TASK_FIELD_NUMBER: _builtins.int
+    GET_TASK_FIELD_NUMBER: _builtins.int
+    LIST_TASKS_FIELD_NUMBER: _builtins.int
+    CANCEL_TASKS_FIELD_NUMBER: _builtins.int
+    REPORT_PROGRESS_FIELD_NUMBER: _builtins.int
+    SHOW_TASK_FIELD_NUMBER: _builtins.int
     tag: _builtins.int
     """The command's tag."""
     @_builtins.property
@@ -1303,6 +1470,30 @@ class CommandResult(_message.Message):
     def distinct(self) -> _collection_service_pb2.DistinctResponse:
         """Of distinct."""
 
+    @_builtins.property
+    def submit_task(self) -> _task_service_pb2.SubmitTaskResponse:
+        """Of submit_task."""
+
+    @_builtins.property
+    def get_task(self) -> _task_service_pb2.GetTaskResponse:
+        """Of get_task."""
+
+    @_builtins.property
+    def list_tasks(self) -> _task_service_pb2.ListTasksResponse:
+        """Of list_tasks."""
+
+    @_builtins.property
+    def cancel_tasks(self) -> _task_service_pb2.CancelTasksResponse:
+        """Of cancel_tasks."""
+
+    @_builtins.property
+    def report_progress(self) -> _task_service_pb2.ReportProgressResponse:
+        """Of report_progress."""
+
+    @_builtins.property
+    def show_task(self) -> _session_service_pb2.ShowTaskResponse:
+        """Of show_task."""
+
     def __init__(
         self,
         *,
@@ -1332,12 +1523,18 @@ class CommandResult(_message.Message):
         delete: _collection_service_pb2.DeleteResponse | None = ...,
         count: _collection_service_pb2.CountResponse | None = ...,
         distinct: _collection_service_pb2.DistinctResponse | None = ...,
+        submit_task: _task_service_pb2.SubmitTaskResponse | None = ...,
+        get_task: _task_service_pb2.GetTaskResponse | None = ...,
+        list_tasks: _task_service_pb2.ListTasksResponse | None = ...,
+        cancel_tasks: _task_service_pb2.CancelTasksResponse | None = ...,
+        report_progress: _task_service_pb2.ReportProgressResponse | None = ...,
+        show_task: _session_service_pb2.ShowTaskResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "cancel_tasks", b"cancel_tasks", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_task", b"get_task", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_tasks", b"list_tasks", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "report_progress", b"report_progress", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "show_task", b"show_task", "submit_task", b"submit_task", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_stream", b"append_stream", "cancel_tasks", b"cancel_tasks", "close_stream", b"close_stream", "count", b"count", "delete", b"delete", "delete_value", b"delete_value", "distinct", b"distinct", "error", b"error", "get_session", b"get_session", "get_task", b"get_task", "get_value", b"get_value", "increment_value", b"increment_value", "insert", b"insert", "list_messages", b"list_messages", "list_tasks", b"list_tasks", "list_values", b"list_values", "notify", b"notify", "open_stream", b"open_stream", "prompt_approval", b"prompt_approval", "prompt_choice", b"prompt_choice", "prompt_file", b"prompt_file", "reply", b"reply", "report_progress", b"report_progress", "result", b"result", "set_title", b"set_title", "set_value", b"set_value", "show_block", b"show_block", "show_image", b"show_image", "show_task", b"show_task", "submit_task", b"submit_task", "tag", b"tag", "update", b"update", "update_data", b"update_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "get_session", "list_messages", "reply", "notify", "open_stream", "append_stream", "close_stream", "show_block", "set_title", "update_data", "prompt_file", "prompt_approval", "prompt_choice", "show_image", "get_value", "set_value", "delete_value", "increment_value", "list_values", "insert", "update", "delete", "count", "distinct", "submit_task", "get_task", "list_tasks", "cancel_tasks", "report_progress", "show_task"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -1355,6 +1552,8 @@ class Outcome(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     REFERENCE_ID_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
+    NO_RETRY_FIELD_NUMBER: _builtins.int
     ERROR_TYPE_FIELD_NUMBER: _builtins.int
     invocation_id: _builtins.str
     """The invocation."""
@@ -1364,6 +1563,10 @@ class Outcome(_message.Message):
     """How the handler ended."""
     reference_id: _builtins.str
     """For FAILED: an id that the process logged with its traceback, at most 64 characters of `[A-Za-z0-9-]`. Empty: the sidecar makes one."""
+    result_json: _builtins.bytes
+    """For COMPLETED, of a task: what it returned, a UTF-8 JSON value of at most 1 MiB. Empty means `null`."""
+    no_retry: _builtins.bool
+    """For FAILED, of a task: it is not to be tried again."""
     error_type: _builtins.str
     """For FAILED: the error's class, kept for the operator, never shown to a person. At most 200 characters."""
     @_builtins.property
@@ -1383,11 +1586,13 @@ class Outcome(_message.Message):
         data: _types_pb2.DataPatch | None = ...,
         reference_id: _builtins.str = ...,
         response: Global___WebResponse | None = ...,
+        result_json: _builtins.bytes = ...,
+        no_retry: _builtins.bool = ...,
         error_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "error_type", b"error_type", "invocation_id", b"invocation_id", "reference_id", b"reference_id", "response", b"response", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "error_type", b"error_type", "invocation_id", b"invocation_id", "no_retry", b"no_retry", "reference_id", b"reference_id", "response", b"response", "result_json", b"result_json", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -768,6 +768,70 @@ class ShowImageResponse(_message.Message):
 Global___ShowImageResponse: _TypeAlias = ShowImageResponse  # noqa: Y015
 
 @_typing.final
+class ShowTaskRequest(_message.Message):
+    """ShowTaskRequest shows a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    invocation_id: _builtins.str
+    """The invocation."""
+    attempt: _builtins.int
+    """Its attempt, from 1."""
+    request_id: _builtins.str
+    """A UUID."""
+    task_id: _builtins.str
+    """The task."""
+    message: _builtins.str
+    """What is said about it: at most 1,000 characters. Empty: the task's name is shown."""
+    def __init__(
+        self,
+        *,
+        invocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "invocation_id", b"invocation_id", "message", b"message", "request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowTaskRequest: _TypeAlias = ShowTaskRequest  # noqa: Y015
+
+@_typing.final
+class ShowTaskResponse(_message.Message):
+    """ShowTaskResponse says where the card is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    block_id: _builtins.str
+    """The block's id."""
+    offset: _builtins.int
+    """The offset of the event."""
+    def __init__(
+        self,
+        *,
+        block_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowTaskResponse: _TypeAlias = ShowTaskResponse  # noqa: Y015
+
+@_typing.final
 class PromptFileRequest(_message.Message):
     """PromptFileRequest asks for a file."""
 

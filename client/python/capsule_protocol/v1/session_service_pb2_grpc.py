@@ -99,6 +99,11 @@ class SessionServiceStub(object):
                 request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageRequest.SerializeToString,
                 response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageResponse.FromString,
                 _registered_method=True)
+        self.ShowTask = channel.unary_unary(
+                '/capsule_protocol.v1.SessionService/ShowTask',
+                request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowTaskRequest.SerializeToString,
+                response_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowTaskResponse.FromString,
+                _registered_method=True)
         self.PromptFile = channel.unary_unary(
                 '/capsule_protocol.v1.SessionService/PromptFile',
                 request_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.PromptFileRequest.SerializeToString,
@@ -227,6 +232,14 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowTask(self, request, context):
+        """ShowTask shows a task of the app as a `task` block, which the sidecar keeps current: status, progress, result or error. Shown again, the card stays
+        where it is. Errors: NOT_FOUND for a task that there is not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PromptFile(self, request, context):
         """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
         Attach. While a prompt that its attempt asked for is open the invocation waits: it counts neither towards the process's
@@ -318,6 +331,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ShowImage,
                     request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageRequest.FromString,
                     response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageResponse.SerializeToString,
+            ),
+            'ShowTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowTask,
+                    request_deserializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowTaskRequest.FromString,
+                    response_serializer=capsule__protocol_dot_v1_dot_session__service__pb2.ShowTaskResponse.SerializeToString,
             ),
             'PromptFile': grpc.unary_unary_rpc_method_handler(
                     servicer.PromptFile,
@@ -630,6 +648,33 @@ class SessionService(object):
             '/capsule_protocol.v1.SessionService/ShowImage',
             capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageRequest.SerializeToString,
             capsule__protocol_dot_v1_dot_session__service__pb2.ShowImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/capsule_protocol.v1.SessionService/ShowTask',
+            capsule__protocol_dot_v1_dot_session__service__pb2.ShowTaskRequest.SerializeToString,
+            capsule__protocol_dot_v1_dot_session__service__pb2.ShowTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,6 +90,10 @@ class SessionServiceStub:
     """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
     the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
     """
+    ShowTask: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ShowTaskRequest, _session_service_pb2.ShowTaskResponse]
+    """ShowTask shows a task of the app as a `task` block, which the sidecar keeps current: status, progress, result or error. Shown again, the card stays
+    where it is. Errors: NOT_FOUND for a task that there is not.
+    """
     PromptFile: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.PromptFileRequest, _session_service_pb2.PromptFileResponse]
     """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
     Attach. While a prompt that its attempt asked for is open the invocation waits: it counts neither towards the process's
@@ -168,6 +172,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ShowImage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ShowImageRequest, _session_service_pb2.ShowImageResponse]  # type: ignore[assignment]
     """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
     the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
+    """
+    ShowTask: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ShowTaskRequest, _session_service_pb2.ShowTaskResponse]  # type: ignore[assignment]
+    """ShowTask shows a task of the app as a `task` block, which the sidecar keeps current: status, progress, result or error. Shown again, the card stays
+    where it is. Errors: NOT_FOUND for a task that there is not.
     """
     PromptFile: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PromptFileRequest, _session_service_pb2.PromptFileResponse]  # type: ignore[assignment]
     """PromptFile asks a person for a file. It answers at once with the prompt; unless that has ended already, its end comes as PromptResolved on
@@ -304,6 +312,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.ShowImageResponse, _abc.Awaitable[_session_service_pb2.ShowImageResponse]]:
         """ShowImage shows a file of the session as an `image` block. What a later attempt shows again is matched by the file's digest, not its id:
         the second file is removed. Errors: NOT_FOUND for a file that is not this session's, INVALID_ARGUMENT for one that is no image.
+        """
+
+    @_abc_1.abstractmethod
+    def ShowTask(
+        self,
+        request: _session_service_pb2.ShowTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ShowTaskResponse, _abc.Awaitable[_session_service_pb2.ShowTaskResponse]]:
+        """ShowTask shows a task of the app as a `task` block, which the sidecar keeps current: status, progress, result or error. Shown again, the card stays
+        where it is. Errors: NOT_FOUND for a task that there is not.
         """
 
     @_abc_1.abstractmethod

@@ -128,6 +128,10 @@ class _InvocationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Invoca
     """A page or a program asks for data. Never durable: it is in no log and no list."""
     INVOCATION_KIND_ENDPOINT: _InvocationKind.ValueType  # 6
     """A request to an endpoint of the app. Never durable."""
+    INVOCATION_KIND_TASK: _InvocationKind.ValueType  # 7
+    """A task's run, beside the lane."""
+    INVOCATION_KIND_SCHEDULE: _InvocationKind.ValueType  # 8
+    """A tick of a schedule; it has no session."""
 
 class InvocationKind(_InvocationKind, metaclass=_InvocationKindEnumTypeWrapper):
     """InvocationKind says what an invocation is for."""
@@ -146,6 +150,10 @@ INVOCATION_KIND_DATA: InvocationKind.ValueType  # 5
 """A page or a program asks for data. Never durable: it is in no log and no list."""
 INVOCATION_KIND_ENDPOINT: InvocationKind.ValueType  # 6
 """A request to an endpoint of the app. Never durable."""
+INVOCATION_KIND_TASK: InvocationKind.ValueType  # 7
+"""A task's run, beside the lane."""
+INVOCATION_KIND_SCHEDULE: InvocationKind.ValueType  # 8
+"""A tick of a schedule; it has no session."""
 Global___InvocationKind: _TypeAlias = InvocationKind  # noqa: Y015
 
 class _InvocationStatus:
@@ -167,7 +175,11 @@ class _InvocationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Invo
     INVOCATION_STATUS_STOPPED: _InvocationStatus.ValueType  # 5
     """Ended: a person stopped it."""
     INVOCATION_STATUS_UNHANDLED: _InvocationStatus.ValueType  # 6
-    """Ended: no process of the app declares a handler for it (enter, exit and action only)."""
+    """Ended: no process of the app declares a handler for it (enter, exit, action and schedule only)."""
+    INVOCATION_STATUS_CANCELLED: _InvocationStatus.ValueType  # 7
+    """Ended: it was cancelled (tasks only)."""
+    INVOCATION_STATUS_TIMED_OUT: _InvocationStatus.ValueType  # 8
+    """Ended: its last try took too long (tasks only)."""
 
 class InvocationStatus(_InvocationStatus, metaclass=_InvocationStatusEnumTypeWrapper):
     """InvocationStatus says how far an invocation is, or how it ended."""
@@ -185,7 +197,11 @@ INVOCATION_STATUS_FAILED: InvocationStatus.ValueType  # 4
 INVOCATION_STATUS_STOPPED: InvocationStatus.ValueType  # 5
 """Ended: a person stopped it."""
 INVOCATION_STATUS_UNHANDLED: InvocationStatus.ValueType  # 6
-"""Ended: no process of the app declares a handler for it (enter, exit and action only)."""
+"""Ended: no process of the app declares a handler for it (enter, exit, action and schedule only)."""
+INVOCATION_STATUS_CANCELLED: InvocationStatus.ValueType  # 7
+"""Ended: it was cancelled (tasks only)."""
+INVOCATION_STATUS_TIMED_OUT: InvocationStatus.ValueType  # 8
+"""Ended: its last try took too long (tasks only)."""
 Global___InvocationStatus: _TypeAlias = InvocationStatus  # noqa: Y015
 
 @_typing.final
