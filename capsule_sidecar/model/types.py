@@ -38,6 +38,9 @@ class InvocationKind(enum.IntEnum):
     # Asked of a handler by HTTP: in memory alone, never in the log or the queue.
     DATA = 5
     ENDPOINT = 6
+    # Beside the lane.
+    TASK = 7
+    SCHEDULE = 8
 
 
 class WorkState(enum.IntEnum):
@@ -58,6 +61,8 @@ class InvocationStatus(enum.IntEnum):
     FAILED = 4
     STOPPED = 5
     UNHANDLED = 6
+    CANCELLED = 7
+    TIMED_OUT = 8
 
 
 class CancelReason(enum.IntEnum):
@@ -68,6 +73,7 @@ class CancelReason(enum.IntEnum):
     SUPERSEDED = 3
     SESSION_DELETED = 4
     CALLER_GONE = 5
+    TASK_CANCELLED = 6
 
 
 class OutcomeStatus(enum.IntEnum):
@@ -116,6 +122,89 @@ class CollectionIndexes:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """A handler that is asked at certain times: a cron line in a time zone."""
+
+    name: str
+    cron: str
+    timezone: str
+
+
+class TaskStatus(enum.IntEnum):
+    """How far a task is, or how it ended."""
+
+    SCHEDULED = 1
+    PENDING = 2
+    RUNNING = 3
+    RETRYING = 4
+    COMPLETED = 5
+    FAILED = 6
+    CANCELLED = 7
+    TIMED_OUT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task as it is submitted. Times are milliseconds.
+
+    Attributes:
+        name: What handles it.
+        args_json: What it is given: a UTF-8 JSON object.
+        in_session: It runs in the session of who submits it.
+        start_ms: The Unix time at which it begins at the earliest; 0: at once.
+        delay_ms: How long after now, instead.
+        retries: How many failed tries are tried again.
+        timeout_ms: How long one try may take; 0: without bound.
+        lock: What it holds until it ends; empty: nothing.
+        redeliver: It is delivered again where its process is lost.
+    """
+
+    name: str
+    args_json: bytes
+    in_session: bool = False
+    start_ms: int = 0
+    delay_ms: int = 0
+    retries: int = 0
+    timeout_ms: int = 0
+    lock: str = ""
+    redeliver: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it is now. Times are Unix epoch milliseconds, 0 for none."""
+
+    task_id: str
+    name: str
+    status: TaskStatus
+    session_id: str
+    args_json: bytes
+    result_json: bytes
+    progress: float | None
+    progress_message: str
+    create_ms: int
+    start_ms: int
+    end_ms: int
+    attempt: int
+    failures: int
+    retries: int
+    reason: str
+    reference_id: str
+    error_type: str
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks; those for which all that is set holds."""
+
+    name: str = ""
+    statuses: frozenset[TaskStatus] = frozenset()
+    session_id: str = ""
+    task_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Declarations:
     """Which invocations a process takes."""
 
@@ -128,9 +217,11 @@ class Declarations:
     # By their routes.
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     collections: tuple[CollectionIndexes, ...] = ()
+    tasks: frozenset[str] = frozenset()
+    schedules: tuple[Schedule, ...] = ()
 
     def selectors(self) -> list[tuple[InvocationKind, str]]:
-        """Return (kind, name) of what is queued and declared; the name is empty but for actions."""
+        """Return (kind, name) of what is queued and declared; some kinds have no name."""
         found: list[tuple[InvocationKind, str]] = []
         if self.exit:
             found.append((InvocationKind.EXIT, ""))
@@ -139,6 +230,8 @@ class Declarations:
         if self.enter:
             found.append((InvocationKind.ENTER, ""))
         found.extend((InvocationKind.ACTION, name) for name in sorted(self.actions))
+        found.extend((InvocationKind.SCHEDULE, schedule.name) for schedule in self.schedules)
+        found.extend((InvocationKind.TASK, name) for name in sorted(self.tasks))
         return found
 
     def takes(self, kind: InvocationKind, name: str) -> bool:
@@ -156,6 +249,10 @@ class Declarations:
                 return name in self.data
             case InvocationKind.ENDPOINT:
                 return name in self.endpoints
+            case InvocationKind.TASK:
+                return name in self.tasks
+            case InvocationKind.SCHEDULE:
+                return any(schedule.name == name for schedule in self.schedules)
 
     def guards(self, kind: InvocationKind, name: str) -> bool:
         """Tell whether a data or endpoint handler wants who is signed in."""
@@ -216,6 +313,9 @@ class Outcome:
     error_type: str = ""
     # Of a data or endpoint request.
     response: WebResponse | None = None
+    # Of a task: a UTF-8 JSON value; and that it is not to be tried again.
+    result_json: bytes = b""
+    no_retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from capsule_sidecar.storage.rows import InvocationRow, SessionRow
+from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
 
 
 @dataclass(slots=True)
@@ -41,13 +41,21 @@ class Leased:
     state: int
     head: int
     activity: int
+    # Of a task or a tick; how many of its tries had failed; and the user that it is for, if any,
+    # where it has no session.
+    job: JobRow | None = None
+    failures: int = 0
+    owner: int = 0
 
     @staticmethod
-    def of(invocation: InvocationRow, session: SessionRow) -> Leased:
+    def of(
+        invocation: InvocationRow, session: SessionRow, job: JobRow | None = None, owner: int = 0
+    ) -> Leased:
         """Return the lease that an invocation has now."""
         return Leased(
             invocation, session, invocation.attempt, invocation.process,
             session.title, session.state, session.head, session.activity,
+            job, job.failures if job is not None else 0, owner,
         )  # fmt: skip
 
 

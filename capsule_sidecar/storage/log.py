@@ -26,6 +26,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.storage import encoding, files, reads, schema, showing, streams, values, work
 from capsule_sidecar.storage.documents import store
+from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
     Answer,
     Method,
@@ -55,11 +56,12 @@ def reply(
         streams.withdraw_earlier(unit, session, invocation)
         assert request.match is not None
         body = encoding.message_added(message_id, Sender.APP, text, session.channel, unit.now_ms)
+        place = place_now(unit, session, invocation)
         offset = unit.append(
-            session, body, place=invocation.place, invocation=invocation,
+            session, body, place=place, invocation=invocation,
             repeat=(int(request.method), request.match),
         )  # fmt: skip
-        unit.put_item(session, invocation.place, offset, ItemKind.MESSAGE, offset)
+        unit.put_item(session, place, offset, ItemKind.MESSAGE, offset)
         answer = Answer(offset, (message_id,))
         remember(invocation, request, answer)
         return answer, invocation
@@ -79,7 +81,10 @@ def show_block(unit: Unit, app: int, lease: Lease, request: Request, block: Bloc
         files.usable(unit, session, carried, "block.payload_json.file_id", showing.check_image)
         streams.withdraw_earlier(unit, session, invocation)
         named = Block(block.type, block.payload_json, block.block_id or new_id("blk"))
-        place, item = _block_item(unit, session, named.block_id) or (invocation.place, 0)
+        place, item = showing.block_item(unit, session, named.block_id) or (
+            place_now(unit, session, invocation),
+            0,
+        )
         repeat = (int(request.method), request.match) if request.match else None
         offset = unit.append(
             session, encoding.block_shown(named), place=place, item=item,
@@ -92,16 +97,6 @@ def show_block(unit: Unit, app: int, lease: Lease, request: Request, block: Bloc
         return answer, invocation
 
     return once(unit, handler_scope(app, Method.SHOW_BLOCK), request, work_)
-
-
-def _block_item(unit: Unit, session: SessionRow, block_id: str) -> tuple[int, int] | None:
-    columns = schema.items.c
-    rows = unit.query(
-        select(columns.place, columns.offset).where(
-            columns.session == session.id, columns.block == block_id
-        )
-    )
-    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def set_title(unit: Unit, app: int, lease: Lease, request: Request, title: str) -> Answer:
@@ -230,13 +225,12 @@ def _completion(unit: Unit, app: int, lease: Lease, opening: int) -> bytes | Non
     """Return the event that an opened stream's item shows now; None where it was withdrawn."""
     columns = schema.items.c
     invocation = unit.invocation(lease.invocation_id, app)
-    rows = unit.query(
-        select(columns.event).where(
-            columns.session == invocation.session,
-            columns.place == invocation.place,
-            columns.offset == opening,
-        )
+    found = select(columns.event).where(
+        columns.session == invocation.session, columns.offset == opening
     )
+    if not invocation.beside:  # a task's messages have the places that the lane had
+        found = found.where(columns.place == invocation.place)
+    rows = unit.query(found)
     return _event(unit, app, lease, rows[0][0]) if rows else None
 
 

@@ -15,6 +15,7 @@ from capsule_protocol.v1 import events_pb2, types_pb2
 from capsule_sidecar.model.types import ItemKind, PromptStatus, WorkState
 from capsule_sidecar.storage import encoding, schema
 from capsule_sidecar.storage.commits import Notice
+from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -36,6 +37,7 @@ class PromptRow:
     event: int
     state: int
     expire_ms: int
+    place: int
 
 
 def find(unit: Unit, key: str) -> PromptRow | None:
@@ -108,18 +110,19 @@ def ask(
 ) -> PromptRow:
     """Open a prompt: an event, an item of the timeline, a row."""
     key = prompt.prompt_id
+    place = place_now(unit, session, invocation)
     offset = unit.append(
-        session, encoding.prompt_opened(prompt), place=invocation.place, invocation=invocation,
+        session, encoding.prompt_opened(prompt), place=place, invocation=invocation,
         repeat=repeat, asks=key,
     )  # fmt: skip
-    unit.put_item(session, invocation.place, offset, ItemKind.PROMPT, offset)
+    unit.put_item(session, place, offset, ItemKind.PROMPT, offset)
     row = PromptRow(
-        key, session.id, invocation.id, invocation.attempt, offset, offset, OPEN, expire_ms
+        key, session.id, invocation.id, invocation.attempt, offset, offset, OPEN, expire_ms, place
     )
     unit.execute(
         schema.prompts.insert().values(
             key=key, session=row.session, invocation=row.invocation, attempt=row.attempt,
-            offset=offset, event=offset, state=OPEN, expire_ms=expire_ms,
+            offset=offset, event=offset, state=OPEN, expire_ms=expire_ms, place=place,
         )
     )  # fmt: skip
     return row
@@ -147,10 +150,10 @@ def end(
     prompt.status = int(status)  # type: ignore[assignment]  # enum values are ints on the wire
     prompt.end_time.CopyFrom(encoding.timestamp(unit.now_ms))
     offset = unit.append(
-        session, encoding.prompt_ended(prompt), place=invocation.place, item=row.offset,
+        session, encoding.prompt_ended(prompt), place=row.place, item=row.offset,
         invocation=invocation, asks=row.key,
     )  # fmt: skip
-    unit.put_item(session, invocation.place, row.offset, ItemKind.PROMPT, offset)
+    unit.put_item(session, row.place, row.offset, ItemKind.PROMPT, offset)
     joined = invocation.state == WorkState.RUNNING and row.attempt == invocation.attempt
     told = joined and status != PromptStatus.WITHDRAWN
     row.event, row.state = offset, ENDED if told else SETTLED

@@ -469,7 +469,7 @@ def open_texts(connection: Connection) -> list[OpenText]:
         select(
             streams.key, streams.session, _sessions.key, _sessions.user, _sessions.app,
             _sessions.channel, _invocations.key, streams.attempt, streams.message,
-            streams.offset, _invocations.place, streams.revision,
+            streams.offset, streams.place, streams.revision,
         )
         .join(schema.sessions, _sessions.id == streams.session)
         .join(schema.invocations, _invocations.id == streams.invocation)

@@ -31,6 +31,8 @@ class SessionRow:
     # Not columns: the newest offset (read off the log) and the events' common header.
     head: int = 0
     prefix: bytes = b""
+    # Where the lane is, or was last: the place of what was given out last; -1: not read yet.
+    lane_place: int = -1
 
     table: ClassVar[Table] = schema.sessions
 
@@ -40,6 +42,11 @@ class SessionRow:
             self.id, self.key, self.app, self.user, self.channel, self.title, self.state,
             self.activity, self.create_ms, self.lane, self.waiting, self.data_bytes,
         )  # fmt: skip
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is no conversation: where an app works without one."""
+        return not self.channel
 
     @property
     def open(self) -> bool:
@@ -106,6 +113,11 @@ class InvocationRow:
         return self.state == WorkState.ENDED
 
     @property
+    def beside(self) -> bool:
+        """Whether it runs beside the lane: a task, or a tick of a schedule."""
+        return self.kind >= InvocationKind.TASK
+
+    @property
     def queued_message(self) -> bool:
         """Whether it is a user message that no process has taken yet."""
         return self.kind == InvocationKind.MESSAGE and self.attempt == 0 and not self.ended
@@ -141,6 +153,7 @@ class StreamRow:
     create_ms: int
     revision: int
     write_key: str
+    place: int
 
     table: ClassVar[Table] = schema.streams
 
@@ -148,7 +161,40 @@ class StreamRow:
         """Return the columns in the table's order."""
         return (
             self.key, self.session, self.invocation, self.attempt, self.offset, self.message,
-            self.create_ms, self.revision, self.write_key,
+            self.create_ms, self.revision, self.write_key, self.place,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class JobRow:
+    """A row of `jobs`: what a task or a tick has beside its invocation."""
+
+    invocation: int
+    app: int
+    name: str
+    args: bytes
+    result: bytes | None
+    progress: float | None
+    progress_text: str
+    start_ms: int
+    retries: int
+    failures: int
+    timeout_ms: int
+    redeliver: int
+    lock: str | None
+    lock_name: str
+    cards: int = 0
+    card_ms: int = 0
+    stale: int = 0
+
+    table: ClassVar[Table] = schema.jobs
+
+    def values(self) -> tuple[object, ...]:
+        """Return the columns in the table's order."""
+        return (
+            self.invocation, self.app, self.name, self.args, self.result, self.progress,
+            self.progress_text, self.start_ms, self.retries, self.failures, self.timeout_ms,
+            self.redeliver, self.lock, self.lock_name, self.cards, self.card_ms, self.stale,
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
     text,
 )
@@ -42,6 +44,8 @@ apps = Table(
     # The newest position of its log; its row is locked by whoever appends. PostgreSQL alone keeps
     # it: with one writer the newest position of all is the newest of each app.
     Column("position", BigInteger, nullable=False),
+    # The user whose work without a session is; 0: nobody's.
+    Column("owner", BigInteger, nullable=False, server_default=text("0")),
 )
 
 users = Table(
@@ -72,6 +76,7 @@ logins = Table(
     sqlite_with_rowid=False,
 )
 
+# Conversations; and of an app that works without one, a hidden one without channel and user.
 sessions = Table(
     "sessions",
     metadata,
@@ -151,7 +156,7 @@ invocations = Table(
     Column("app", BigInteger, nullable=False),
     Column("session", BigInteger, nullable=False),
     Column("kind", SmallInteger, nullable=False),
-    # The action's name; empty for every other kind.
+    # The action's, task's or schedule's name; empty for every other kind.
     Column("name", String(128), nullable=False),
     # The offset of the event that caused it: its order in the lane, and where its items sort.
     Column("place", BigInteger, nullable=False),
@@ -164,7 +169,8 @@ invocations = Table(
     Column("process", BigInteger, nullable=False),
     # Why it is being cancelled (CancelReason); 0: it is not.
     Column("cancel", SmallInteger, nullable=False),
-    # When the running attempt's deadline, or the grace after a cancellation, ends.
+    # When the running attempt's deadline, or the grace after a cancellation, ends; of a task that
+    # waits, when it may begin.
     Column("due_ms", BigInteger, nullable=False),
     Column("create_ms", BigInteger, nullable=False),
     Column("end_ms", BigInteger, nullable=False),
@@ -195,6 +201,74 @@ invocations = Table(
         "due_ms",
         sqlite_where=text("state = 2"),
     ),
+    Index(
+        "ix_invocations_later",
+        "due_ms",
+        sqlite_where=text("state = 0 AND kind = 7"),
+    ),
+)
+
+# What invocations beside the lane have more: runs of tasks, and ticks of schedules.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("invocation", _RowId, primary_key=True, autoincrement=False),
+    Column("app", BigInteger, nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("args", LargeBinary, nullable=False),
+    Column("result", LargeBinary),
+    Column("progress", Float),
+    Column("progress_text", Text, nullable=False),
+    # When a task may begin at the earliest; the time that a tick is for.
+    Column("start_ms", BigInteger, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    # 0: none.
+    Column("timeout_ms", BigInteger, nullable=False),
+    Column("redeliver", SmallInteger, nullable=False),
+    # Held until it ends, then NULL; and its name, for who looks.
+    Column("lock", String(512)),
+    Column("lock_name", String(512), nullable=False),
+    # Sessions that show it, when they were told last, and whether they show less than there is.
+    Column("cards", Integer, nullable=False),
+    Column("card_ms", BigInteger, nullable=False),
+    Column("stale", SmallInteger, nullable=False),
+    Index("ix_jobs_app_name", "app", "name", "invocation"),
+    Index(
+        "ix_jobs_lock",
+        "app",
+        "name",
+        "lock",
+        unique=True,
+        sqlite_where=text("lock IS NOT NULL"),
+    ),
+    Index("ix_jobs_stale", "card_ms", sqlite_where=text("stale = 1")),
+)
+
+# Which sessions show which tasks, and what they say about them.
+task_cards = Table(
+    "task_cards",
+    metadata,
+    Column("task", BigInteger, primary_key=True, autoincrement=False),
+    Column("session", BigInteger, primary_key=True, autoincrement=False),
+    Column("message", Text, nullable=False),
+    Index("ix_task_cards_session", "session"),
+    sqlite_with_rowid=False,
+)
+
+# When handlers are to be asked again and again.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("app", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(128), primary_key=True),
+    Column("cron", String(256), nullable=False),
+    Column("timezone", String(64), nullable=False),
+    Column("next_ms", BigInteger, nullable=False),
+    # Its latest tick; 0: none yet.
+    Column("invocation", BigInteger, nullable=False),
+    Index("ix_schedules_next_ms", "next_ms"),
+    sqlite_with_rowid=False,
 )
 
 # Who holds leases. One row is renewed by each beat, however many leases there are.
@@ -223,6 +297,8 @@ streams = Table(
     Column("create_ms", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("write_key", String(256), nullable=False),
+    # Where its item sorts.
+    Column("place", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_streams_invocation", "invocation"),
     Index("ix_streams_session", "session"),
 )
@@ -255,6 +331,8 @@ prompts = Table(
     # 0: open; 1: ended, its process is to be told; 2: ended, nobody is to be told.
     Column("state", SmallInteger, nullable=False),
     Column("expire_ms", BigInteger, nullable=False),
+    # Where its item sorts.
+    Column("place", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_prompts_session", "session"),
     Index("ix_prompts_invocation", "invocation"),
     Index("ix_prompts_expire_ms", "expire_ms", sqlite_where=text("state = 0")),
@@ -402,7 +480,11 @@ def use_postgresql() -> None:
 # The conditions of partial indexes, for queries that use them. Written out rather than bound:
 # SQLite would prepare a query with a bound one anew at each execution, at five times its cost.
 is_ready = invocations.c.state == literal_column("1")
+is_later = and_(
+    invocations.c.state == literal_column("0"), invocations.c.kind == literal_column("7")
+)
 is_running = invocations.c.state == literal_column("2")
+is_stale_job = jobs.c.stale == literal_column("1")
 is_open_prompt = prompts.c.state == literal_column("0")
 is_passing_file = files.c.expire_ms > literal_column("0")
 is_of_later_attempt = requests.c.attempt > literal_column("1")

@@ -15,6 +15,7 @@ from capsule_sidecar.model.errors import DomainError, InvalidArgument, NotFound
 from capsule_sidecar.model.ids import digest, new_id
 from capsule_sidecar.model.types import Block, File, ItemKind, Lease
 from capsule_sidecar.storage import encoding, files, schema, streams, work
+from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
     Answer,
     Request,
@@ -60,17 +61,29 @@ def show_image(
         streams.withdraw_earlier(unit, session, invocation)
         assert request.match is not None
         block = Block("image", _payload(file, alt, width), new_id("blk"))
+        place = place_now(unit, session, invocation)
         offset = unit.append(
-            session, encoding.block_shown(block), place=invocation.place, invocation=invocation,
+            session, encoding.block_shown(block), place=place, invocation=invocation,
             repeat=(int(request.method), request.match),
         )  # fmt: skip
-        unit.put_item(session, invocation.place, offset, ItemKind.BLOCK, offset, block.block_id)
+        unit.put_item(session, place, offset, ItemKind.BLOCK, offset, block.block_id)
         files.take(unit, session, [file_id])
         answer = Answer(offset, (block.block_id,))
         remember(invocation, request, answer)
         return answer, invocation
 
     return once(unit, handler_scope(app, request.method), request, work_)
+
+
+def block_item(unit: Unit, session: SessionRow, block_id: str) -> tuple[int, int] | None:
+    """Return place and offset of the item that shows a block; None where none does."""
+    columns = schema.items.c
+    rows = unit.query(
+        select(columns.place, columns.offset).where(
+            columns.session == session.id, columns.block == block_id
+        )
+    )
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def check_image(file: File) -> InvalidArgument | None:

@@ -10,6 +10,7 @@ from capsule_sidecar.model.errors import StreamClosed
 from capsule_sidecar.model.ids import digest, new_id
 from capsule_sidecar.model.types import ItemKind, Sender
 from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import Method
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow, StreamRow
 from capsule_sidecar.storage.unit import Unit
@@ -35,18 +36,19 @@ def open_stream(
 ) -> StreamRow:
     """Open a stream: an event, an item of the timeline, a row."""
     message_id = new_id("msg")
+    place = place_now(unit, session, invocation)
     offset = unit.append(
         session,
         encoding.stream_opened(key, message_id),
-        place=invocation.place,
+        place=place,
         invocation=invocation,
     )
-    unit.put_item(session, invocation.place, offset, ItemKind.STREAM, offset)
+    unit.put_item(session, place, offset, ItemKind.STREAM, offset)
     return unit.add(
         StreamRow(
             key=key, session=session.id, invocation=invocation.id, attempt=invocation.attempt,
             offset=offset, message=message_id, create_ms=unit.now_ms, revision=0,
-            write_key=write_key,
+            write_key=write_key, place=place,
         )
     )  # fmt: skip
 
@@ -80,10 +82,10 @@ def complete(
     if not interrupted:
         repeat = (int(Method.OPEN_STREAM), stream_match(stream.write_key))
     offset = unit.append(
-        session, body, place=invocation.place, item=stream.offset, invocation=invocation,
+        session, body, place=stream.place, item=stream.offset, invocation=invocation,
         repeat=repeat, closes=stream.key,
     )  # fmt: skip
-    unit.put_item(session, invocation.place, stream.offset, ItemKind.MESSAGE, offset)
+    unit.put_item(session, stream.place, stream.offset, ItemKind.MESSAGE, offset)
     unit.close_stream(stream)
     return offset
 
@@ -181,11 +183,11 @@ def _withdraw(unit: Unit, session: SessionRow, invocation: InvocationRow, stream
     offset = unit.append(
         session,
         encoding.stream_withdrawn(stream.key),
-        place=invocation.place,
+        place=stream.place,
         item=stream.offset,
         invocation=invocation,
         closes=stream.key,
     )
-    unit.drop_item(session, invocation.place, stream.offset)
+    unit.drop_item(session, stream.place, stream.offset)
     unit.close_stream(stream)
     return offset

@@ -10,6 +10,7 @@ from capsule_sidecar.storage.commits import Appended
 from capsule_sidecar.storage.database import Database
 from capsule_sidecar.storage.rows import (
     InvocationRow,
+    JobRow,
     ProcessRow,
     SessionRow,
     Statements,
@@ -17,7 +18,7 @@ from capsule_sidecar.storage.rows import (
     run,
 )
 
-AnyRow = SessionRow | InvocationRow | ProcessRow | StreamRow
+AnyRow = SessionRow | InvocationRow | ProcessRow | StreamRow | JobRow
 
 # Who wrote an event, and the method and digest that a later attempt would repeat it by.
 Origin = tuple[int | None, int | None, bytes | None]
@@ -50,6 +51,14 @@ class Tables:
         )  # fmt: skip
         self.processes = Statements(schema.processes, mark, mutable=("beat_ms", "lease_ms"))
         self.streams = Statements(schema.streams, mark, mutable=("revision",))
+        self.jobs = Statements(
+            schema.jobs,
+            mark,
+            mutable=(
+                "result", "progress", "progress_text", "start_ms", "failures", "lock", "cards",
+                "card_ms", "stale",
+            ),
+        )  # fmt: skip
         self.chunks = Statements(schema.stream_chunks, mark)
         # Our own placeholder is all that is put in.
         self.chunks_of_stream = f"DELETE FROM stream_chunks WHERE stream = {mark}"  # noqa: S608
@@ -135,6 +144,7 @@ class Pending:
             (InvocationRow, tables.invocations),
             (ProcessRow, tables.processes),
             (StreamRow, tables.streams),
+            (JobRow, tables.jobs),
         ):
             _write_kind(cursor, kind, statements, self.new.values(), self.dirty.values())
         active = [(s.activity, s.id) for s, _ in self.active.values() if id(s) not in self.new]
@@ -148,8 +158,9 @@ def _write_kind(
     new: Iterable[AnyRow],
     dirty: Iterable[AnyRow],
 ) -> None:
-    run(cursor, statements.insert, [row.values() for row in new if type(row) is kind])
+    # Changes first: a new job may take the lock that another has given back.
     run(cursor, statements.update, [_changes(row) for row in dirty if type(row) is kind])
+    run(cursor, statements.insert, [row.values() for row in new if type(row) is kind])
 
 
 def _changes(row: AnyRow) -> tuple[object, ...]:
@@ -167,3 +178,8 @@ def _changes(row: AnyRow) -> tuple[object, ...]:
             return (row.beat_ms, row.lease_ms, row.id)
         case StreamRow():
             return (row.revision, row.key)
+        case JobRow():
+            return (
+                row.result, row.progress, row.progress_text, row.start_ms, row.failures, row.lock,
+                row.cards, row.card_ms, row.stale, row.invocation,
+            )  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 from sqlalchemy.sql import Select
 
 from capsule_sidecar.model.errors import DomainError, NotFound
@@ -20,13 +20,20 @@ from capsule_sidecar.model.types import DataPatch, Declarations, InvocationKind,
 from capsule_sidecar.storage import encoding, schema
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import Database
-from capsule_sidecar.storage.rows import InvocationRow, ProcessRow, SessionRow, StreamRow, run
+from capsule_sidecar.storage.rows import (
+    InvocationRow,
+    JobRow,
+    ProcessRow,
+    SessionRow,
+    StreamRow,
+    run,
+)
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.tables import AnyRow, Pending, Tables
 
 __all__ = ["Appended", "Leased", "Notice", "Unit"]
 
-_Row = TypeVar("_Row", SessionRow, InvocationRow, ProcessRow, StreamRow)
+_Row = TypeVar("_Row", SessionRow, InvocationRow, ProcessRow, StreamRow, JobRow)
 
 # What the writer remembers from one group to the next, at the most, of each kind of row.
 _REMEMBERED = 20_000
@@ -83,6 +90,8 @@ class Unit:
         self._invocation_keys: dict[str, InvocationRow] = {}
         self._processes: dict[int, ProcessRow] = {}
         self._streams: dict[str, StreamRow] = {}
+        self._jobs: dict[int, JobRow] = {}
+        self._hidden: dict[int, SessionRow] = {}
         self._identities: dict[int, str] = {}
 
     def trim(self) -> None:
@@ -92,6 +101,7 @@ class Unit:
                 len(self._sessions),
                 len(self._invocations),
                 len(self._streams),
+                len(self._jobs),
                 len(self._identities),
             )
             > _REMEMBERED
@@ -234,6 +244,32 @@ class Unit:
             self._streams[row.key] = row
         return row
 
+    def job(self, invocation: InvocationRow) -> JobRow:
+        """Return what a task or a tick has beside its invocation."""
+        row = self._jobs.get(invocation.id)
+        if row is None:
+            columns = schema.jobs.c
+            found = self.query(select(schema.jobs).where(columns.invocation == invocation.id))
+            row = self._jobs[invocation.id] = JobRow(*found[0])
+        return row
+
+    def hidden_session(self, app: int) -> SessionRow | None:
+        """Return where an app works without a conversation; None where it never did."""
+        row = self._hidden.get(app)
+        if row is None:
+            columns = schema.sessions.c
+            row = self._read_session(
+                and_(columns.user == 0, columns.app == app, columns.channel == "")
+            )
+            if row is not None:
+                self._hidden[app] = row
+        return row
+
+    def owner(self, app: int) -> int:
+        """Return the number of the user whose work without a session is; 0: nobody's."""
+        found = self.query(select(schema.apps.c.owner).where(schema.apps.c.id == app))
+        return int(found[0][0]) if found else 0
+
     def streams_of(self, invocation: InvocationRow) -> list[StreamRow]:
         """Return the open streams of an invocation."""
         if invocation.streams is None:
@@ -325,6 +361,8 @@ class Unit:
                 self._remember_invocation(row)
             case ProcessRow():
                 self._processes[row.id] = row
+            case JobRow():
+                self._jobs[row.invocation] = row
             case StreamRow():
                 self._streams[row.key] = row
                 invocation = self._invocations.get(row.invocation)
@@ -354,6 +392,7 @@ class Unit:
         self._sessions.pop(row.id, None)
         self._session_keys.pop(row.key, None)
         for invocation in [i for i in self._invocations.values() if i.session == row.id]:
+            self._jobs.pop(invocation.id, None)
             del self._invocations[invocation.id]
             del self._invocation_keys[invocation.key]
         for stream in [s for s in self._streams.values() if s.session == row.id]:
