@@ -16,7 +16,7 @@ from typing import Any
 from gen_protos import PROTOS
 from pydantic.json_schema import GenerateJsonSchema
 
-from capsule_sidecar.model.blocks import KNOWN
+from capsule_sidecar.model.blocks import KNOWN, MADE
 
 BLOCKS_OUT = PROTOS / "capsule_protocol" / "v1" / "blocks.schema.json"
 WHERE = "#/$defs/"
@@ -34,7 +34,7 @@ def blocks_schema() -> dict[str, Any]:
     """Returns the whole document."""
     parts: dict[str, Any] = {}
     types: dict[str, Any] = {}
-    for name, model in KNOWN.items():
+    for name, model in {**KNOWN, **MADE}.items():
         schema = model.model_json_schema(
             ref_template=WHERE + "{model}", schema_generator=Schema, mode="validation"
         )

@@ -204,14 +204,115 @@ class Suggestions(Payload):
     ]
 
 
-# By the block's type.
+TaskStatus = Literal[
+    "scheduled", "pending", "running", "retrying", "completed", "failed", "cancelled", "timed_out"
+]
+
+
+class Task(Payload):
+    """A background task and how far it is. The sidecar makes it and keeps it current."""
+
+    model_config = ConfigDict(json_schema_extra={"readOnly": True})
+
+    task_id: Annotated[
+        str,
+        Field(
+            pattern=r"^[0-9A-Za-z_-]{1,128}$",
+            description="The task's id, which is also the block's.",
+        ),
+    ]
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=128, description="What handles it: 1 to 128 characters."),
+    ]
+    message: Annotated[
+        str,
+        Field(
+            max_length=1_000,
+            description="What is said about it, at most 1,000 characters. Empty: its name is.",
+        ),
+    ] = ""
+    status: Annotated[
+        TaskStatus,
+        Field(
+            description=(
+                "How far it is: `scheduled`, `pending`, `running`, `retrying`, `completed`,"
+                " `failed`, `cancelled` or `timed_out`."
+            )
+        ),
+    ]
+    progress: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            json_schema_extra=_no_default,
+            description="How far it says it is, from 0 to 1. Without it: it has not said.",
+        ),
+    ] = 0
+    progress_message: Annotated[
+        str,
+        Field(max_length=1_000, description="What it says of it, at most 1,000 characters."),
+    ] = ""
+    result: Annotated[
+        Any,
+        Field(
+            json_schema_extra=_no_default,
+            description=(
+                "What it returned, once it is completed: any JSON value of at most 8 KiB. Left out"
+                " where it is longer or null."
+            ),
+        ),
+    ] = None
+    reference_id: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description=(
+                "What a person can quote to the operator where it failed, at most 64 characters."
+            ),
+        ),
+    ] = ""
+    reason: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description=(
+                "Why it did not complete, as `HANDLER_ERROR` or `DEADLINE`; at most 64 characters."
+            ),
+        ),
+    ] = ""
+    start_time: Annotated[
+        str,
+        Field(
+            pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z$",
+            json_schema_extra=_no_default,
+            description=(
+                "When it begins, or begins again, at the earliest, while it is `scheduled` or"
+                " `retrying`: ISO 8601, UTC."
+            ),
+        ),
+    ] = ""
+    attempt: Annotated[
+        int, Field(ge=0, description="The attempt that runs or ran last; 0: none has begun.")
+    ]
+    failures: Annotated[int, Field(ge=0, description="Tries that failed, from 0.")]
+    retries: Annotated[
+        int, Field(ge=0, description="How many failed tries are tried again, from 0.")
+    ]
+
+
+# What a handler shows, by the block's type.
 KNOWN: Mapping[str, type[Payload]] = MappingProxyType(
     {"image": Image, "step": Step, "suggestions": Suggestions}
 )
+# What only the sidecar shows, and the call of a handler that asks for it.
+MADE: Mapping[str, type[Payload]] = MappingProxyType({"task": Task})
+_ASKED_BY = {"task": "show_task"}
 
 
 def check_payload(block_type: str, payload_json: bytes, field: str = "block.payload_json") -> None:
-    """Check what a block of a known type carries. Any other type passes.
+    """Check what a handler's block of a known type carries. Any other type passes.
 
     Args:
         block_type: The block's type.
@@ -220,8 +321,14 @@ def check_payload(block_type: str, payload_json: bytes, field: str = "block.payl
 
     Raises:
         InvalidArgument: The payload is not what its type has. The first fault is named, by a path
-            below `field` without `_json`: `block.payload.items[2].label`.
+            below `field` without `_json`: `block.payload.items[2].label`. Or the type, beside it,
+            is one that only the sidecar shows.
     """
+    if block_type in MADE:
+        raise InvalidArgument(
+            field.removesuffix("payload_json") + "type",
+            f"{block_type!r} is made by the sidecar: use {_ASKED_BY[block_type]}",
+        )
     model = KNOWN.get(block_type)
     if model is None:
         return

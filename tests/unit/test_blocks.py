@@ -12,14 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from capsule_sidecar.model.blocks import KNOWN, check_payload
+from capsule_sidecar.model.blocks import KNOWN, MADE, check_payload
 from capsule_sidecar.model.errors import InvalidArgument
+from capsule_sidecar.model.task_card import MAX_RESULT_BYTES, task_card
 from tests.support.programs import ROOT
 
 SCHEMA = json.loads((ROOT / "proto/capsule_protocol/v1/blocks.schema.json").read_text())
 VALIDATORS = {
     name: jsonschema_rs.Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{name}"})
-    for name in KNOWN
+    for name in (*KNOWN, *MADE)
 }
 
 FILE = "fil_01jd5w3k8q9zx4m2n7c6v5b4t3"
@@ -305,7 +306,9 @@ def test_the_schema_takes_what_the_sidecar_takes(found: tuple[str, dict[str, Any
 def test_the_schema_is_one_and_describes_every_field_with_its_bounds() -> None:
     jsonschema_rs.meta.validate(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert list(SCHEMA["$defs"])[: len(KNOWN)] == list(KNOWN)
+    types = [*KNOWN, *MADE]
+    assert list(SCHEMA["$defs"])[: len(types)] == types
+    assert [name for name in types if SCHEMA["$defs"][name].get("readOnly")] == list(MADE)
     for name, part in SCHEMA["$defs"].items():
         assert part["title"], name
         assert part["description"], name
@@ -319,14 +322,20 @@ def test_the_schema_is_one_and_describes_every_field_with_its_bounds() -> None:
                 assert f"`{value}`" in described, (name, field, value)
 
 
-KINDS = {"string": "string", "integer": "whole number", "array": "list"}
+KINDS = {
+    "string": "string",
+    "integer": "whole number",
+    "number": "number",
+    "array": "list",
+    None: "any value",
+}
 
 
 def fields_of(prefix: str, part: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yields path, kind and description of every field, those of a list's items behind it."""
     for name, rules in part["properties"].items():
         required = ", required" if name in part.get("required", ()) else ""
-        yield f"{prefix}{name}", KINDS[rules["type"]] + required, rules["description"]
+        yield f"{prefix}{name}", KINDS[rules.get("type")] + required, rules["description"]
         for form in rules.get("items", {}).get("oneOf", ()):
             if "$ref" in form:
                 inner = SCHEMA["$defs"][form["$ref"].rpartition("/")[2]]
@@ -347,9 +356,104 @@ def test_the_comments_of_the_proto_list_every_field_of_the_known_payloads() -> N
 
 def test_the_table_of_the_blocks_page_is_that_of_the_models() -> None:
     page = (ROOT / "docs/blocks.md").read_text()
-    rows = [line for line in page.splitlines() if re.match(r"\| `(image|step|sug\w+)` \| `", line)]
+    begin = re.compile(r"\| `(image|step|sug\w+|task)` \| `")
+    rows = [line for line in page.splitlines() if begin.match(line)]
     assert rows == [
         f"| `{name}` | `{path}` | {kind} | {described} |"
-        for name in KNOWN
+        for name in (*KNOWN, *MADE)
         for path, kind, described in fields_of("", SCHEMA["$defs"][name])
     ]
+
+
+def test_a_handler_shows_no_block_of_a_type_that_the_sidecar_makes() -> None:
+    error = refusal("task", json.loads(card()))
+    assert error is not None
+    assert (error.field, error.description) == (
+        "block.type",
+        "'task' is made by the sidecar: use show_task",
+    )
+
+
+def card(**changed: Any) -> bytes:
+    """Returns a card of a task that runs."""
+    return task_card(**{"task_id": "tsk_1", "name": "sync", "status": "running"} | changed)
+
+
+COUNTS = {"attempt": 0, "failures": 0, "retries": 0}
+SAID = {"task_id": "tsk_1", "name": "sync"} | COUNTS
+# 2026-11-23T11:42:04.123Z
+START = 1_795_434_124_123
+
+RESULTS: list[Any] = [{"synced": 1}, {}, [], "", 0, False, "x" * (MAX_RESULT_BYTES - 2), 10**40]
+
+CARDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"status": "running"}),
+    ({"message": "Größe 😀"}, {"status": "running", "message": "Größe 😀"}),
+    ({"progress": 0.0}, {"status": "running", "progress": 0}),
+    (
+        {"progress": 0.4, "progress_message": "40 of 100"},
+        {"status": "running", "progress": 0.4, "progress_message": "40 of 100"},
+    ),
+    *[
+        ({"status": status, "start_ms": START}, {"status": status} | when)
+        for status, when in (
+            ("scheduled", {"start_time": "2026-11-23T11:42:04.123Z"}),
+            ("retrying", {"start_time": "2026-11-23T11:42:04.123Z"}),
+            ("pending", {}),
+            ("running", {}),
+            ("failed", {}),
+        )
+    ],
+    (
+        {"status": "failed", "reference_id": "E-7", "reason": "HANDLER_ERROR", "attempt": 3,
+         "failures": 3, "retries": 2},
+        {"status": "failed", "reference_id": "E-7", "reason": "HANDLER_ERROR", "attempt": 3,
+         "failures": 3, "retries": 2},
+    ),
+    ({"status": "completed"}, {"status": "completed"}),
+    ({"status": "completed", "result_json": b" null\n"}, {"status": "completed"}),
+    *[
+        ({"status": "completed", "result_json": json.dumps(value).encode()},
+         {"status": "completed", "result": value})
+        for value in RESULTS
+    ],
+    (
+        {"status": "completed", "result_json": b'"' + b"x" * (MAX_RESULT_BYTES - 1) + b'"'},
+        {"status": "completed"},
+    ),
+    ({"status": "running", "result_json": b"1"}, {"status": "running"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "payload"), CARDS)
+def test_the_card_of_a_task_says_what_belongs_to_its_status(
+    given: dict[str, Any], payload: dict[str, Any]
+) -> None:
+    found = json.loads(card(**given))
+    assert found == SAID | payload
+    assert VALIDATORS["task"].is_valid(found)
+    MADE["task"].model_validate_json(card(**given))
+
+
+def test_a_result_is_kept_byte_by_byte_also_where_no_model_holds_it() -> None:
+    for result in (b'{"n":1.10}', b"[" * 900 + b"]" * 900, b"9" * 5000, b'"\\ud800"'):
+        made = card(status="completed", result_json=result)
+        assert made.endswith(b',"result":' + result + b"}")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": "queued"},
+        {"progress": 1.01},
+        {"progress": -0.1},
+        {"progress": float("nan")},
+        {"name": ""},
+        {"task_id": ""},
+        {"message": "x" * 1001},
+        {"attempt": -1},
+    ],
+)
+def test_a_card_with_a_value_that_it_has_not_is_not_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Task"):
+        card(**wrong)
