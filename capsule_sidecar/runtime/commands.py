@@ -456,13 +456,17 @@ class Commands:
 
 
 _R = TypeVar("_R")
+_BEHIND_ALL = 1 << 62
 
 
 def _where(unit: Unit, app: int, lease: Lease, *, place: bool = False) -> tuple[Where, int]:
     """Return where an invocation is, and its session's head or its own place."""
     invocation, session = work.fence(unit, app, lease)
     where = Where(session.id, session.key, session.user, session.app, session.channel)
-    return where, invocation.place if place else session.head
+    if not place:
+        return where, session.head
+    # What is beside the lane has all of the session's messages before it.
+    return where, _BEHIND_ALL if invocation.beside else invocation.place
 
 
 def _open_stream(
@@ -472,7 +476,8 @@ def _open_stream(
     invocation = unit.invocation(lease.invocation_id, app)
     session = unit.session_by_id(invocation.session)
     where = Where(session.id, session.key, session.user, session.app, session.channel)
-    return answer, where, invocation.place
+    stream = unit.stream(answer.answer.ids[0])
+    return answer, where, stream.place if stream is not None else invocation.place
 
 
 def _mismatch(text: str, length: int | None, sha256: bytes) -> DigestMismatch | None:

@@ -48,6 +48,8 @@ class Deliveries:
 
     def frame_now(self, leased: Leased) -> bytes | None:
         """Return the encoded frame that delivers an attempt, or None where it must be read for."""
+        if leased.session.hidden:
+            return self._frame_beside(leased)
         if self.recent is None or leased.invocation.kind == InvocationKind.ACTION:
             return None
         entry = self.recent.get(leased.session.id)
@@ -116,9 +118,11 @@ class Deliveries:
     def _frame_read(self, connection: Connection, leased: Leased, entry: Entry) -> bytes:
         """Return a frame, reading what the entry does not have."""
         row = leased.invocation
-        caused = reads.event_at(connection, row.session, row.place)
-        cause = events_pb2.Event.FromString(self._addresses.event(caused))
-        history = self._history(entry, row.place)
+        cause = events_pb2.Event()
+        if leased.job is None:
+            caused = reads.event_at(connection, row.session, row.place)
+            cause.MergeFromString(self._addresses.event(caused))
+        history = self._history(entry, _before(leased))
         if history is None:
             items, _ = reads.timeline(
                 connection,
@@ -126,7 +130,7 @@ class Deliveries:
                 self._limits.history_messages,
                 self._limits.history_bytes,
                 None,
-                messages_before=row.place,
+                messages_before=_before(leased),
             )
             messages = (events_pb2.Event.FromString(i.event).message_added.message for i in items)
             history = [message.SerializeToString() for message in messages if is_history(message)]
@@ -134,7 +138,7 @@ class Deliveries:
 
     def _frame(self, leased: Leased, entry: Entry) -> bytes | None:
         row = leased.invocation
-        history = self._history(entry, row.place)
+        history = self._history(entry, _before(leased))
         cause = events_pb2.Event()
         if row.kind == InvocationKind.MESSAGE:
             message = entry.message_at(row.place)
@@ -168,8 +172,8 @@ class Deliveries:
                 activity_position=leased.activity,
             ),
             data_json=_json_object(entry.data),
-            deadline=self._deadline,
         )
+        self._set_deadline(work, leased)
         match InvocationKind(row.kind):
             case InvocationKind.MESSAGE:
                 work.turn.message.CopyFrom(cause.message_added.message)
@@ -182,17 +186,54 @@ class Deliveries:
                 work.enter.SetInParent()
             case InvocationKind.EXIT:
                 work.exit.SetInParent()
+            case InvocationKind.TASK:
+                _set_task(work, leased)
         told = b"".join(
             [field_bytes(_HISTORY, self._addresses.message(message)) for message in history]
         )
         encoded = work.SerializeToString() + told
         return field_bytes(_FRAMES, field_bytes(_INVOCATION, encoded))
 
+    def _frame_beside(self, leased: Leased) -> bytes:
+        """Return the frame of what has no session: nothing must be read for it."""
+        row = leased.invocation
+        work = handler_service_pb2.Invocation(invocation_id=row.key, attempt=leased.attempt)
+        if leased.owner is not None:
+            work.user.CopyFrom(encoding.user_info(leased.owner))
+        self._set_deadline(work, leased)
+        if row.kind == InvocationKind.SCHEDULE:
+            work.schedule.name = row.name
+            if leased.job is not None:
+                work.schedule.tick_time.CopyFrom(encoding.timestamp(leased.job.start_ms))
+        else:
+            _set_task(work, leased)
+        return field_bytes(_FRAMES, field_bytes(_INVOCATION, work.SerializeToString()))
+
+    def _set_deadline(self, work: handler_service_pb2.Invocation, leased: Leased) -> None:
+        if leased.invocation.kind != InvocationKind.TASK:
+            work.deadline.CopyFrom(self._deadline)
+        elif leased.job is not None and leased.job.timeout_ms:
+            work.deadline.FromMilliseconds(leased.job.timeout_ms)
+
 
 class _Found:
     def __init__(self) -> None:
         self.frames: list[bytes | None] = []
         self.entries: dict[int, Entry] = {}
+
+
+def _before(leased: Leased) -> int:
+    """Return the place before which messages are history: for work beside the lane all are."""
+    return leased.invocation.place if leased.job is None else 1 << 62
+
+
+def _set_task(work: handler_service_pb2.Invocation, leased: Leased) -> None:
+    job = leased.job
+    assert job is not None
+    work.task.name = job.name
+    work.task.args_json = job.args
+    work.task.failures = leased.failures
+    work.task.retries = job.retries
 
 
 def _json_object(data: dict[str, bytes]) -> bytes:

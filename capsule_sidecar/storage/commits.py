@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from capsule_sidecar.model.types import UserInfo
 from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
 
 
@@ -45,11 +46,14 @@ class Leased:
     # where it has no session.
     job: JobRow | None = None
     failures: int = 0
-    owner: int = 0
+    owner: UserInfo | None = None
 
     @staticmethod
     def of(
-        invocation: InvocationRow, session: SessionRow, job: JobRow | None = None, owner: int = 0
+        invocation: InvocationRow,
+        session: SessionRow,
+        job: JobRow | None,
+        owner: UserInfo | None,
     ) -> Leased:
         """Return the lease that an invocation has now."""
         return Leased(

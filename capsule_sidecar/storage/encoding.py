@@ -248,6 +248,12 @@ def prompt_ended(value: types_pb2.Prompt) -> bytes:
     return events_pb2.Event(prompt_ended=events_pb2.PromptEnded(prompt=value)).SerializeToString()
 
 
+def task_submitted(task_id: str, name: str) -> bytes:
+    """Return the body of a TaskSubmitted event."""
+    submitted = events_pb2.TaskSubmitted(task_id=task_id, name=name)
+    return events_pb2.Event(task_submitted=submitted).SerializeToString()
+
+
 def invocation_ended(
     kind: InvocationKind,
     status: InvocationStatus,
@@ -279,5 +285,7 @@ def made(data: bytes) -> tuple[int, tuple[str, ...]]:
             return value.item_offset, (value.block_shown.block.block_id,)
         case "prompt_opened":
             return value.item_offset, (value.prompt_opened.prompt.prompt_id,)
+        case "task_submitted":
+            return value.offset, (value.task_submitted.task_id,)
         case _:
             return value.item_offset, ()

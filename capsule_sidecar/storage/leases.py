@@ -13,11 +13,10 @@ from sqlalchemy import delete, select, tuple_, update
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import (
     CancelReason,
-    InvocationStatus,
     Lease,
     WorkState,
 )
-from capsule_sidecar.storage import asking, prompts, schema, work
+from capsule_sidecar.storage import asking, cards, jobs, prompts, schema, work
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
 from capsule_sidecar.storage.unit import Leased, Unit
 
@@ -108,7 +107,7 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
             # It asked, and has forgotten: the next attempt joins what this one waits with.
             work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
         else:
-            missing.append(Leased.of(row, unit.session_by_id(row.session)))
+            missing.append(work.leased(unit, row, unit.session_by_id(row.session)))
     resolved = [found for found in untold(unit, process.id) if found.lease in known]
     return Attached(process.id, kept, superseded, cancelled, missing, places, resolved)
 
@@ -184,6 +183,8 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
         Whether more prompts may be due: to be asked for by `asking.expire`.
     """
     more = asking.expire(unit, SWEEP_ROWS)
+    jobs.begin_due(unit)
+    cards.refresh_stale(unit)
     if not unit.query(select(schema.processes.c.id).limit(1)):
         return more
     swept = _setting(unit, _SWEPT)
@@ -256,16 +257,7 @@ def _end_overdue(unit: Unit, texts: Mapping[str, str]) -> None:
         if not invocation.cancel:
             work.cancel(unit, invocation, CancelReason.DEADLINE)
             continue
-        stopped = invocation.cancel == CancelReason.STOPPED
-        invocation.cancel = int(CancelReason.SUPERSEDED)
-        work.end(
-            unit,
-            invocation,
-            unit.session_by_id(invocation.session),
-            InvocationStatus.STOPPED if stopped else InvocationStatus.FAILED,
-            reason="STOPPED" if stopped else "DEADLINE",
-            texts=texts,
-        )
+        work.end_cancelled(unit, invocation, texts, fenced=True)
 
 
 def forget_requests(unit: Unit, after: tuple[int, bytes], rows: int) -> tuple[int, bytes] | None:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
-from capsule_sidecar.model.errors import DomainError, InvalidArgument, NotFound, SessionClosed
+from capsule_sidecar.model.errors import (
+    DomainError,
+    InvalidArgument,
+    NoSession,
+    NotFound,
+    SessionClosed,
+)
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import (
     Block,
@@ -24,7 +30,17 @@ from capsule_sidecar.model.types import (
     SessionState,
     UserInfo,
 )
-from capsule_sidecar.storage import encoding, files, reads, schema, showing, streams, values, work
+from capsule_sidecar.storage import (
+    blocks,
+    encoding,
+    files,
+    reads,
+    schema,
+    showing,
+    streams,
+    values,
+    work,
+)
 from capsule_sidecar.storage.documents import store
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
@@ -81,7 +97,7 @@ def show_block(unit: Unit, app: int, lease: Lease, request: Request, block: Bloc
         files.usable(unit, session, carried, "block.payload_json.file_id", showing.check_image)
         streams.withdraw_earlier(unit, session, invocation)
         named = Block(block.type, block.payload_json, block.block_id or new_id("blk"))
-        place, item = showing.block_item(unit, session, named.block_id) or (
+        place, item = blocks.block_item(unit, session, named.block_id) or (
             place_now(unit, session, invocation),
             0,
         )
@@ -122,11 +138,19 @@ def update_data(unit: Unit, app: int, lease: Lease, request: Request, patch: Dat
     """Change the session's data at once. Answers the time in milliseconds."""
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = _in_session(unit, app, lease)
         values.patch_data(unit, session, patch)
         return Answer(unit.now_ms), invocation
 
     return once(unit, handler_scope(app, Method.UPDATE_DATA), request, work_)
+
+
+def _in_session(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
+    """Return what a lease holds; raises NoSession where it is in none."""
+    invocation, session = work.held(unit, app, lease)
+    if session.hidden:
+        raise NoSession("this work has no session, so nothing of a session's")
+    return invocation, session
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,8 +402,8 @@ def stop_invocation(
         invocation = unit.invocation(invocation_key, person.app)
         if invocation.session != session.id:
             raise NotFound(f"invocation {invocation_key!r} does not exist in this session")
-        if invocation.kind == InvocationKind.EXIT:
-            raise InvalidArgument("invocation_id", "an exit invocation cannot be stopped")
+        if invocation.kind in (InvocationKind.EXIT, InvocationKind.TASK):
+            raise InvalidArgument("invocation_id", "neither an exit nor a task is stopped")
         return Answer(work.request_stop(unit, invocation, session)), None
 
     answer = once(unit, user_scope(session.user, Method.STOP_INVOCATION), request, work_)

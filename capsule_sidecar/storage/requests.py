@@ -48,6 +48,9 @@ class Method(enum.IntEnum):
     INSERT_DOCUMENTS = 35
     UPDATE_DOCUMENTS = 36
     DELETE_DOCUMENTS = 37
+    SUBMIT_TASK = 40
+    CANCEL_TASKS = 41
+    SHOW_TASK = 42
 
 
 _USERS = 1 << 62

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, case, select
 
 from capsule_sidecar.model.errors import (
     InvalidArgument,
     InvocationEnded,
+    NoSession,
     NotFound,
     NoUser,
     Superseded,
@@ -27,11 +28,16 @@ from capsule_sidecar.storage.unit import Unit
 _invocations, _sessions, _users = schema.invocations.c, schema.sessions.c, schema.users.c
 _READER = (
     select(
-        _invocations.state, _invocations.attempt, _sessions.id, _sessions.user,
+        _invocations.state, _invocations.attempt, _sessions.id, _sessions.channel, _users.id,
         _users.key, _users.org,
     )
     .join(schema.sessions, _sessions.id == _invocations.session)
-    .outerjoin(schema.users, _users.id == _sessions.user)
+    .join(schema.apps, schema.apps.c.id == _invocations.app)
+    # Without a session of its own, work is for the app's owner.
+    .outerjoin(
+        schema.users,
+        _users.id == case((_sessions.channel == "", schema.apps.c.owner), else_=_sessions.user),
+    )
     .where(_invocations.key == bindparam("key"), _invocations.app == bindparam("app"))
 )  # fmt: skip
 
@@ -97,11 +103,13 @@ def place_to_write(unit: Unit, caller: Caller, scope: Scope) -> tuple[Place, Inv
         return _of_visitor(caller.app, caller.visitor, scope, unit.query), None
     if caller.lease is None:
         return _of_app(caller, scope), None
-    invocation, session = work.fence(unit, caller.app, caller.lease)
+    invocation, session = work.held(unit, caller.app, caller.lease)
+    number = 0 if session.hidden else session.id
+    user = unit.owner(caller.app) if session.hidden else session.user
     if scope is not Scope.OWNER:
-        return _place(caller.app, scope, session.id, session.user, "", ""), invocation
-    key, _, org = unit.user_columns(session.user) if session.user else ("", "", "")
-    return _place(caller.app, scope, session.id, session.user, key, org), invocation
+        return _place(caller.app, scope, number, user, "", ""), invocation
+    key, _, org = unit.user_columns(user) if user else ("", "", "")
+    return _place(caller.app, scope, number, user, key, org), invocation
 
 
 def place_to_read(connection: Connection, caller: Caller, scope: Scope) -> Place:
@@ -124,14 +132,15 @@ def place_to_read(connection: Connection, caller: Caller, scope: Scope) -> Place
         raise NotFound(
             f"invocation {lease.invocation_id!r} does not exist", invocation_id=lease.invocation_id
         )
-    state, attempt, session, user, key, org = row
+    state, attempt, session, channel, user, key, org = row
     if state == WorkState.ENDED:
         raise InvocationEnded(f"invocation {lease.invocation_id!r} has ended")
     if state != WorkState.RUNNING or attempt != lease.attempt:
         raise Superseded(
             f"attempt {lease.attempt} of invocation {lease.invocation_id!r} was superseded"
         )
-    return _place(caller.app, scope, session, user, key or "", org or "")
+    number = session if channel else 0
+    return _place(caller.app, scope, number, user or 0, key or "", org or "")
 
 
 def _of_app(caller: Caller, scope: Scope) -> Place:
@@ -161,6 +170,8 @@ def _place(app: int, scope: Scope, session: int, user: int, key: str, org: str) 
     if scope is Scope.APP:
         return Place(app, scope, "")
     if scope is Scope.SESSION:
+        if not session:
+            raise NoSession("this work has no session, so nothing of a session's")
         return Place(app, scope, str(session))
     if not user:
         raise NoUser("the session has no user")

@@ -75,17 +75,6 @@ def show_image(
     return once(unit, handler_scope(app, request.method), request, work_)
 
 
-def block_item(unit: Unit, session: SessionRow, block_id: str) -> tuple[int, int] | None:
-    """Return place and offset of the item that shows a block; None where none does."""
-    columns = schema.items.c
-    rows = unit.query(
-        select(columns.place, columns.offset).where(
-            columns.session == session.id, columns.block == block_id
-        )
-    )
-    return (rows[0][0], rows[0][1]) if rows else None
-
-
 def check_image(file: File) -> InvalidArgument | None:
     """Say what is wrong with a file that is to be shown."""
     if file.content_type.startswith("image/"):

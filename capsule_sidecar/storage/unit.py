@@ -92,6 +92,7 @@ class Unit:
         self._streams: dict[str, StreamRow] = {}
         self._jobs: dict[int, JobRow] = {}
         self._hidden: dict[int, SessionRow] = {}
+        self._owners: dict[int, int] = {}
         self._identities: dict[int, str] = {}
 
     def trim(self) -> None:
@@ -267,8 +268,15 @@ class Unit:
 
     def owner(self, app: int) -> int:
         """Return the number of the user whose work without a session is; 0: nobody's."""
-        found = self.query(select(schema.apps.c.owner).where(schema.apps.c.id == app))
-        return int(found[0][0]) if found else 0
+        owner = self._owners.get(app)
+        if owner is None:
+            found = self.query(select(schema.apps.c.owner).where(schema.apps.c.id == app))
+            owner = self._owners[app] = int(found[0][0]) if found else 0
+        return owner
+
+    def forget_owner(self, app: int) -> None:
+        """Read anew whose an app's work without a session is."""
+        self._owners.pop(app, None)
 
     def streams_of(self, invocation: InvocationRow) -> list[StreamRow]:
         """Return the open streams of an invocation."""

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 
 from sqlalchemy import delete, select
 
-from capsule_sidecar.model.errors import InvocationEnded, Superseded, TooManyWaiting
+from capsule_sidecar.model.errors import (
+    InvocationEnded,
+    NoReplyTarget,
+    SessionClosed,
+    Superseded,
+    TooManyWaiting,
+)
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import (
     CancelReason,
@@ -21,10 +27,12 @@ from capsule_sidecar.model.types import (
     Outcome,
     OutcomeStatus,
     SessionState,
+    UserInfo,
     WorkState,
 )
-from capsule_sidecar.storage import encoding, prompts, schema, values
-from capsule_sidecar.storage.rows import InvocationRow, SessionRow
+from capsule_sidecar.storage import cards, encoding, prompts, schema, values
+from capsule_sidecar.storage import job_rules as jobs
+from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
 from capsule_sidecar.storage.unit import Leased, Notice, Unit
 
@@ -33,7 +41,25 @@ _ACTIVITY = (InvocationKind.ENTER, InvocationKind.MESSAGE)
 
 
 def fence(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
+    """Return what a lease holds in a conversation; nothing may be written into one otherwise.
+
+    Raises:
+        NoReplyTarget: It has no session.
+        SessionClosed: Its session has ended, as that of a task that goes on may have.
+        DomainError: As `held`.
+    """
+    invocation, session = held(unit, app, lease)
+    if session.hidden:
+        raise NoReplyTarget("this work has no session, so nobody to reply to")
+    if session.state == SessionState.CLOSED:
+        raise SessionClosed("the session has ended", session_id=session.key)
+    return invocation, session
+
+
+def held(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
     """Return what a lease holds; nothing may be written for it otherwise.
+
+    The session is the app's hidden one where it has none of its own.
 
     Raises:
         NotFound: There is no such invocation in this app.
@@ -105,12 +131,12 @@ def enqueue(
         session.waiting += 1
     unit.change(session)
     if session.lane == 1:
-        _make_ready(unit, invocation, session)
+        make_ready(unit, invocation, session)
     return invocation, invocation.place
 
 
-def _make_ready(unit: Unit, invocation: InvocationRow, session: SessionRow) -> None:
-    """Let the head of a lane be taken: by a process of this sidecar at once, if one has a place."""
+def make_ready(unit: Unit, invocation: InvocationRow, session: SessionRow) -> None:
+    """Let the head of a lane, or what is beside it, be taken, unless nobody ever will."""
     if _undeclared(unit, invocation):
         end(unit, invocation, session, InvocationStatus.UNHANDLED, reason="NO_HANDLER")
         return
@@ -118,19 +144,22 @@ def _make_ready(unit: Unit, invocation: InvocationRow, session: SessionRow) -> N
 
 
 def _offer(unit: Unit, invocation: InvocationRow, session: SessionRow) -> None:
+    """Let an invocation be taken: by a process of this sidecar at once, if one has a place."""
     invocation.state, invocation.status = WorkState.READY, InvocationStatus.QUEUED
     unit.change(invocation)
     kind = InvocationKind(invocation.kind)
     process = unit.take_place(invocation.app, kind, invocation.name)
     if process:
         _lease(unit, invocation, session, process)
+    elif invocation.beside:
+        cards.refresh(unit, invocation, unit.job(invocation))
 
 
 def _undeclared(unit: Unit, invocation: InvocationRow) -> bool:
-    """Whether the app is attached and nobody declares this; messages wait for somebody who does."""
+    """Whether the app is attached and nobody declares this; some kinds wait for who does."""
     kind = InvocationKind(invocation.kind)
     return (
-        kind != InvocationKind.MESSAGE
+        kind not in (InvocationKind.MESSAGE, InvocationKind.TASK)
         and unit.slots.declared(invocation.app, kind, invocation.name) is False
     )
 
@@ -139,17 +168,30 @@ def _lease(unit: Unit, invocation: InvocationRow, session: SessionRow, process: 
     if invocation.queued_message:
         session.waiting -= 1
         unit.change(session)
+    job = unit.job(invocation) if invocation.beside else None
+    if job is None:
+        session.lane_place = invocation.place
     invocation.attempt += 1
     invocation.state = WorkState.RUNNING
     invocation.status = InvocationStatus.RUNNING
     invocation.process = process
     invocation.cancel = 0
-    invocation.due_ms = unit.now_ms + unit.terms.turn_deadline_ms
+    invocation.due_ms = jobs.deadline(unit, invocation, job)
     invocation.prompts = invocation.left_ms = 0
     invocation.repeats = None
     invocation.withdrawn = False
     unit.change(invocation)
-    unit.leased.append(Leased.of(invocation, session))
+    unit.leased.append(leased(unit, invocation, session))
+    if job is not None:
+        cards.refresh(unit, invocation, job)
+
+
+def leased(unit: Unit, invocation: InvocationRow, session: SessionRow) -> Leased:
+    """Return the lease that an invocation has, with what its delivery needs."""
+    job = unit.job(invocation) if invocation.beside else None
+    owner = unit.owner(session.app) if session.hidden else 0
+    user = UserInfo(*unit.user_columns(owner)) if owner else None
+    return Leased.of(invocation, session, job, user)
 
 
 def lease_ready(unit: Unit, app: int, process: int) -> None:
@@ -215,24 +257,62 @@ def finish(unit: Unit, app: int, outcome: Outcome, texts: Mapping[str, str]) -> 
         NotFound: There is no such invocation in this app.
     """
     try:
-        invocation, session = fence(unit, app, outcome.lease)
+        invocation, session = held(unit, app, outcome.lease)
     except (InvocationEnded, Superseded):
         return InvocationStatus(unit.invocation(outcome.lease.invocation_id, app).status)
-    process = invocation.process
+    job = unit.job(invocation) if invocation.beside else None
     if outcome.status == OutcomeStatus.RELEASED and not invocation.cancel:
-        unit.notices.append(
-            Notice(invocation.key, invocation.attempt, process, 0, final=True, again=True)
-        )
-        _leave_place(unit, invocation)
-        _offer(unit, invocation, session)
+        if job is not None and not job.redeliver:
+            end(unit, invocation, session, InvocationStatus.FAILED, reason="LEASE_LOST")
+        else:
+            _let_go(unit, invocation, cancel=0)
+            _offer(unit, invocation, session)
         return InvocationStatus(invocation.status)
-    patched = values.apply_patch(unit, session, outcome.data)
+    patched = not session.hidden or not outcome.data
+    if not session.hidden:
+        patched = values.apply_patch(unit, session, outcome.data)
     status, reason = _verdict(invocation, outcome.status, patched=patched)
+    if job is not None:
+        status, reason = jobs.judge(invocation, job, outcome, status, reason)
+        if jobs.tries_again(job, status, final=outcome.no_retry):
+            _try_later(unit, invocation, job, reason, outcome)
+            return InvocationStatus.QUEUED
     end(
         unit, invocation, session, status, reason=reason, reference=outcome.reference_id,
         error_type=outcome.error_type, texts=texts,
     )  # fmt: skip
     return status
+
+
+def _let_go(unit: Unit, invocation: InvocationRow, *, cancel: int) -> None:
+    """Take an attempt from its process: another one follows."""
+    unit.notices.append(
+        Notice(
+            invocation.key, invocation.attempt, invocation.process, cancel, final=True, again=True
+        )
+    )
+    _leave_place(unit, invocation)
+
+
+def _try_later(
+    unit: Unit,
+    invocation: InvocationRow,
+    job: JobRow,
+    reason: str,
+    outcome: Outcome | None = None,
+) -> None:
+    """Let a task whose try failed wait for its next one."""
+    _let_go(unit, invocation, cancel=0 if outcome else int(CancelReason.SUPERSEDED))
+    invocation.cancel = 0
+    invocation.state, invocation.status = WorkState.WAITING, InvocationStatus.QUEUED
+    invocation.reason = reason
+    if outcome is not None:
+        invocation.reference, invocation.error_type = outcome.reference_id, outcome.error_type
+    job.failures += 1
+    job.start_ms = invocation.due_ms = unit.now_ms + jobs.backoff_ms(job.failures)
+    unit.change(job)
+    unit.change(invocation)
+    cards.refresh(unit, invocation, job)
 
 
 def _verdict(
@@ -241,6 +321,8 @@ def _verdict(
     """Return how an attempt ends the invocation. Once a Stop is committed nothing else can."""
     if invocation.cancel == CancelReason.STOPPED:
         return InvocationStatus.STOPPED, "STOPPED"
+    if invocation.cancel == CancelReason.TASK_CANCELLED:
+        return InvocationStatus.CANCELLED, "CANCELLED"
     if invocation.cancel == CancelReason.DEADLINE:
         return InvocationStatus.FAILED, "DEADLINE"
     if not patched:
@@ -264,12 +346,13 @@ def end(
 ) -> None:
     """End an invocation: its open streams, its terminal event, its lane, its process's place."""
     at_head = invocation.state in (WorkState.READY, WorkState.RUNNING)
-    held = invocation.process if invocation.state == WorkState.RUNNING else 0
+    holder = invocation.process if invocation.state == WorkState.RUNNING else 0
     if invocation.queued_message:
         session.waiting -= 1
     complete_open_streams(unit, session, invocation, texts or {})
     prompts.withdraw(unit, session, invocation)
-    if status == InvocationStatus.FAILED and not reference:
+    failed = status in (InvocationStatus.FAILED, InvocationStatus.TIMED_OUT)
+    if failed and not reference:
         reference = new_id("ref")
     kind = InvocationKind(invocation.kind)
     invocation.state, invocation.status = WorkState.ENDED, status
@@ -277,31 +360,38 @@ def end(
     invocation.error_type = error_type
     invocation.end_ms = unit.now_ms
     unit.change(invocation)
-    shown = status in (InvocationStatus.FAILED, InvocationStatus.STOPPED)
-    offset = unit.append(
-        session,
-        encoding.invocation_ended(kind, status, reason, reference, invocation.attempt),
-        place=invocation.place if shown else 0,
-        invocation=invocation,
-    )
-    if shown:
-        unit.put_item(session, invocation.place, offset, ItemKind.ENDED, offset)
+    shown = not invocation.beside and status in (InvocationStatus.FAILED, InvocationStatus.STOPPED)
+    if not session.hidden and session.state != SessionState.CLOSED:
+        offset = unit.append(
+            session,
+            encoding.invocation_ended(kind, status, reason, reference, invocation.attempt),
+            place=invocation.place if shown else 0,
+            invocation=invocation,
+        )
+        if shown:
+            unit.put_item(session, invocation.place, offset, ItemKind.ENDED, offset)
     if kind == InvocationKind.EXIT:
         session.state = SessionState.CLOSED
         unit.append(session, encoding.SESSION_CLOSED)
-    session.lane -= 1
-    unit.change(session)
-    cancelled = invocation.cancel if held else 0
+    if invocation.beside:
+        job = unit.job(invocation)
+        job.lock = None
+        unit.change(job)
+        cards.refresh(unit, invocation, job)
+    else:
+        session.lane -= 1
+        unit.change(session)
+    cancelled = invocation.cancel if holder else 0
     unit.notices.append(
         Notice(
-            invocation.key, invocation.attempt, held, cancelled, final=True,
-            reason=reason if status == InvocationStatus.FAILED else "", reference=reference,
+            invocation.key, invocation.attempt, holder, cancelled, final=True,
+            reason=reason if failed else "", reference=reference,
         )
     )  # fmt: skip
-    if session.lane and at_head and promote:
+    if session.lane and at_head and promote and not invocation.beside:
         _promote(unit, session, invocation.place)
-    if held:
-        release(unit, held, invocation.app)
+    if holder:
+        release(unit, holder, invocation.app)
 
 
 def _promote(unit: Unit, session: SessionRow, place: int) -> None:
@@ -314,6 +404,7 @@ def _promote(unit: Unit, session: SessionRow, place: int) -> None:
                 columns.session == session.id,
                 columns.place > place,
                 columns.state == int(WorkState.WAITING),
+                columns.kind < int(InvocationKind.TASK),
             )
             .order_by(columns.place)
             .limit(1)
@@ -341,29 +432,51 @@ def lose(
 ) -> None:
     """End a lease that its process did not keep: deliver again, or fail when that is used up."""
     session = unit.session_by_id(invocation.session)
-    process, attempt = invocation.process, invocation.attempt
     if invocation.cancel:
-        status, reason = _verdict(invocation, OutcomeStatus.CANCELLED, patched=True)
-        end(unit, invocation, session, status, reason=reason, texts=texts)
+        end_cancelled(unit, invocation, texts, fenced=False)
+        return
+    if invocation.beside and not unit.job(invocation).redeliver:
+        end(unit, invocation, session, InvocationStatus.FAILED, reason="LEASE_LOST", texts=texts)
         return
     if counted:
         invocation.losses += 1
     if invocation.losses >= max_attempts:
         end(unit, invocation, session, InvocationStatus.FAILED, reason="ATTEMPTS_EXHAUSTED")
         return
-    unit.notices.append(
-        Notice(
-            invocation.key, attempt, process, int(CancelReason.SUPERSEDED), final=True, again=True
-        )
-    )
-    _leave_place(unit, invocation)
+    _let_go(unit, invocation, cancel=int(CancelReason.SUPERSEDED))
     _offer(unit, invocation, session)
+
+
+def end_cancelled(
+    unit: Unit, invocation: InvocationRow, texts: Mapping[str, str], *, fenced: bool
+) -> None:
+    """End an attempt that was told to end and says nothing any more, as it was told.
+
+    Args:
+        unit: The group's unit.
+        invocation: The invocation.
+        texts: By stream, the texts in memory.
+        fenced: Its process may still run it, and is told that it has lost it.
+    """
+    status, reason = _verdict(invocation, OutcomeStatus.CANCELLED, patched=True)
+    if invocation.beside:
+        job = unit.job(invocation)
+        status = jobs.timed_out(invocation, status)
+        if jobs.tries_again(job, status, final=False):
+            _try_later(unit, invocation, job, reason)
+            return
+    if fenced:
+        invocation.cancel = int(CancelReason.SUPERSEDED)
+    session = unit.session_by_id(invocation.session)
+    end(unit, invocation, session, status, reason=reason, texts=texts)
 
 
 def settle_undeclared(unit: Unit, app: int) -> None:
     """End the ready enter, exit and action invocations that no process of the app declares."""
     columns = schema.invocations.c
-    for kind in (InvocationKind.ENTER, InvocationKind.EXIT, InvocationKind.ACTION):
+    for kind in (
+        InvocationKind.ENTER, InvocationKind.EXIT, InvocationKind.ACTION, InvocationKind.SCHEDULE,
+    ):  # fmt: skip
         for found in unit.query(
             select(schema.invocations).where(
                 columns.app == app,
@@ -426,4 +539,9 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
             invocation.state = WorkState.ENDED
             if not invocation.prompts:
                 release(unit, invocation.process, invocation.app)
+    numbers = select(columns.id).where(columns.session == session.id)
+    # A number may be given again: nothing may be left that names it.
+    unit.execute(delete(schema.task_cards).where(schema.task_cards.c.task.in_(numbers)))
+    unit.execute(delete(schema.jobs).where(schema.jobs.c.invocation.in_(numbers)))
     unit.execute(delete(schema.invocations).where(columns.session == session.id))
+    cards.drop_session(unit, session)
