@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import secrets
 from collections.abc import Callable
 
-from capsule_client import _context, _convert, _web_form
+from capsule_client import _context, _running
 from capsule_client._beside import Reach
 from capsule_client._calls import TurnCalls
 from capsule_client._handlers import Handlers
@@ -16,7 +15,6 @@ from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
 from capsule_client._state import State
 from capsule_client._turn import Turn
-from capsule_client._web_arguments import BadRequest
 from capsule_client.errors import CapsuleError, LimitExceeded, NotFound, Stopped, Superseded
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
@@ -24,7 +22,6 @@ from capsule_protocol.v1 import handler_service_pb2 as pb
 _log = logging.getLogger("capsule")
 
 _EARLIER_TIMEOUT = 5.0  # seconds for the handler of an earlier attempt to end
-_MAX_ERROR_TYPE = 200
 _CANCELS = {
     pb.CANCEL_REASON_STOPPED: ("a person stopped this turn", "STOPPED"),
     pb.CANCEL_REASON_DEADLINE: ("the deadline of this turn has passed", "DEADLINE"),
@@ -34,15 +31,6 @@ _CANCELS = {
 
 def _delivered_again() -> Superseded:
     return Superseded("this turn was delivered again", reason="SUPERSEDED")
-
-
-def _given_back(turn: Turn) -> pb.OutcomeStatus.ValueType:
-    """Returns how work ends that a process on its way out has begun and does not finish.
-
-    A data or endpoint request is not begun a second time: who asks may have been half served.
-    """
-    asked = turn.invocation.WhichOneof("kind") in ("data", "endpoint")
-    return pb.OUTCOME_STATUS_CANCELLED if asked else pb.OUTCOME_STATUS_RELEASED
 
 
 class Turns:
@@ -101,7 +89,7 @@ class Turns:
         """Gives back what does not end when it is cancelled."""
         for turn in self._unfinished():
             self._lose(turn, Superseded("the app is shutting down"), given_up=True)
-            self._end(turn, pb.Outcome(status=_given_back(turn)))
+            self._end(turn, pb.Outcome(status=_running.given_back(turn)))
 
     def close(self) -> None:
         """Ends the timer."""
@@ -243,18 +231,15 @@ class Turns:
             turn.start()
             if earlier is not None and earlier.task is not None:
                 await asyncio.wait({earlier.task}, timeout=_EARLIER_TIMEOUT)
-            if turn.session is None:
-                await self._serve(turn, outcome)
-            else:
-                await self._handle(turn, turn.session)
+            await _running.run(turn, self._handlers, outcome)
         except asyncio.CancelledError as error:
             if turn.released and turn.cancelled is None:
-                outcome.status = _given_back(turn)
+                outcome.status = _running.given_back(turn)
             elif turn.cancelled is None and turn.lost is None:
-                self._fail(turn, outcome, error)
+                _running.fail(turn, outcome, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
             if turn.lost is None and turn.cancelled is None:
-                self._fail(turn, outcome, error)
+                _running.fail(turn, outcome, error)
         try:
             await self._settle(turn)
         except asyncio.CancelledError:
@@ -265,49 +250,9 @@ class Turns:
             self._end(turn, outcome)
         elif turn.given_up and not turn.ended:
             # The sidecar may still count it as ours: given back, it is delivered again at once.
-            self._end(turn, pb.Outcome(status=_given_back(turn)))
+            self._end(turn, pb.Outcome(status=_running.given_back(turn)))
         else:
             self._forget(turn)
-
-    async def _serve(self, turn: Turn, outcome: pb.Outcome) -> None:
-        """Answers a data or endpoint request."""
-        invocation, handlers = turn.invocation, self._handlers
-        assert turn.calls is not None
-        if invocation.WhichOneof("kind") == "data":
-            declared = handlers.data.get(invocation.data.name)
-            request = invocation.data.request
-        else:
-            declared = handlers.endpoints.get(invocation.endpoint.route)
-            request = invocation.endpoint.request
-        if declared is None:
-            raise NotFound("this app handles no such request")
-        context = _web_form.context_of(request, invocation, turn.calls.db)
-        asked = context.request
-        given = asked.path_params.items() if declared.raw else asked.query_pairs
-        try:
-            arguments = declared.arguments(given)
-        except BadRequest as error:
-            outcome.response.CopyFrom(_web_form.bad_request(error))
-            return
-        answer = await declared.function(context, **arguments)
-        outcome.response.CopyFrom(_web_form.response_of(answer, raw=declared.raw))
-
-    async def _handle(self, turn: Turn, session: Session) -> None:
-        invocation, handlers = turn.invocation, self._handlers
-        assert turn.calls is not None
-        kind = invocation.WhichOneof("kind")
-        if kind == "turn" and handlers.message is not None:
-            message = _convert.message(invocation.turn.message, turn.calls.files)
-            await handlers.message(session, message)
-        elif kind == "action" and invocation.action.name in handlers.actions:
-            action = _convert.action(invocation.action)
-            await handlers.actions[action.name](session, action)
-        elif kind == "enter" and handlers.enter is not None:
-            await handlers.enter(session)
-        elif kind == "exit" and handlers.exit is not None:
-            await handlers.exit(session)
-        else:
-            raise NotFound(f"this app handles no {kind}")
 
     @staticmethod
     async def _settle(turn: Turn) -> None:
@@ -316,15 +261,6 @@ class Turns:
             if not stream.closing:
                 stream.fail(Superseded("the handler of this turn has returned"))
             await stream.settled()
-
-    def _fail(self, turn: Turn, outcome: pb.Outcome, error: BaseException) -> None:
-        reference = secrets.token_hex(6)
-        _log.error("turn %s failed, reference %s", turn.invocation_id, reference, exc_info=error)
-        kind = type(error)
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        outcome.status = pb.OUTCOME_STATUS_FAILED
-        outcome.reference_id = reference
-        outcome.error_type = f"{module}{kind.__qualname__}"[:_MAX_ERROR_TYPE]
 
     def _end(self, turn: Turn, outcome: pb.Outcome) -> None:
         outcome.invocation_id = turn.invocation_id
@@ -341,7 +277,7 @@ class Turns:
             outcome.ClearField("data")
             outcome.ClearField("response")
             if turn.cancelled is None:
-                self._fail(turn, outcome, error)
+                _running.fail(turn, outcome, error)
             self._outbox.end(turn, outcome)
         self._changed.set()
 

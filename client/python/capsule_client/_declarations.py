@@ -1,0 +1,185 @@
+"""What an app declares: its handlers and collections, by decorators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from capsule_client import _web
+from capsule_client._handlers import (
+    ActionHandler,
+    Handlers,
+    LifeHandler,
+    MessageHandler,
+    SessionHandler,
+    check_handler,
+)
+from capsule_client.collections import Collection, Scope, check_declaration
+
+if TYPE_CHECKING:
+    from capsule_client._state import State
+
+_MAX_ACTION = 128
+
+M = TypeVar("M", bound=MessageHandler)
+W = TypeVar("W", bound=_web.WebHandler)
+A = TypeVar("A", bound=ActionHandler)
+S = TypeVar("S", bound=SessionHandler)
+L = TypeVar("L", bound=LifeHandler)
+
+
+class Declarations:
+    """The decorators of an `App`; what they declare goes out with the next attach."""
+
+    def __init__(self) -> None:
+        self._handlers = Handlers()
+
+    def _own_state(self) -> State:
+        """Returns what reaches the app's own documents; Unavailable while it is not attached."""
+        raise NotImplementedError
+
+    def message(self) -> Callable[[M], M]:
+        """Declares the handler of user messages: `async def handle(session, msg)`."""
+
+        def declare(function: M) -> M:
+            check_handler(function, "message", "session", "msg")
+            _once(self._handlers.message, "message handler")
+            self._handlers.message = function
+            return function
+
+        return declare
+
+    def enter(self) -> Callable[[S], S]:
+        """Declares the handler of a session's opening: `async def greet(session)`."""
+
+        def declare(function: S) -> S:
+            check_handler(function, "enter", "session")
+            _once(self._handlers.enter, "enter handler")
+            self._handlers.enter = function
+            return function
+
+        return declare
+
+    def exit(self) -> Callable[[S], S]:
+        """Declares the handler of a session's end: `async def part(session)`."""
+
+        def declare(function: S) -> S:
+            check_handler(function, "exit", "session")
+            _once(self._handlers.exit, "exit handler")
+            self._handlers.exit = function
+            return function
+
+        return declare
+
+    def action(self, name: str) -> Callable[[A], A]:
+        """Declares the handler of clicks named `name`: `async def click(session, action)`."""
+        if not 1 <= len(name) <= _MAX_ACTION:
+            raise ValueError(f"an action's name is 1 to {_MAX_ACTION} characters")
+
+        def declare(function: A) -> A:
+            check_handler(function, "action", "session", "action")
+            _once(self._handlers.actions.get(name), f"handler of action {name!r}")
+            self._handlers.actions[name] = function
+            return function
+
+        return declare
+
+    def data(
+        self, name: str, *, access: Literal["anyone", "authenticated"] = "anyone"
+    ) -> Callable[[W], W]:
+        """Declares what answers `GET .../data/{name}`: `async def stats(ctx, days: int = 7)`.
+
+        The query's parameters become keyword arguments, converted by their annotations; one that
+        does not fit is answered by 400, which names it. What is returned is sent as JSON.
+
+        Args:
+            name: 1 to 128 of `[A-Za-z0-9_.-]`.
+            access: `"authenticated"`: the sidecar lets through who is signed in, guests too.
+
+        Raises:
+            ValueError: for a malformed name or access, and for a name that is declared already.
+        """
+        _web.check_data_name(name)
+        if access not in ("anyone", "authenticated"):
+            raise ValueError(f'access is "anyone" or "authenticated", not {access!r}')
+
+        def declare(function: W) -> W:
+            _once(self._handlers.data.get(name), f"data handler {name!r}")
+            self._handlers.data[name] = _web.declare(
+                function, "data", authenticated=access == "authenticated", raw=False
+            )
+            return function
+
+        return declare
+
+    def endpoint(self, method: str, path: str, *, authorized: bool = False) -> Callable[[W], W]:
+        """Declares what answers a method and path under `/apps/{app}/api`.
+
+        What `{name}`s of the path take become keyword arguments, converted by their annotations.
+        What is returned is sent as JSON, or as the `Response` says.
+
+        Args:
+            method: `GET`, `POST`, ...
+            path: `/`, or segments as `/orders/{order_id}`.
+            authorized: The sidecar lets through who is signed in, guests too.
+
+        Raises:
+            ValueError: for a malformed method or path, and for what is declared already.
+        """
+        route, names = _web.check_route(method.upper(), path)
+
+        def declare(function: W) -> W:
+            _once(self._handlers.endpoints.get(route), f"handler of {route}")
+            self._handlers.endpoints[route] = _web.declare(
+                function, "endpoint", authenticated=authorized, raw=True, taken=names
+            )
+            return function
+
+        return declare
+
+    def collection(
+        self, name: str, scope: Scope = "app", indexes: Iterable[str] = ()
+    ) -> Collection:
+        """Declares a collection of documents: `session.db.<name>` reaches it in every scope.
+
+        What is returned reaches it outside of a session and a request: in scope `app`, while the
+        app is attached (NoSession in another scope, Unavailable while it is not).
+
+        Args:
+            name: 1 to 64 of `[a-zA-Z0-9_-]`, beginning with a letter.
+            scope: Whose documents: the `app`'s, each `owner`'s, `user`'s or `session`'s.
+            indexes: Dotted paths that are looked for often, at most 10.
+
+        Raises:
+            ValueError: for a malformed name, another scope, an empty path or too many, and for a
+                name that is declared already.
+        """
+        declared = check_declaration(name, scope, indexes)
+        _once(self._handlers.collections.get(name), f"collection {name!r}")
+        self._handlers.collections[name] = declared
+        return Collection(name, scope, self._own_state)
+
+    def boot(self) -> Callable[[L], L]:
+        """Declares an async function to run after the first attach and before any work."""
+
+        def declare(function: L) -> L:
+            check_handler(function, "boot")
+            self._handlers.boot.append(function)
+            return function
+
+        return declare
+
+    def shutdown(self) -> Callable[[L], L]:
+        """Declares an async function to run on the way out, when no handler runs any more."""
+
+        def declare(function: L) -> L:
+            check_handler(function, "shutdown")
+            self._handlers.shutdown.append(function)
+            return function
+
+        return declare
+
+
+def _once(present: object, what: str) -> None:
+    if present is not None:
+        raise ValueError(f"the app has a {what} already")
