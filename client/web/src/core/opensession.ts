@@ -14,6 +14,7 @@ import type { Passing } from "./passing.ts";
 import type { Prompts } from "./prompts.ts";
 import type { SessionList } from "./sessionlist.ts";
 import { SessionPrompts } from "./sessionprompts.ts";
+import { isTask } from "./tasks.ts";
 import { Timeline } from "./timeline.ts";
 import type { Uploader } from "./uploads.ts";
 import { delay } from "./waiting.ts";
@@ -319,12 +320,15 @@ export class SessionView implements OpenSession {
     this.#with.passing.release(this.#id.peek());
   }
 
-  /** The status lines of what waits or runs; the same list as before where nothing has changed. */
+  /** The status lines of what waits or runs, tasks too; the same list as before where nothing has changed. */
   #lines(passing: Passing): readonly StatusLine[] {
     const id = this.#id.value;
     const pending = this.#timeline.pending.value;
     const all = id === "" ? [] : passing.linesOf(id).value;
-    const lines = all.filter((line) => pending.has(line.invocationId));
+    // A task's line goes with its end, which may have been read by now.
+    const lines = all.filter(
+      ({ invocationId: by }) => pending.has(by) || (isTask(by) && this.#timeline.over(by) === ""),
+    );
     const same = lines.length === this.#said.length && lines.every((l, i) => l === this.#said[i]);
     this.#said = same ? this.#said : lines;
     return this.#said;

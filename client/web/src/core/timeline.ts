@@ -8,6 +8,7 @@ import type { Event, GetTimelineResponse, InvocationKind, Message, TimelineItem 
 import { before, int, type MessageEntry } from "./items.ts";
 import { type At, type ItemHost, ItemSet } from "./itemset.ts";
 import type { TimelineEntry, WorkEnd } from "./model.ts";
+import { endedTask, isBeside, isTask } from "./tasks.ts";
 
 /** Events about items that lie before the loaded ones, kept while those are being fetched. */
 const MAX_BELOW = 2_000;
@@ -17,13 +18,15 @@ const MAX_PENDING = 200;
 /** The fold. */
 export class Timeline {
   readonly items = signal<readonly TimelineEntry[]>([]);
-  /** What waits or runs, in order of arrival. */
+  /** What waits or runs in the session's lane, in order of arrival; tasks run beside it. */
   readonly pending = signal<ReadonlyMap<string, InvocationKind>>(new Map());
   readonly hasOlder = signal(false);
   readonly #host: ItemHost;
   #set: ItemSet;
   #local: MessageEntry[] = [];
   readonly #waiting = new Map<string, InvocationKind>();
+  /** The tasks that are known to have ended. */
+  readonly #endedTasks = new Set<string>();
   #offset = 0;
   #olderToken = "";
   /** Where the loaded items begin; null: there are none before them. */
@@ -63,6 +66,10 @@ export class Timeline {
     if (invocationId === "" || this.pending.value.has(invocationId)) {
       return "";
     }
+    if (isTask(invocationId)) {
+      // No page tells of the tasks that run: it is over when its end or its card says so.
+      return this.#endedTasks.has(invocationId) ? "ended" : "";
+    }
     const ended = this.#set.ended(invocationId);
     if (ended?.how === "stopped") {
       return "stopped";
@@ -89,8 +96,11 @@ export class Timeline {
     this.#set.filled();
     this.#waiting.clear();
     this.#whole = (page.pending?.length ?? 0) < MAX_PENDING;
-    for (const each of page.pending ?? []) {
-      this.#waiting.set(each.invocation_id ?? "", each.kind ?? "INVOCATION_KIND_UNSPECIFIED");
+    for (const { invocation_id: id = "", kind = "INVOCATION_KIND_UNSPECIFIED" } of page.pending ??
+      []) {
+      if (!isBeside(kind)) {
+        this.#waiting.set(id, kind);
+      }
     }
     this.#changed = true;
     this.#setFloor(page);
@@ -208,6 +218,14 @@ export class Timeline {
     } else if (event.invocation_ended && this.#waiting.delete(invocationId)) {
       this.#changed = true;
     }
+    this.#taskEnded(isBeside(event.invocation_ended?.kind) ? invocationId : "");
+  }
+
+  #taskEnded(taskId: string): void {
+    if (taskId && !this.#endedTasks.has(taskId)) {
+      this.#endedTasks.add(taskId);
+      this.#changed = true;
+    }
   }
 
   /** What an event does to the items. */
@@ -231,11 +249,12 @@ export class Timeline {
     } else if (event.stream_opened) {
       this.#set.putStream(event.stream_opened, at);
     } else if (shown?.block) {
+      this.#taskEnded(endedTask(shown.block));
       this.#set.putBlock(shown.block, event.invocation_id ?? "", at);
     } else if (event.prompt_opened?.prompt || event.prompt_ended?.prompt) {
       const prompt = event.prompt_ended?.prompt ?? event.prompt_opened?.prompt ?? {};
       this.#set.putPrompt(prompt, event.invocation_id ?? "", at);
-    } else if (ended && ended.status !== "INVOCATION_STATUS_COMPLETED") {
+    } else if (ended && !isBeside(ended.kind) && ended.status !== "INVOCATION_STATUS_COMPLETED") {
       this.#set.putEnded(ended, event.invocation_id ?? "", at);
     }
   }
@@ -247,10 +266,11 @@ export class Timeline {
     } else if (item.stream) {
       this.#set.putStream(item.stream, at);
     } else if (item.block) {
+      this.#taskEnded(endedTask(item.block));
       this.#set.putBlock(item.block, item.invocation_id ?? "", at);
     } else if (item.prompt) {
       this.#set.putPrompt(item.prompt, item.invocation_id ?? "", at);
-    } else if (item.ended) {
+    } else if (item.ended && !isBeside(item.ended.kind)) {
       this.#set.putEnded(item.ended, item.invocation_id ?? "", at);
     }
   }

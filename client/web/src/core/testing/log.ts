@@ -203,6 +203,26 @@ export class FakeSession {
     this.append({ invocation_id: work.id, block_shown: { block } }, item.place, item.offset);
   }
 
+  /** A handler submits a task, which runs in the session and beside its lane. */
+  submit(work: Work, name: string): Work {
+    const task: Work = { id: this.#log.id("tsk"), kind: "INVOCATION_KIND_TASK", place: work.place };
+    this.work.set(task.id, task);
+    this.append({ invocation_id: work.id, task_submitted: { task_id: task.id, name } });
+    return task;
+  }
+
+  /** Shows how far a task is; the sidecar does it itself, so the event is of no invocation. */
+  card(task: Work, payload: Readonly<Record<string, unknown>>): void {
+    const block = { block_id: task.id, type: "task", payload: { task_id: task.id, ...payload } };
+    let item = this.items.find((each) => each.what.block?.block_id === task.id);
+    if (item === undefined) {
+      item = { place: task.place, offset: this.head + 1, invocation: "", what: {} };
+      this.items.push(item);
+    }
+    item.what = { block };
+    this.append({ block_shown: { block } }, item.place, item.offset);
+  }
+
   /** A click on a block. */
   click(name: string, blockId: string): { readonly offset: number; readonly work: Work } {
     const offset = this.head + 1;
@@ -290,7 +310,8 @@ export class FakeSession {
     this.lines.delete(work.id);
     const ended = { kind: work.kind, status, reason };
     const event = { invocation_id: work.id, invocation_ended: ended };
-    if (!["INVOCATION_STATUS_FAILED", "INVOCATION_STATUS_STOPPED"].includes(status)) {
+    const told = ["INVOCATION_STATUS_FAILED", "INVOCATION_STATUS_STOPPED"].includes(status);
+    if (work.kind === "INVOCATION_KIND_TASK" || !told) {
       this.append(event);
       return;
     }
@@ -324,7 +345,9 @@ export class FakeSession {
   }
 
   pending() {
-    return [...this.work.values()].map((work) => ({ invocation_id: work.id, kind: work.kind }));
+    return [...this.work.values()]
+      .filter((work) => work.kind !== "INVOCATION_KIND_TASK")
+      .map((work) => ({ invocation_id: work.id, kind: work.kind }));
   }
 }
 
