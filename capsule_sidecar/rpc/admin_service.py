@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 
 from capsule_protocol.v1 import admin_service_pb2 as pb
-from capsule_protocol.v1 import handler_service_pb2
+from capsule_protocol.v1 import collection_service_pb2, events_pb2
+from capsule_protocol.v1 import handler_service_pb2 as handler_pb
+from capsule_protocol.v1 import task_service_pb2 as task_pb
 from capsule_sidecar import __version__
 from capsule_sidecar.model.errors import InvalidArgument
-from capsule_sidecar.model.types import InvocationStatus
+from capsule_sidecar.model.types import Declarations, InvocationKind, InvocationStatus, Task
 from capsule_sidecar.rpc.convert import PROTOCOL_VERSION
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.dispatcher import Process
-from capsule_sidecar.runtime.operations import InvocationInfo, Operations
+from capsule_sidecar.runtime.operations import (
+    InvocationFilter,
+    InvocationInfo,
+    Operations,
+    SessionInfo,
+)
 from capsule_sidecar.storage import encoding
 
 
@@ -58,15 +65,75 @@ class AdminService:
     ) -> pb.ListInvocationsResponse:
         """Return a page of an app's invocations."""
         principal().require_operator()
+        wanted = InvocationFilter(_status(request.status), _kind(request.kind), request.session_id)
         found, token = await self._operations.invocations(
-            request.app,
-            _status(request.status),
-            request.page_size,
-            request.page_token,
+            _named(request.app), wanted, request.page_size, request.page_token
         )
         return pb.ListInvocationsResponse(
             invocations=[_invocation(entry) for entry in found], next_page_token=token
         )
+
+    async def GetInvocation(
+        self, request: pb.GetInvocationRequest, context: Context
+    ) -> pb.GetInvocationResponse:
+        """Return an invocation, with its task where it is one."""
+        principal().require_operator()
+        found, task = await self._operations.invocation(
+            _named(request.app), _named(request.invocation_id, "invocation_id")
+        )
+        return pb.GetInvocationResponse(
+            invocation=_invocation(found), task=_task(task) if task is not None else None
+        )
+
+    async def RetryInvocation(
+        self, request: pb.RetryInvocationRequest, context: Context
+    ) -> pb.RetryInvocationResponse:
+        """Let what failed be done again."""
+        principal().require_operator()
+        return pb.RetryInvocationResponse(
+            invocation_id=await self._operations.retry(
+                _named(request.app), _named(request.invocation_id, "invocation_id")
+            )
+        )
+
+    async def ListAppSessions(
+        self, request: pb.ListAppSessionsRequest, context: Context
+    ) -> pb.ListAppSessionsResponse:
+        """Return a page of an app's sessions."""
+        principal().require_operator()
+        found, token = await self._operations.sessions(
+            _named(request.app), request.user, request.page_size, request.page_token
+        )
+        return pb.ListAppSessionsResponse(
+            sessions=[_session(entry) for entry in found], next_page_token=token
+        )
+
+    async def GetAppSession(
+        self, request: pb.GetAppSessionRequest, context: Context
+    ) -> pb.GetAppSessionResponse:
+        """Return a session with the end of its log."""
+        principal().require_operator()
+        found = await self._operations.session(
+            _named(request.app), _named(request.session_id, "session_id"), request.events
+        )
+        return pb.GetAppSessionResponse(
+            session=_session(found.info),
+            data_json=found.data_json,
+            events=[events_pb2.Event.FromString(event) for event in found.events],
+        )
+
+
+def _named(value: str, field: str = "app") -> str:
+    if not value:
+        raise InvalidArgument(field, "is required")
+    return value
+
+
+def _kind(number: int) -> InvocationKind | None:
+    try:
+        return InvocationKind(number) if number else None
+    except ValueError:
+        raise InvalidArgument("kind", "is not a kind of invocations") from None
 
 
 def _status(number: int) -> InvocationStatus | None:
@@ -77,20 +144,49 @@ def _status(number: int) -> InvocationStatus | None:
 
 
 def _process(entry: Process) -> pb.Process:
-    hello, declared = entry.hello, entry.hello.declarations
+    hello = entry.hello
     return pb.Process(
         process_id=hello.process_id,
         client_name=hello.client_name,
         client_version=hello.client_version,
-        declarations=handler_service_pb2.Declarations(
-            message=declared.message,
-            enter=declared.enter,
-            exit=declared.exit,
-            actions=sorted(declared.actions),
-        ),
+        declarations=_declarations(hello.declarations),
         concurrency=hello.concurrency,
         running=len(entry.running),
         draining=entry.draining,
+    )
+
+
+def _declarations(declared: Declarations) -> handler_pb.Declarations:
+    return handler_pb.Declarations(
+        message=declared.message,
+        enter=declared.enter,
+        exit=declared.exit,
+        actions=sorted(declared.actions),
+        collections=[
+            handler_pb.CollectionDeclaration(
+                collection=collection_service_pb2.Collection(
+                    name=one.name,
+                    scope=one.scope,  # type: ignore[arg-type]  # enum values are ints on the wire
+                ),
+                indexes=one.paths,
+            )
+            for one in declared.collections
+        ],
+        data=[
+            handler_pb.DataDeclaration(name=name, authenticated=authenticated)
+            for name, authenticated in sorted(declared.data.items())
+        ],
+        endpoints=[
+            handler_pb.EndpointDeclaration(
+                method=one.method, path=one.path, authenticated=one.authenticated
+            )
+            for _, one in sorted(declared.endpoints.items())
+        ],
+        tasks=sorted(declared.tasks),
+        schedules=[
+            handler_pb.ScheduleDeclaration(name=one.name, cron=one.cron, timezone=one.timezone)
+            for one in sorted(declared.schedules, key=lambda one: one.name)
+        ],
     )
 
 
@@ -107,4 +203,34 @@ def _invocation(entry: InvocationInfo) -> pb.InvocationInfo:
         reason=entry.reason,
         reference_id=entry.reference_id,
         error_type=entry.error_type,
+        name=entry.name,
+    )
+
+
+def _session(entry: SessionInfo) -> pb.SessionInfo:
+    return pb.SessionInfo(
+        session=encoding.session(entry.session), identity=entry.identity, unended=entry.unended
+    )
+
+
+def _task(task: Task) -> task_pb.Task:
+    return task_pb.Task(
+        task_id=task.task_id,
+        name=task.name,
+        status=int(task.status),  # type: ignore[arg-type]
+        session_id=task.session_id,
+        args_json=task.args_json,
+        result_json=task.result_json,
+        progress=task.progress,
+        progress_message=task.progress_message,
+        create_time=encoding.timestamp(task.create_ms),
+        start_time=encoding.timestamp(task.start_ms) if task.start_ms else None,
+        end_time=encoding.timestamp(task.end_ms) if task.end_ms else None,
+        attempt=task.attempt,
+        failures=task.failures,
+        retries=task.retries,
+        reason=task.reason,
+        reference_id=task.reference_id,
+        error_type=task.error_type,
+        lock=task.lock,
     )

@@ -1,38 +1,29 @@
-"""What an operator may know: processes, apps, invocations."""
+"""What an operator may know and do: processes, apps, invocations, sessions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select
 
 from capsule_sidecar.config import Limits
-from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.model.types import InvocationKind, InvocationStatus
+from capsule_sidecar.model.errors import InvalidArgument
+from capsule_sidecar.model.types import Task
 from capsule_sidecar.runtime.checks import page_size
 from capsule_sidecar.runtime.dispatcher import Dispatcher, Process
 from capsule_sidecar.runtime.hub import Hub
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import inspecting, retrying, schema
+from capsule_sidecar.storage.inspecting import (
+    InvocationFilter,
+    InvocationInfo,
+    SessionEnd,
+    SessionInfo,
+)
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.reads import page_token, parse_page_token
 
-
-@dataclass(frozen=True, slots=True)
-class InvocationInfo:
-    """An invocation as an operator sees it. Times are Unix epoch milliseconds, 0 for none."""
-
-    invocation_id: str
-    session_id: str
-    kind: InvocationKind
-    status: InvocationStatus
-    attempt: int
-    create_ms: int
-    end_ms: int
-    process_id: str
-    reason: str
-    reference_id: str
-    error_type: str
+__all__ = ["InvocationFilter", "InvocationInfo", "Operations", "SessionEnd", "SessionInfo"]
 
 
 class Operations:
@@ -87,47 +78,85 @@ class Operations:
         return [(name, by_app.get(number, [])) for number, name in found[:size]], following
 
     async def invocations(
-        self, app: str, status: InvocationStatus | None, size: int, token: str
+        self, app: str, wanted: InvocationFilter, size: int, token: str
     ) -> tuple[list[InvocationInfo], str]:
         """Return a page of an app's invocations, the newest first, and the next token.
 
+        A page may be short, or empty, with more behind it.
+
         Raises:
-            NotFound: There is no such app.
+            NotFound: There is no such app, or no such session in it.
+            InvalidArgument: Size or token is malformed.
         """
         size = page_size(size, self._limits)
-        after = parse_page_token(token, "invocations", 1)
-        apps = schema.apps.c
-        number = await self._journal.read(
-            lambda c: c.execute(select(apps.id).where(apps.name == app)).scalar()
+
+        def page(connection: Connection) -> tuple[list[InvocationInfo], str]:
+            number = inspecting.app_number(connection, app)
+            return inspecting.invocations(connection, number, wanted, size, token)
+
+        return await self._journal.read(page)
+
+    async def invocation(self, app: str, key: str) -> tuple[InvocationInfo, Task | None]:
+        """Return an invocation, and the task where it is one.
+
+        Raises:
+            NotFound: There is no such app, or no such invocation in it.
+        """
+        return await self._journal.read(
+            lambda c: inspecting.invocation(c, inspecting.app_number(c, app), key)
         )
-        if number is None:
-            raise NotFound(f"app {app!r} was never seen", app=app)
-        columns, sessions = schema.invocations.c, schema.sessions.c
-        processes = schema.processes.c
-        statement = (
-            select(
-                columns.id, columns.key, sessions.key, columns.kind, columns.status,
-                columns.attempt, columns.create_ms, columns.end_ms, processes.key, columns.reason,
-                columns.reference, columns.error_type,
-            )
-            .join(schema.sessions, sessions.id == columns.session)
-            .outerjoin(schema.processes, and_(processes.id == columns.process))
-            .where(columns.app == number)
-            .order_by(columns.id.desc())
-            .limit(size + 1)
-        )  # fmt: skip
-        if status is not None:
-            statement = statement.where(columns.status == int(status))
-        if after is not None:
-            statement = statement.where(columns.id < after[0])
-        rows = await self._journal.read(lambda c: list(c.execute(statement)))
-        following = page_token("invocations", rows[size - 1][0]) if len(rows) > size else ""
-        return [_info(row) for row in rows[:size]], following
 
+    async def retry(self, app: str, key: str) -> str:
+        """Let a failed invocation be done again; return the id of what does it.
 
-def _info(row: Any) -> InvocationInfo:
-    _, key, session, kind, status, attempt, created, ended, process, *rest = row
-    return InvocationInfo(
-        key, session, InvocationKind(kind), InvocationStatus(status), attempt, created, ended,
-        process or "", *rest,
-    )  # fmt: skip
+        Raises:
+            NotFound: There is no such app, or no such invocation in it.
+            NotFailed: It did not fail.
+            NotRepeatable: Nothing of its kind is done again.
+            SessionClosed: Its session takes no more input.
+            TooManyWaiting: Too many user messages are waiting in its session.
+        """
+        number = await self._journal.read(lambda c: inspecting.app_number(c, app))
+        return await self._journal.submit(number, partial(retrying.retry, app=number, key=key))
+
+    async def sessions(
+        self, app: str, user: str, size: int, token: str
+    ) -> tuple[list[SessionInfo], str]:
+        """Return a page of an app's sessions, the newest first, and the next token.
+
+        Args:
+            app: The app.
+            user: Only of the user with this id or identity; empty: of all.
+            size: Sessions of a page; 0: the default.
+            token: Where the last page ended; empty: the first page.
+
+        Raises:
+            NotFound: There is no such app.
+            InvalidArgument: Size or token is malformed.
+        """
+        size = page_size(size, self._limits)
+
+        def page(connection: Connection) -> tuple[list[SessionInfo], str]:
+            number = inspecting.app_number(connection, app)
+            return inspecting.sessions(connection, number, user, size, token)
+
+        return await self._journal.read(page)
+
+    async def session(self, app: str, key: str, events: int) -> SessionEnd:
+        """Return a session with its data and its newest events: as many as asked, if they fit.
+
+        Raises:
+            NotFound: There is no such app, or no such session in it.
+            InvalidArgument: The number of events is negative.
+        """
+        if events < 0:
+            raise InvalidArgument("events", "must not be negative")
+        wanted = page_size(events, self._limits)
+
+        def read(connection: Connection) -> SessionEnd:
+            number = inspecting.app_number(connection, app)
+            return inspecting.session(connection, number, key, wanted, self._limits.page_bytes)
+
+        found = await self._journal.read(read)
+        fill = self._hub.addresses.event
+        return replace(found, events=[fill(event) for event in found.events])

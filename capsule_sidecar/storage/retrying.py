@@ -1,0 +1,101 @@
+"""What failed is done again, once, when an operator asks for it.
+
+It runs on the writer thread, inside a unit of work.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from capsule_protocol.v1 import events_pb2
+from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable, SessionClosed
+from capsule_sidecar.model.ids import digest, new_id
+from capsule_sidecar.model.types import InvocationKind, InvocationStatus, ItemKind, Sender
+from capsule_sidecar.storage import encoding, files, jobs, requests, schema, work
+from capsule_sidecar.storage.requests import Answer
+from capsule_sidecar.storage.rows import InvocationRow, SessionRow
+from capsule_sidecar.storage.unit import Unit
+
+_FAILED = (InvocationStatus.FAILED, InvocationStatus.TIMED_OUT)
+_REPEATABLE = (InvocationKind.MESSAGE, InvocationKind.ACTION, InvocationKind.TASK)
+# The scope of the requests that say what was queued anew as what: below that of users' requests,
+# above that of handlers'.
+_SCOPE = 1 << 61
+# They are as true after the retention of request ids: what failed stays in the list of what failed.
+_FOR_EVER_MS = 1 << 62
+
+
+def retry(unit: Unit, app: int, key: str) -> str:
+    """Let a failed invocation be done again.
+
+    Args:
+        unit: The group's unit.
+        app: The app's number.
+        key: The invocation.
+
+    Returns:
+        What does it: the same for a task. Of a message or click, an invocation that is queued anew;
+        of one that was before, always that one.
+
+    Raises:
+        NotFound: There is no such invocation in this app, or a file of the message is gone.
+        NotRepeatable: Its kind cannot be done again.
+        NotFailed: It did not fail.
+        SessionClosed: Its session takes no more input.
+        TooManyWaiting: Too many user messages are waiting in its session.
+    """
+    invocation = unit.invocation(key, app)
+    kind = InvocationKind(invocation.kind)
+    if kind not in _REPEATABLE:
+        raise NotRepeatable(
+            f"{key!r} is of kind {kind.name}: it belongs to its time and is not done again",
+            invocation_id=key,
+            kind=kind.name,
+        )
+    status = InvocationStatus(invocation.status)
+    if status not in _FAILED:
+        raise NotFailed(
+            f"invocation {key!r} did not fail: it is {status.name}",
+            invocation_id=key,
+            status=status.name,
+        )
+    if kind == InvocationKind.TASK:
+        jobs.reopen(unit, invocation)
+        return key
+    mark = digest("retry", key)
+    found = requests.recorded(unit, _SCOPE, mark)
+    if found is not None:
+        return found[1].ids[0]
+    session = unit.session_by_id(invocation.session)
+    if not session.open:
+        raise SessionClosed("the session takes no more input", session_id=session.key)
+    queued = _queue(unit, session, invocation)
+    unit.requests[_SCOPE, mark] = (
+        _SCOPE, mark, mark, None, 0, 0, Answer(queued.place, (queued.key,)).pack(), _FOR_EVER_MS,
+    )  # fmt: skip
+    return queued.key
+
+
+def _queue(unit: Unit, session: SessionRow, failed: InvocationRow) -> InvocationRow:
+    """Append what caused an invocation once more, behind all that the session has."""
+    columns = schema.events.c
+    rows = unit.query(
+        select(columns.data).where(columns.session == session.id, columns.offset == failed.place)
+    )
+    if not rows:
+        raise NotFound("what the invocation was for is no longer there", invocation_id=failed.key)
+    event = events_pb2.Event.FromString(bytes(rows[0][0]))
+    if failed.kind == InvocationKind.ACTION:
+        sent = event.action_sent
+        body = encoding.action_sent(sent.name, sent.block_id, sent.payload_json)
+        return work.enqueue(unit, session, InvocationKind.ACTION, body, name=failed.name)[0]
+    message = event.message_added.message
+    keys = [attachment.file_id for attachment in message.attachments]
+    carried = files.usable(unit, session, keys, "attachments")
+    body = encoding.message_added(
+        new_id("msg"), Sender.USER, message.text, session.channel, unit.now_ms, files=carried
+    )
+    return work.enqueue(
+        unit, session, InvocationKind.MESSAGE, body, maximum_waiting=unit.terms.max_waiting,
+        item=ItemKind.MESSAGE,
+    )[0]  # fmt: skip
