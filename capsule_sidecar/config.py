@@ -131,6 +131,10 @@ AppName = Annotated[str, StringConstraints(pattern=f"^{APP_NAME.pattern}$")]
 HostName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", to_lower=True)
 ]
+# As channels name people: at most 200 characters in all.
+Identity = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}:[^\s\x00-\x1f]+$", max_length=200)
+]
 ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 
 
@@ -235,11 +239,13 @@ class AppSettings(Group):
         channels: Its channel adapters.
         host: A host name of its own: that name serves this app alone.
         sign_in: How people may sign in; empty: nobody reaches it by HTTP.
+        owner: Whose its schedules are, and its tasks without a session: `<channel>:<external id>`.
     """
 
     token: Token | None = None
     host: HostName | None = None
     sign_in: tuple[Literal["guest"], ...] = ("guest",)
+    owner: Identity | None = None
     channels: dict[ChannelName, ChannelSettings] = Field(default_factory=dict)
 
 

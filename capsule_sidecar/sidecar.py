@@ -27,12 +27,14 @@ from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 from capsule_sidecar.rpc.server import Server
 from capsule_sidecar.rpc.state_services import CollectionService, StateService
+from capsule_sidecar.rpc.task_service import TaskService
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.collections import Collections
 from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.conversations import Conversations
 from capsule_sidecar.runtime.dispatcher import Dispatcher
+from capsule_sidecar.runtime.ends import Ends
 from capsule_sidecar.runtime.files import Files
 from capsule_sidecar.runtime.followers import Followers
 from capsule_sidecar.runtime.hub import Hub
@@ -42,6 +44,7 @@ from capsule_sidecar.runtime.prompting import OpenPrompts, Prompting
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.runtime.scoped import Scoped
 from capsule_sidecar.runtime.state import State
+from capsule_sidecar.runtime.tasks import Tasks
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
@@ -107,15 +110,19 @@ class Sidecar:
                 interval=timing.checkpoint_interval,
                 chunk_bytes=timing.checkpoint_bytes,
             )
-            prompts = OpenPrompts()
+            prompts, ends = OpenPrompts(), Ends()
             self._dispatcher = await stack.enter_async_context(
-                Dispatcher(self.journal, slots, self.hub, live, prompts, limits, timing)
+                Dispatcher(self.journal, slots, self.hub, live, prompts, ends, limits, timing)
             )
             prompting = Prompting(self.journal, live, addresses, limits, timing)
             scoped = Scoped(self.journal, live, self._dispatcher.calls)
             documents = await stack.enter_async_context(Collections(scoped))
             commands = Commands(
-                self.journal, self.hub, live, prompting, State(scoped, limits), documents, limits
+                self.journal, self.hub, live, prompting, State(scoped, limits), documents,
+                Tasks(scoped, ends, limits), limits,
+            )  # fmt: skip
+            await self._dispatcher.name_owners(
+                {name: app.owner for name, app in settings.apps.items() if app.owner}
             )
             conversations = Conversations(self.journal, limits, self._dispatcher.app, addresses)
             followers = Followers(self.journal, self.hub, live, prompts, limits)
@@ -127,6 +134,7 @@ class Sidecar:
                 SessionService(self._dispatcher, commands, limits),
                 StateService(self._dispatcher, commands),
                 CollectionService(self._dispatcher, commands),
+                TaskService(self._dispatcher, commands),
                 ChannelService(conversations, followers),
                 FileService(self.files, conversations, timing),
                 AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),

@@ -22,6 +22,7 @@ from capsule_sidecar.model.types import (
 from capsule_sidecar.rpc import convert
 from capsule_sidecar.rpc.call import Call
 from capsule_sidecar.rpc.state_calls import STATE_CALLS
+from capsule_sidecar.rpc.task_calls import TASK_CALLS
 from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
 from capsule_sidecar.runtime.live_stream import Refuse
 from capsule_sidecar.storage import encoding
@@ -181,4 +182,5 @@ CALLS: dict[str, Call] = {
         _update_data, lambda a: pb.UpdateDataResponse(update_time=encoding.timestamp(a.offset))
     ),
     **STATE_CALLS,
+    **TASK_CALLS,
 }

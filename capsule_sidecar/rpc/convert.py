@@ -148,6 +148,8 @@ def outcome(value: handler_service_pb2.Outcome) -> Outcome:
         reference,
         value.error_type.replace("\0", "")[:200],  # PostgreSQL holds no NUL: as above
         _response(value.response) if value.HasField("response") else None,
+        value.result_json,
+        value.no_retry,
     )
 
 

@@ -154,6 +154,12 @@ class SessionService:
         """Ask a person for one of several options."""
         return await self._call("prompt_choice", request, sessions.PromptChoiceResponse)
 
+    async def ShowTask(
+        self, request: sessions.ShowTaskRequest, context: Context
+    ) -> sessions.ShowTaskResponse:
+        """Show a task."""
+        return await self._call("show_task", request, sessions.ShowTaskResponse)
+
     async def SetTitle(
         self, request: sessions.SetTitleRequest, context: Context
     ) -> sessions.SetTitleResponse:

@@ -20,6 +20,7 @@ from capsule_protocol.v1 import (
     handler_service_pb2,
     session_service_pb2,
     state_service_pb2,
+    task_service_pb2,
 )
 from capsule_sidecar.address import Address
 from capsule_sidecar.config import Settings
@@ -30,12 +31,14 @@ from capsule_sidecar.rpc.file_service import FileService
 from capsule_sidecar.rpc.guard import Guard
 from capsule_sidecar.rpc.handler_services import HandlerService, SessionService
 from capsule_sidecar.rpc.state_services import CollectionService, StateService
+from capsule_sidecar.rpc.task_service import TaskService
 
 _SERVICES: tuple[ServiceDescriptor, ...] = (
     handler_service_pb2.DESCRIPTOR.services_by_name["HandlerService"],
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
     state_service_pb2.DESCRIPTOR.services_by_name["StateService"],
     collection_service_pb2.DESCRIPTOR.services_by_name["CollectionService"],
+    task_service_pb2.DESCRIPTOR.services_by_name["TaskService"],
     channel_service_pb2.DESCRIPTOR.services_by_name["ChannelService"],
     file_service_pb2.DESCRIPTOR.services_by_name["FileService"],
     admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
@@ -55,6 +58,7 @@ class Server:
         sessions: SessionService.
         state: StateService.
         collections: CollectionService.
+        tasks: TaskService.
         channels: ChannelService.
         files: FileService.
         admin: AdminService.
@@ -68,6 +72,7 @@ class Server:
         sessions: SessionService,
         state: StateService,
         collections: CollectionService,
+        tasks: TaskService,
         channels: ChannelService,
         files: FileService,
         admin: AdminService,
@@ -89,7 +94,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ],
         )
-        servicers = (handlers, sessions, state, collections, channels, files, admin)
+        servicers = (handlers, sessions, state, collections, tasks, channels, files, admin)
         self._server.add_generic_rpc_handlers(tuple(map(_service_handler, _SERVICES, servicers)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.grpc_address.loopback:

@@ -16,8 +16,8 @@ from capsule_sidecar.runtime.dispatcher import Dispatcher
 _Response = TypeVar("_Response")
 
 
-class _Service:
-    """What both are.
+class HandlersService:
+    """A service of unary calls that handlers make.
 
     Args:
         dispatcher: Knows the apps.
@@ -40,7 +40,7 @@ class _Service:
         return response
 
 
-class StateService(_Service):
+class StateService(HandlersService):
     """Values by key."""
 
     async def GetValue(self, request: pb.GetValueRequest, context: Context) -> pb.GetValueResponse:
@@ -70,7 +70,7 @@ class StateService(_Service):
         return await self._call("list_values", request, pb.ListValuesResponse)
 
 
-class CollectionService(_Service):
+class CollectionService(HandlersService):
     """Documents in collections."""
 
     async def Insert(

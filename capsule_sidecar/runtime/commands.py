@@ -40,6 +40,7 @@ from capsule_sidecar.runtime.live_stream import LiveStream, Refuse, Where
 from capsule_sidecar.runtime.prompting import Prompting
 from capsule_sidecar.runtime.showing import image_request
 from capsule_sidecar.runtime.state import State
+from capsule_sidecar.runtime.tasks import Tasks
 from capsule_sidecar.storage import log, reads, showing, values, work
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -79,6 +80,7 @@ class Commands:
         prompting: What it asks people.
         state: Its values.
         collections: Its documents.
+        tasks: Its tasks.
         limits: What is taken.
     """
 
@@ -90,11 +92,13 @@ class Commands:
         prompting: Prompting,
         state: State,
         collections: Collections,
+        tasks: Tasks,
         limits: Limits,
     ) -> None:
         self.prompting = prompting
         self.state = state
         self.collections = collections
+        self.tasks = tasks
         self._journal = journal
         self._hub = hub
         self._live = live

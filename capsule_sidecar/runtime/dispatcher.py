@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,12 +26,13 @@ from capsule_sidecar.model.types import (
     Outcome,
 )
 from capsule_sidecar.runtime.delivery import Deliveries
+from capsule_sidecar.runtime.ends import Ends
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import asking, leases, log, reads, work
+from capsule_sidecar.storage import asking, jobs, leases, log, reads, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
@@ -111,6 +112,7 @@ class Dispatcher:
         hub: The followers.
         live: The open streams.
         prompts: The open prompts.
+        ends: Who waits for an end.
         limits: What goes along with work.
         timing: The intervals.
     """
@@ -122,6 +124,7 @@ class Dispatcher:
         hub: Hub,
         live: LiveStreams,
         prompts: OpenPrompts,
+        ends: Ends,
         limits: Limits,
         timing: Timing,
     ) -> None:
@@ -130,6 +133,7 @@ class Dispatcher:
         self._hub = hub
         self._live = live
         self._prompts = prompts
+        self._ends = ends
         self._timing = timing
         self.calls = WebCalls(slots, lambda n: self._processes.get(n), self._freed, limits, timing)
         self._deliveries = Deliveries(
@@ -170,6 +174,11 @@ class Dispatcher:
             number = await self._journal.submit(0, partial(log.make_app, name=name))
             self._apps[name] = number
         return number
+
+    async def name_owners(self, owners: Mapping[str, str]) -> None:
+        """Say whose the work without a session is, by app; of every other app it is nobody's."""
+        people = {await self.app(name): (name, identity) for name, identity in owners.items()}
+        await self._journal.submit(0, partial(jobs.name_owners, people=people))
 
     @property
     def processes(self) -> list[Process]:
@@ -369,6 +378,8 @@ class Dispatcher:
             self._live.over(notice.invocation_id, notice.attempt, superseded=notice.again)
             if notice.again:
                 self._hub.drop_lines(notice.invocation_id)
+            else:
+                self._ends.tell(notice.invocation_id)
         process = self._processes.get(notice.process)
         if process is None:
             return

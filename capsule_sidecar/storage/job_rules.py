@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 
+from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import CancelReason, InvocationKind, InvocationStatus, Outcome
+from capsule_sidecar.storage import values
 from capsule_sidecar.storage.rows import InvocationRow, JobRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -74,11 +75,7 @@ def _is_result(value: bytes) -> bool:
     if len(value) > MAX_RESULT_BYTES:
         return False
     try:
-        json.loads(value.decode(), parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        values.check_json(value, "result_json")
+    except InvalidArgument:
         return False
     return True
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON")

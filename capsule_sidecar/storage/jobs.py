@@ -6,6 +6,8 @@ follows then in `job_rules`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import select, update
 
 from capsule_sidecar.model.errors import (
@@ -32,6 +34,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.storage import cards, encoding, job_reads, schema, streams, work
 from capsule_sidecar.storage.blocks import block_item
+from capsule_sidecar.storage.log import Person, find_or_make_user
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
     Answer,
@@ -226,10 +229,21 @@ def reopen(unit: Unit, invocation: InvocationRow) -> None:
     work.make_ready(unit, invocation, session)
 
 
-def set_owner(unit: Unit, app: int, user: int) -> None:
-    """Say whose an app's work without a session is; 0: nobody's."""
-    unit.execute(update(schema.apps).where(schema.apps.c.id == app).values(owner=user))
-    unit.forget_owner(app)
+def name_owners(unit: Unit, people: Mapping[int, tuple[str, str]]) -> None:
+    """Say whose the work without a session is, by app; of every other app it is nobody's.
+
+    Args:
+        unit: The group's unit.
+        people: By app's number: its name, and the identity, who is made on first sight.
+    """
+    columns = schema.apps.c
+    unit.execute(
+        update(schema.apps).where(columns.owner != 0, columns.id.not_in(people)).values(owner=0)
+    )
+    for app, (name, identity) in people.items():
+        user = find_or_make_user(unit, Person(app, name, identity))
+        unit.execute(update(schema.apps).where(columns.id == app).values(owner=user))
+    unit.forget()
 
 
 def _submitter(unit: Unit, caller: Caller) -> tuple[InvocationRow | None, SessionRow | None]:

@@ -274,10 +274,6 @@ class Unit:
             owner = self._owners[app] = int(found[0][0]) if found else 0
         return owner
 
-    def forget_owner(self, app: int) -> None:
-        """Read anew whose an app's work without a session is."""
-        self._owners.pop(app, None)
-
     def streams_of(self, invocation: InvocationRow) -> list[StreamRow]:
         """Return the open streams of an invocation."""
         if invocation.streams is None:
