@@ -93,6 +93,12 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
         check_endpoint(endpoint, f"{field}[{index}]")
     if len({e.route for e in endpoints}) != len(endpoints) or len(endpoints) > _MAX_DECLARED:
         raise InvalidArgument(field, f"must be at most {_MAX_DECLARED}, each route once")
+    field = "hello.declarations.tasks"
+    for index, name in enumerate(value.tasks):
+        if not 0 < len(name) <= 128:
+            raise InvalidArgument(f"{field}[{index}]", "has 1 to 128 characters")
+    if len(set(value.tasks)) != len(value.tasks) or len(value.tasks) > _MAX_DECLARED:
+        raise InvalidArgument(field, f"must be at most {_MAX_DECLARED}, each name once")
     return Declarations(
         value.message,
         value.enter,
@@ -104,6 +110,7 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
             [(e.collection.name, e.collection.scope, e.indexes) for e in value.collections],
             "hello.declarations.collections",
         ),
+        frozenset(value.tasks),
     )
 
 
