@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from capsule_sidecar.commands import operator
+
 cli = typer.Typer(
     name="capsule-sidecar",
     help="A durable gRPC runtime for conversational apps.",
@@ -103,6 +105,11 @@ def chat(
     from capsule_sidecar.commands.chat import ChatOptions, run_chat
 
     raise typer.Exit(asyncio.run(run_chat(ChatOptions(app, session, login, address, new))))
+
+
+cli.command()(operator.apps)
+cli.add_typer(operator.sessions, name="sessions")
+cli.add_typer(operator.work, name="work")
 
 
 def main() -> None:
