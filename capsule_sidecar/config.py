@@ -266,6 +266,8 @@ class Settings(BaseSettings):
     http: Annotated[str, AfterValidator(_http_address)] = "127.0.0.1:7480"
     # Waives TLS beyond loopback, as behind a proxy that has it.
     insecure: bool = False
+    # Lets AdminService.AdvanceClock move the time: for tests of handlers only.
+    test_clock: bool = False
     tls: TlsSettings = Field(default_factory=TlsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)

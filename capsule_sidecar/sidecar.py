@@ -29,6 +29,7 @@ from capsule_sidecar.rpc.server import Server
 from capsule_sidecar.rpc.state_services import CollectionService, StateService
 from capsule_sidecar.rpc.task_service import TaskService
 from capsule_sidecar.runtime.addresses import Addresses
+from capsule_sidecar.runtime.advancing import ClockHand
 from capsule_sidecar.runtime.apps import Apps
 from capsule_sidecar.runtime.collections import Collections
 from capsule_sidecar.runtime.commands import Commands
@@ -45,6 +46,7 @@ from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.runtime.scoped import Scoped
 from capsule_sidecar.runtime.state import State
 from capsule_sidecar.runtime.tasks import Tasks
+from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.database import open_database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.migrate import migrate
@@ -95,7 +97,7 @@ class Sidecar:
             self.journal = await stack.enter_async_context(
                 Journal(database, slots, _terms(settings))
             )
-            addresses = _addresses(settings, self._home)
+            addresses = _addresses(settings, self._home, self.journal.clock)
             self.hub = Hub(addresses)
             self.files = await stack.enter_async_context(
                 Files(
@@ -137,7 +139,10 @@ class Sidecar:
                 TaskService(self._dispatcher, commands),
                 ChannelService(conversations, followers),
                 FileService(self.files, conversations, timing),
-                AdminService(Operations(self.journal, self._dispatcher, self.hub, limits)),
+                AdminService(
+                    Operations(self.journal, self._dispatcher, self.hub, limits),
+                    ClockHand(self.journal, self._dispatcher, slots, enabled=settings.test_clock),
+                ),
             )
             self._http = self._face(tokens, conversations, followers, live, prompts, slots)
             self.address: Address = await self._server.start()
@@ -268,11 +273,11 @@ def _terms(settings: Settings) -> Terms:
     )
 
 
-def _addresses(settings: Settings, home: Home) -> Addresses:
+def _addresses(settings: Settings, home: Home, clock: Clock) -> Addresses:
     given = settings.files.signing_key
     key = home.signing_key() if given is None else given.get_secret_value().encode()
     base = _base(settings, settings.http_address)
-    return Addresses(key, settings.timing.file_url_ttl, base)
+    return Addresses(key, settings.timing.file_url_ttl, base, clock)
 
 
 def _base(settings: Settings, listening: Address) -> str:

@@ -68,7 +68,7 @@ class SignIns:
         """
         key = (app, _digest(token))
         known = self._known.get(key)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._journal.clock.now_ms()
         if known is not None and time.monotonic() - known[1] < _KNOWN_SECONDS:
             login = known[0]
             if login.expire_ms > now_ms:

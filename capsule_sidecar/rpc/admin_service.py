@@ -13,6 +13,7 @@ from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import Declarations, InvocationKind, InvocationStatus, Task
 from capsule_sidecar.rpc.convert import PROTOCOL_VERSION
 from capsule_sidecar.rpc.guard import Context, principal
+from capsule_sidecar.runtime.advancing import ClockHand
 from capsule_sidecar.runtime.dispatcher import Process
 from capsule_sidecar.runtime.operations import (
     InvocationFilter,
@@ -28,10 +29,12 @@ class AdminService:
 
     Args:
         operations: What is known.
+        clock: What moves the time, for tests.
     """
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, clock: ClockHand) -> None:
         self._operations = operations
+        self._clock = clock
         self._start_ms = time.time_ns() // 1_000_000
 
     async def GetStatus(
@@ -47,6 +50,14 @@ class AdminService:
             followers=self._operations.followers,
             storage=self._operations.storage,
         )
+
+    async def AdvanceClock(
+        self, request: pb.AdvanceClockRequest, context: Context
+    ) -> pb.AdvanceClockResponse:
+        """Put the clock forward, and do what is due."""
+        principal().require_operator()
+        now_ms = await self._clock.advance(request.by.ToMilliseconds())
+        return pb.AdvanceClockResponse(time=encoding.timestamp(now_ms))
 
     async def ListApps(self, request: pb.ListAppsRequest, context: Context) -> pb.ListAppsResponse:
         """Return a page of apps."""

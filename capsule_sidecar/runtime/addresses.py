@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from urllib.parse import quote
 
 from itsdangerous import Signer
@@ -18,6 +17,7 @@ from capsule_protocol.v1 import events_pb2, types_pb2
 from capsule_sidecar.model.blocks import image_file
 from capsule_sidecar.model.errors import PermissionDenied
 from capsule_sidecar.model.types import File
+from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.prompts import prompt_of
 
 # Every id of a file begins with it, and so stands in whatever names one.
@@ -41,10 +41,12 @@ class Addresses:
         ttl: Seconds that they are good for, and a hundredth more.
         base: The sidecar's address as others see it, as `https://chat.example.com`. It may be
             changed once what is listened on is known.
+        clock: What their time is told by. None: this machine's.
     """
 
-    def __init__(self, key: bytes, ttl: float, base: str) -> None:
+    def __init__(self, key: bytes, ttl: float, base: str, clock: Clock | None = None) -> None:
         self.base = base
+        self._clock = clock or Clock()
         self._signer = Signer(
             key, salt="capsule.files", key_derivation="hmac", digest_method=hashlib.sha256
         )
@@ -58,7 +60,7 @@ class Addresses:
             file_id: The file.
             name: What a browser names it by; any will do.
         """
-        expires = -(-math.ceil(time.time() + self._ttl) // self._step) * self._step
+        expires = -(-math.ceil(self._clock.now_ms() / 1000 + self._ttl) // self._step) * self._step
         signature = self._signer.get_signature(f"{file_id}.{expires}").decode()
         path = f"/files/{quote(file_id, safe='')}/{_short(name)}"
         return f"{self.base}{path}?expires={expires}&signature={signature}"
@@ -76,7 +78,7 @@ class Addresses:
         signed = f"{file_id}.{expires}".encode()
         if not (signature.isascii() and self._signer.verify_signature(signed, signature)):
             raise PermissionDenied(f"this address is not as this sidecar signed it; {_AGAIN}")
-        left = int(expires) - time.time()
+        left = int(expires) - self._clock.now_ms() / 1000
         if left <= 0:
             raise PermissionDenied(f"the time of this address is over; {_AGAIN}")
         return left

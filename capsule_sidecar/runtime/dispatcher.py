@@ -447,23 +447,31 @@ class Dispatcher:
     async def _sweep_always(self) -> None:
         while True:
             try:
-                sweep = partial(leases.sweep, texts=self._texts())
-                more = await self._journal.submit(EVERY_APP, sweep)
-                while more:  # an operation for each page: others come between
-                    expire = partial(asking.expire, limit=leases.SWEEP_ROWS)
-                    more = await self._journal.submit(EVERY_APP, expire)
-                await self._tell_what_others_ended()
-                if not self._journal.healthy:
-                    await self._journal.submit(0, leases.probe)
-                await self._take_waiting(self._slots.apps())
-                self.calls.wake_all()
-                await self._forget_requests()
+                await self.sweep_once()
             except DomainError as error:
                 logger.warning("the sweep is put off: %s", error.message)
             except Exception:
                 # A defect here must not end the sweep: nothing would ever be delivered again.
                 logger.exception("the sweep failed")
             await asyncio.sleep(self._timing.sweep_interval)
+
+    async def sweep_once(self) -> None:
+        """Do all that is due now.
+
+        Raises:
+            DomainError: It cannot be done now, as while storage is away.
+        """
+        sweep = partial(leases.sweep, texts=self._texts())
+        more = await self._journal.submit(EVERY_APP, sweep)
+        while more:  # an operation for each page: others come between
+            expire = partial(asking.expire, limit=leases.SWEEP_ROWS)
+            more = await self._journal.submit(EVERY_APP, expire)
+        await self._tell_what_others_ended()
+        if not self._journal.healthy:
+            await self._journal.submit(0, leases.probe)
+        await self._take_waiting(self._slots.apps())
+        self.calls.wake_all()
+        await self._forget_requests()
 
     async def _take_waiting(self, apps: Iterable[int]) -> None:
         """Look for work that nobody tells of.

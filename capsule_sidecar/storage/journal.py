@@ -25,6 +25,7 @@ from capsule_sidecar.model.errors import (
     TooManyWaiting,
 )
 from capsule_sidecar.model.types import DataPatch, Terms
+from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
@@ -103,6 +104,7 @@ class Journal:
     def __init__(self, database: Database, slots: Slots, terms: Terms, *, readers: int = 4) -> None:
         self.terms = terms
         self.database = database
+        self.clock = Clock()
         self._slots = slots
         self._queue: queue.SimpleQueue[_Operation[Any] | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -231,7 +233,7 @@ class Journal:
 
     def _run(self, started: asyncio.Future[None]) -> None:
         try:
-            group = _Group(self.database, self._slots, self.terms)
+            group = _Group(self.database, self._slots, self.terms, self.clock)
         except BaseException as error:  # noqa: BLE001 - whoever started the journal gets it
             told = error
             if self.database.failed(error):
@@ -325,8 +327,9 @@ class Journal:
 class _Group:
     """The writer's connection and unit, and how a group is run on them."""
 
-    def __init__(self, database: Database, slots: Slots, terms: Terms) -> None:
+    def __init__(self, database: Database, slots: Slots, terms: Terms, clock: Clock) -> None:
         self.database = database
+        self._clock = clock
         self.healthy = True
         self.owes = False
         self._slots = slots
@@ -408,7 +411,7 @@ class _Group:
             unit = self.unit
         unit.strict = strict
         self.database.begin(unit.cursor, sorted({o.app for o in operations if o.app}))
-        unit.begin(self.database.now_ms(unit.cursor))
+        unit.begin(self._clock.group_ms(self.database, unit.cursor))
 
     def _one(self, operation: _Operation[Any]) -> None:
         unit = self.unit

@@ -17,6 +17,7 @@ from capsule_sidecar.model.types import (
     WorkState,
 )
 from capsule_sidecar.storage import asking, cards, jobs, prompts, schema, work
+from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
 from capsule_sidecar.storage.unit import Leased, Unit
 
@@ -155,6 +156,31 @@ def beat_by_key(unit: Unit, app: int, key: str) -> int:
     process = unit.known_process(found[0])
     renew(unit, process)
     return process.id
+
+
+def put_forward(unit: Unit, clock: Clock, ahead_ms: int, beating: Iterable[int]) -> int:
+    """Put the clock forward, as if some processes had beaten and the sweep had run all the while.
+
+    Done again it does the same, so that a group which failed may be run again.
+
+    Args:
+        unit: The group's unit.
+        clock: The clock.
+        ahead_ms: How far it is ahead from now on.
+        beating: The processes whose leases are renewed, by number.
+
+    Returns:
+        The time that it is: milliseconds since the Unix epoch.
+    """
+    clock.ahead_ms = ahead_ms
+    unit.put_to(clock.group_ms(unit.database, unit.cursor))
+    for number in beating:
+        row = unit.process(number)
+        if row is not None:
+            renew(unit, row)
+    # A sweep that finds itself late gives every lease a new term.
+    _set(unit, _SWEPT, unit.now_ms)
+    return unit.now_ms
 
 
 def held_by(unit: Unit, process: int) -> list[InvocationRow]:

@@ -82,6 +82,12 @@ class Slots:
             holder.beat = now
             return silent
 
+    def beating(self) -> list[int]:
+        """Return the processes that have beaten of late."""
+        with self._lock:
+            now = time.monotonic()
+            return [n for n, holder in self._holders.items() if now - holder.beat <= self._fresh]
+
     def drain(self, process: int) -> None:
         """Give the process nothing more."""
         with self._lock:

@@ -69,9 +69,7 @@ class Unit:
 
     def begin(self, now_ms: int) -> None:
         """Start a group: nothing is pending, and the time is the database's."""
-        if now_ms != self.now_ms:
-            self.now_ms = now_ms
-            self.time = encoding.time_field(now_ms)
+        self.put_to(now_ms)
         self.appended: list[Appended] = []
         self.leased: list[Leased] = []
         self.notices: list[Notice] = []
@@ -81,6 +79,12 @@ class Unit:
         self._entered: list[tuple[int, object]] = []
         self._written = 0
         self._clear()
+
+    def put_to(self, now_ms: int) -> None:
+        """Have what follows in the group happen at this time."""
+        if now_ms != self.now_ms:
+            self.now_ms = now_ms
+            self.time = encoding.time_field(now_ms)
 
     def forget(self) -> None:
         """Forget what was read: the next operation reads it anew."""
