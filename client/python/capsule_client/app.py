@@ -92,9 +92,21 @@ class App(Declarations):
             await attachment.until_stopped()
 
     @asynccontextmanager
-    async def attached(self) -> AsyncIterator[None]:
-        """Attaches for the time of an `async with` block; leaving it drains and detaches."""
-        async with self._attachment():
+    async def attached(
+        self,
+        *,
+        address: str | None = None,
+        token: str | None = None,
+        drain_timeout: float | None = None,
+    ) -> AsyncIterator[None]:
+        """Attaches for the time of an `async with` block; leaving it drains and detaches.
+
+        Args:
+            address: In place of the app's own, as for a test.
+            token: In place of the app's own.
+            drain_timeout: In place of the app's own, seconds.
+        """
+        async with self._attachment(address=address, token=token, drain_timeout=drain_timeout):
             yield
 
     def serve_process(
@@ -136,7 +148,14 @@ class App(Declarations):
             await attachment.until_stopped()
 
     @asynccontextmanager
-    async def _attachment(self, signals: Signals | None = None) -> AsyncIterator[Attachment]:
+    async def _attachment(
+        self,
+        signals: Signals | None = None,
+        *,
+        address: str | None = None,
+        token: str | None = None,
+        drain_timeout: float | None = None,
+    ) -> AsyncIterator[Attachment]:
         # gRPC and the stubs are loaded here: importing an app, as tests and tools do, is quick.
         from capsule_client._attachment import Attachment
         from capsule_client._settings import TokenSource, address_of
@@ -151,11 +170,11 @@ class App(Declarations):
         attachment = Attachment(
             self._name,
             self._handlers,
-            address=address_of(self._address),
-            token=TokenSource(self._token),
+            address=address_of(address or self._address),
+            token=TokenSource(token or self._token),
             concurrency=self._concurrency,
             stream_interval=self._stream_interval,
-            drain_timeout=self._drain_timeout,
+            drain_timeout=self._drain_timeout if drain_timeout is None else drain_timeout,
         )
         if signals is not None:
             signals.on_signal = attachment.request_stop
