@@ -296,7 +296,7 @@ async def test_a_cumulative_stream_has_the_whole_text_in_every_item(sidecar: Run
         assert await step.said() == ["Hallo!"]
 
 
-@walks("Session.stream_reply_from", "BAML")
+@walks("Session.stream_reply_from", "BAML's own type")
 async def test_a_stream_of_bamls_own_type_is_known_to_be_cumulative(sidecar: Running) -> None:
     class BamlStream:
         def __iter__(self) -> Iterator[str]:
