@@ -391,7 +391,7 @@ class Commands:
 
     async def get_session(self, app: int, lease: Lease) -> tuple[Session, bytes]:
         """Return the invocation's session and its data as JSON."""
-        where, _ = await self._journal.submit(app, partial(_where, app=app, lease=lease))
+        where, _ = await self._journal.submit(app, partial(_within, app=app, lease=lease))
         found: tuple[Session, bytes] = await self._journal.read(
             lambda c: (
                 reads.session_by_key(c, app, where.session_id).session,
@@ -406,7 +406,7 @@ class Commands:
         """Return a page of the messages before the invocation's place, and the next token."""
         before = reads.parse_page_token(token, "messages", 3)
         where, place = await self._journal.submit(
-            app, partial(_where, app=app, lease=lease, place=True)
+            app, partial(_within, app=app, lease=lease)
         )
         items, following = await self._journal.read(
             partial(
@@ -463,12 +463,17 @@ _R = TypeVar("_R")
 _BEHIND_ALL = 1 << 62
 
 
-def _where(unit: Unit, app: int, lease: Lease, *, place: bool = False) -> tuple[Where, int]:
-    """Return where an invocation is, and its session's head or its own place."""
-    invocation, session = work.fence(unit, app, lease)
+def _where(unit: Unit, app: int, lease: Lease) -> tuple[Where, int]:
+    """Return where an invocation writes, and its session's head."""
+    _, session = work.fence(unit, app, lease)
     where = Where(session.id, session.key, session.user, session.app, session.channel)
-    if not place:
-        return where, session.head
+    return where, session.head
+
+
+def _within(unit: Unit, app: int, lease: Lease) -> tuple[Where, int]:
+    """Return where an invocation is, and before which place its history is."""
+    invocation, session = work.in_session(unit, app, lease)
+    where = Where(session.id, session.key, session.user, session.app, session.channel)
     # What is beside the lane has all of the session's messages before it.
     return where, _BEHIND_ALL if invocation.beside else invocation.place
 

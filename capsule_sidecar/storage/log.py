@@ -13,7 +13,6 @@ from sqlalchemy import delete, select
 from capsule_sidecar.model.errors import (
     DomainError,
     InvalidArgument,
-    NoSession,
     NotFound,
     SessionClosed,
 )
@@ -138,19 +137,11 @@ def update_data(unit: Unit, app: int, lease: Lease, request: Request, patch: Dat
     """Change the session's data at once. Answers the time in milliseconds."""
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = _in_session(unit, app, lease)
+        invocation, session = work.in_session(unit, app, lease)
         values.patch_data(unit, session, patch)
         return Answer(unit.now_ms), invocation
 
     return once(unit, handler_scope(app, Method.UPDATE_DATA), request, work_)
-
-
-def _in_session(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
-    """Return what a lease holds; raises NoSession where it is in none."""
-    invocation, session = work.held(unit, app, lease)
-    if session.hidden:
-        raise NoSession("this work has no session, so nothing of a session's")
-    return invocation, session
 
 
 @dataclass(frozen=True, slots=True)

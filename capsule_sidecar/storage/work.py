@@ -13,6 +13,7 @@ from sqlalchemy import delete, select
 from capsule_sidecar.model.errors import (
     InvocationEnded,
     NoReplyTarget,
+    NoSession,
     SessionClosed,
     Superseded,
     TooManyWaiting,
@@ -79,6 +80,19 @@ def held(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]
             current_attempt=invocation.attempt,
         )
     return invocation, unit.session_by_id(invocation.session)
+
+
+def in_session(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
+    """Return what a lease holds in a session of its own, which may have ended.
+
+    Raises:
+        NoSession: It has none.
+        DomainError: As `held`.
+    """
+    invocation, session = held(unit, app, lease)
+    if session.hidden:
+        raise NoSession("this work has no session, so nothing of a session's")
+    return invocation, session
 
 
 def enqueue(

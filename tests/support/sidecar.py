@@ -29,6 +29,7 @@ from capsule_protocol.v1 import (
     handler_service_pb2_grpc,
     session_service_pb2_grpc,
     state_service_pb2_grpc,
+    task_service_pb2_grpc,
     types_pb2,
 )
 from capsule_sidecar.config import Settings
@@ -303,6 +304,7 @@ class BareHandler:
         self.channel = grpc.aio.insecure_channel(running.address)
         self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(self.channel)
         self.state: Any = state_service_pb2_grpc.StateServiceStub(self.channel)
+        self.tasks: Any = task_service_pb2_grpc.TaskServiceStub(self.channel)
         self.collections: Any = collection_service_pb2_grpc.CollectionServiceStub(self.channel)
         self.handlers: Any = handler_service_pb2_grpc.HandlerServiceStub(self.channel)
         self.frames: list[handler_service_pb2.SidecarFrame] = []
