@@ -7,10 +7,10 @@ import time
 from capsule_protocol.v1 import admin_service_pb2 as pb
 from capsule_protocol.v1 import collection_service_pb2, events_pb2
 from capsule_protocol.v1 import handler_service_pb2 as handler_pb
-from capsule_protocol.v1 import task_service_pb2 as task_pb
 from capsule_sidecar import __version__
 from capsule_sidecar.model.errors import InvalidArgument
-from capsule_sidecar.model.types import Declarations, InvocationKind, InvocationStatus, Task
+from capsule_sidecar.model.types import Declarations, InvocationKind, InvocationStatus
+from capsule_sidecar.rpc import task_calls
 from capsule_sidecar.rpc.convert import PROTOCOL_VERSION
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.advancing import ClockHand
@@ -93,7 +93,7 @@ class AdminService:
             _named(request.app), _named(request.invocation_id, "invocation_id")
         )
         return pb.GetInvocationResponse(
-            invocation=_invocation(found), task=_task(task) if task is not None else None
+            invocation=_invocation(found), task=task_calls.task(task) if task is not None else None
         )
 
     async def RetryInvocation(
@@ -221,27 +221,4 @@ def _invocation(entry: InvocationInfo) -> pb.InvocationInfo:
 def _session(entry: SessionInfo) -> pb.SessionInfo:
     return pb.SessionInfo(
         session=encoding.session(entry.session), identity=entry.identity, unended=entry.unended
-    )
-
-
-def _task(task: Task) -> task_pb.Task:
-    return task_pb.Task(
-        task_id=task.task_id,
-        name=task.name,
-        status=int(task.status),  # type: ignore[arg-type]
-        session_id=task.session_id,
-        args_json=task.args_json,
-        result_json=task.result_json,
-        progress=task.progress,
-        progress_message=task.progress_message,
-        create_time=encoding.timestamp(task.create_ms),
-        start_time=encoding.timestamp(task.start_ms) if task.start_ms else None,
-        end_time=encoding.timestamp(task.end_ms) if task.end_ms else None,
-        attempt=task.attempt,
-        failures=task.failures,
-        retries=task.retries,
-        reason=task.reason,
-        reference_id=task.reference_id,
-        error_type=task.error_type,
-        lock=task.lock,
     )

@@ -188,13 +188,14 @@ async def test_a_filter_that_no_index_serves_looks_at_so_many_rows_and_goes_on_t
             await desk.ada.say(session, str(index))
             error = {"error_type": "ValueError"} if index == 0 else {}
             await desk.ends(await desk.next(), **error)
-        pages, token = [], ""
+        pages: list[list[str]] = []
+        token = ""
         while token or not pages:
             page = await desk.ask("ListInvocations", status=FAILED, page_token=token)
             pages.append([one.error_type for one in page.invocations])
             token = page.next_page_token
         assert pages == [[], ["ValueError"], []]
-        whole = []
+        whole: list[list[str]] = []
         while token or not whole:
             answer = await desk.ask("ListAppSessions", page_token=token)
             whole.append([one.session.session_id for one in answer.sessions])
