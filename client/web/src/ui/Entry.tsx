@@ -1,10 +1,10 @@
 /** One entry of a conversation. Each reads its own signals: what streams renders nothing but itself. */
 import type { EndedItem, OpenSession, TimelineEntry } from "../core/model.ts";
 import { BlockEntry } from "./blocks/BlockEntry.tsx";
-import { CopyButton } from "./CopyButton.tsx";
 import { AlertIcon } from "./icons.tsx";
 import { AppMessage, UserMessage } from "./Message.tsx";
 import { PromptCard } from "./prompts/PromptCard.tsx";
+import { Reference } from "./Reference.tsx";
 
 interface Props {
   readonly item: TimelineEntry;
@@ -52,12 +52,7 @@ function Ended({ item }: { readonly item: EndedItem }) {
           {ENDED_TEXT.failed}
           {reason}
         </p>
-        {item.referenceId && (
-          <p class="reference">
-            Reference <code>{item.referenceId}</code>
-            <CopyButton label="Copy the reference" text={() => item.referenceId} />
-          </p>
-        )}
+        <Reference id={item.referenceId} />
       </div>
     </div>
   );

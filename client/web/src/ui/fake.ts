@@ -20,6 +20,7 @@ import { ANSWER, SHORT, TITLES } from "./fakeData.ts";
 import { FakeFiles, fakeUploader, uploads } from "./fakeFiles.ts";
 import { blocks, conversation, ended, type Message, message, withFiles } from "./fakeItems.ts";
 import { ask, endings, FakePrompts } from "./fakePrompts.ts";
+import { endedTasks, waitingTasks } from "./fakeTasks.ts";
 
 class FakeSession implements OpenSession {
   readonly items = signal<readonly TimelineEntry[]>([]);
@@ -195,6 +196,12 @@ const FILL: Record<string, (session: FakeSession, set: Setters) => void> = {
       ["over", "ended"],
       ["stopped", "stopped"],
     ]);
+  },
+  tasks: (s) => {
+    s.items.value = waitingTasks();
+  },
+  "tasks-ended": (s) => {
+    s.items.value = endedTasks();
   },
   files: (s) => {
     s.items.value = withFiles();

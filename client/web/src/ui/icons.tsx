@@ -83,6 +83,24 @@ export const CloudOffIcon = stroke(
   "M4 4l16 16M7.2 9.2A4.4 4.4 0 0 0 7.5 18h9M10.4 6.6A5.5 5.5 0 0 1 17.3 11a3.6 3.6 0 0 1 2.3 5.8",
 );
 
+export function ClockIcon({ size = 20 }: Size) {
+  return (
+    <Drawing size={size}>
+      <circle cx="12" cy="12" r="8.5" />
+      <path d="M12 7v5l3.2 2" />
+    </Drawing>
+  );
+}
+
+export function BanIcon({ size = 20 }: Size) {
+  return (
+    <Drawing size={size}>
+      <circle cx="12" cy="12" r="8.5" />
+      <path d="M6 6l12 12" />
+    </Drawing>
+  );
+}
+
 export function SearchIcon({ size = 20 }: Size) {
   return (
     <Drawing size={size}>

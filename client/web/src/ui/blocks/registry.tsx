@@ -5,6 +5,8 @@ import { ImageBlock } from "./ImageBlock.tsx";
 import { chipsOf, type Payload, pictureOf, stepOf } from "./payload.ts";
 import { StepBlock } from "./StepBlock.tsx";
 import { Suggestions } from "./Suggestions.tsx";
+import { TaskBlock } from "./TaskBlock.tsx";
+import { taskOf } from "./task.ts";
 
 /** Returns what shows the payload; null where the payload is not what the type promises. */
 export type Renderer = (payload: Payload, session: OpenSession, item: BlockItem) => VNode | null;
@@ -30,6 +32,13 @@ export const RENDERERS: ReadonlyMap<string, Renderer> = new Map<string, Renderer
     (payload, session, item) => {
       const step = stepOf(payload);
       return step && <StepBlock step={step} item={item} session={session} />;
+    },
+  ],
+  [
+    "task",
+    (payload) => {
+      const task = taskOf(payload);
+      return task && <TaskBlock task={task} />;
     },
   ],
 ]);

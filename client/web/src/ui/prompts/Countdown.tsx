@@ -47,7 +47,8 @@ export function Countdown({ until }: { readonly until: Date | null }) {
   );
 }
 
-function clock(time: Date): string {
+/** A time of day; of another day with its date. */
+export function clock(time: Date): string {
   const today = new Date().toDateString() === time.toDateString();
   return today
     ? time.toLocaleTimeString(undefined, { hour: "numeric", minute: "2-digit" })
