@@ -14,6 +14,7 @@ from capsule_protocol.v1 import (
     state_service_pb2,
     types_pb2,
 )
+from capsule_protocol.v1.task_service_pb2 import TaskFilter
 from tests.support.files import Mover
 from tests.support.sidecar import Refusal, request_id
 from tests.support.turns import SERVICES, Desk, method_name, refusal_of_status, turn
@@ -35,7 +36,17 @@ NO_FILTER: list[dict[str, Any]] = [
 ]
 
 
-def good(stream: str, image: str) -> dict[str, dict[str, Any]]:
+# What no turn may ask: test_tasks.py has it.
+OF_TASKS = {"report_progress"}
+
+
+async def a_task(desk: Desk) -> str:
+    """Submits a task that nobody takes; returns its id."""
+    submitted = await desk.unary("submit_task", name="nobodys", request_id=request_id())
+    return str(submitted.task_id)
+
+
+def good(stream: str, image: str, task: str) -> dict[str, dict[str, Any]]:
     """Returns fields of a request of every command, each with its request id."""
     return {
         "get_session": {},
@@ -46,6 +57,11 @@ def good(stream: str, image: str) -> dict[str, dict[str, Any]]:
         "open_stream": {"request_id": stream},
         "show_block": {"block": BLOCK, "request_id": request_id()},
         "show_image": {"file_id": image, "alt": "a dot", "request_id": request_id()},
+        "show_task": {"task_id": task, "message": "a task", "request_id": request_id()},
+        "submit_task": {"name": "sync", "args_json": b'{"n":1}', "request_id": request_id()},
+        "get_task": {"task_id": task},
+        "list_tasks": {"filter": TaskFilter(task_ids=[task]), "page_size": 10},
+        "cancel_tasks": {"filter": TaskFilter(name="sync"), "request_id": request_id()},
         "prompt_file": {"message": "which?", "request_id": request_id()},
         "prompt_approval": {"message": "really?", "request_id": request_id()},
         "prompt_choice": {"message": "which?", "options": ["a"], "request_id": request_id()},
@@ -97,6 +113,30 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"width": -1},
         {"width": 5_000},
         {"alt": "x" * 1_001},
+        {"request_id": ""},
+    ],
+    "show_task": [{"task_id": ""}, {"message": "x" * 1_001}, {"request_id": ""}],
+    "submit_task": [
+        {"name": ""},
+        {"name": "x" * 129},
+        {"args_json": b"[]"},
+        {"args_json": b'{"n":Infinity}'},
+        {"retries": -1},
+        {"retries": 1_001},
+        {"lock": "x" * 513},
+        {"delay": Duration(seconds=-1)},
+        {"timeout": Duration()},
+        {"request_id": ""},
+    ],
+    "get_task": [{"task_id": ""}, {"wait": Duration(seconds=31)}, {"wait": Duration(seconds=-1)}],
+    "list_tasks": [
+        {"filter": TaskFilter(statuses=[99])},  # type: ignore[list-item]  # none that there is
+        {"page_size": -1},
+        {"page_token": "nonsense"},
+    ],
+    "cancel_tasks": [
+        {"filter": TaskFilter()},
+        {"filter": TaskFilter(task_ids=["x"] * 101)},
         {"request_id": ""},
     ],
     "prompt_file": [{"message": " "}, {"message": "x" * 4_001}, {"accept": "pdf"}],
@@ -173,7 +213,7 @@ def test_every_command_is_a_unary_rpc_with_the_same_messages() -> None:
         method = unary[method_name(field.name)]
         assert field.message_type is method.input_type
         assert results[field.name].message_type is method.output_type
-    assert good("", "").keys() == BAD.keys() == COMMANDS
+    assert good("", "", "").keys() == BAD.keys() == COMMANDS - OF_TASKS
 
 
 @pytest.mark.parametrize("first", ["unary", "command"])
@@ -182,8 +222,8 @@ async def test_a_request_is_answered_alike_and_counts_once_in_both_forms(
 ) -> None:
     second = "command" if first == "unary" else "unary"
     async with turn(tmp_path) as desk:
-        stream, image = await desk.open(), await dot(desk)
-        for name, fields in good(stream, image).items():
+        stream, image, task = await desk.open(), await dot(desk), await a_task(desk)
+        for name, fields in good(stream, image, task).items():
             answer = await desk.answer(first, name, **fields)
             assert not isinstance(answer, Refusal), answer
             again = await desk.answer(second, name, **fields)
@@ -193,8 +233,8 @@ async def test_a_request_is_answered_alike_and_counts_once_in_both_forms(
 
 async def test_a_wrong_request_is_refused_alike(tmp_path: Path) -> None:
     async with turn(tmp_path) as desk:
-        stream, image = await desk.open(), await dot(desk)
-        for name, fields in good(stream, image).items():
+        stream, image, task = await desk.open(), await dot(desk), await a_task(desk)
+        for name, fields in good(stream, image, task).items():
             for wrong in BAD[name]:
                 found = await _both(desk, name, fields | wrong)
                 assert found.reason, (name, wrong)
@@ -211,8 +251,8 @@ async def test_a_wrong_request_is_refused_alike(tmp_path: Path) -> None:
 
 async def test_a_request_for_no_invocation_of_mine_is_refused_alike(tmp_path: Path) -> None:
     async with turn(tmp_path) as desk:
-        stream, image = await desk.open(), await dot(desk)
-        for name, fields in good(stream, image).items():
+        stream, image, task = await desk.open(), await dot(desk), await a_task(desk)
+        for name, fields in good(stream, image, task).items():
             for wrong, reason in (
                 ({"invocation_id": ""}, "INVALID_ARGUMENT"),
                 ({"attempt": 0}, "INVALID_ARGUMENT"),
@@ -231,7 +271,7 @@ async def test_a_request_for_no_invocation_of_mine_is_refused_alike(tmp_path: Pa
                     assert found.fields == list(wrong)
         await desk.unary("append_stream", stream_id=stream, text="still open")
         await desk.finish()
-        for name, fields in good(stream, image).items():
+        for name, fields in good(stream, image, task).items():
             changed = fields | ({"request_id": request_id()} if name == "open_stream" else {})
             found = await _both(desk, name, changed)
             expected = "STREAM_CLOSED" if name == "append_stream" else "INVOCATION_ENDED"

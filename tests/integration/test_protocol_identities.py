@@ -22,10 +22,12 @@ from capsule_protocol.v1 import (
     handler_service_pb2,
     session_service_pb2,
     state_service_pb2,
+    task_service_pb2,
 )
 from tests.support.files import Mover
 from tests.support.sidecar import Person, refusal_of, request_id, running_sidecar
-from tests.support.turns import Desk, refusal_of_status, turn_on
+from tests.support.turns import Desk, refusal_of_status, turn_on, work_of
+from tests.support.work import acknowledged
 
 APPS = {
     "support": {
@@ -47,6 +49,7 @@ SERVICES = {
         (session_service_pb2.DESCRIPTOR, "SessionService"),
         (state_service_pb2.DESCRIPTOR, "StateService"),
         (collection_service_pb2.DESCRIPTOR, "CollectionService"),
+        (task_service_pb2.DESCRIPTOR, "TaskService"),
         (channel_service_pb2.DESCRIPTOR, "ChannelService"),
         (file_service_pb2.DESCRIPTOR, "FileService"),
         (admin_service_pb2.DESCRIPTOR, "AdminService"),
@@ -73,6 +76,7 @@ ROWS: dict[str, str] = {
     "SessionService/StreamReply": HANDLER,
     "SessionService/ShowBlock": HANDLER,
     "SessionService/ShowImage": HANDLER,
+    "SessionService/ShowTask": HANDLER,
     "SessionService/PromptFile": HANDLER,
     "SessionService/PromptApproval": HANDLER,
     "SessionService/PromptChoice": HANDLER,
@@ -89,6 +93,11 @@ ROWS: dict[str, str] = {
     "CollectionService/Delete": HANDLER,
     "CollectionService/Count": HANDLER,
     "CollectionService/Distinct": HANDLER,
+    "TaskService/SubmitTask": HANDLER,
+    "TaskService/GetTask": HANDLER,
+    "TaskService/ListTasks": HANDLER,
+    "TaskService/CancelTasks": HANDLER,
+    "TaskService/ReportProgress": HANDLER,
     "ChannelService/OpenSession": OWN_PERSON,
     "ChannelService/ListSessions": OWN_PERSON,
     "ChannelService/FollowChannel": OWN_PERSON,
@@ -108,11 +117,17 @@ ROWS: dict[str, str] = {
     "AdminService/GetStatus": OPERATOR,
     "AdminService/ListApps": OPERATOR,
     "AdminService/ListInvocations": OPERATOR,
+    "AdminService/GetInvocation": OPERATOR,
+    "AdminService/RetryInvocation": OPERATOR,
+    "AdminService/ListAppSessions": OPERATOR,
+    "AdminService/GetAppSession": OPERATOR,
+    "AdminService/AdvanceClock": OPERATOR,
 }
 
 UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
 ABSENT = (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+NO_TASK = (grpc.StatusCode.FAILED_PRECONDITION, "NO_TASK")
 CLOSED = (grpc.StatusCode.FAILED_PRECONDITION, "STREAM_CLOSED")
 EVERY = (HANDLER, OWN_SESSION, OWN_PERSON, OPERATOR)
 PEOPLE = (OWN_SESSION, OWN_PERSON)
@@ -168,22 +183,37 @@ WRONG = {
 
 @dataclass(frozen=True)
 class Held:
-    """What a turn holds: an open stream, an open prompt, a file; by their ids."""
+    """What a turn holds: an open stream, an open prompt, a file; and what failed; by their ids."""
 
     stream_id: str
     prompt_id: str
     file_id: str
+    failed_id: str
+    task_id: str
 
 
 @asynccontextmanager
 async def busy(home: Path) -> AsyncIterator[tuple[Desk, Held]]:
     """Runs a sidecar with two apps, and a turn with what it holds."""
-    async with running_sidecar(home, apps=APPS) as running:
+    async with running_sidecar(home, apps=APPS, test_clock=True) as running:
         async with turn_on(running) as desk, Person(running, app="other") as neighbour:
             await neighbour.open()
             image = await Mover(desk).up(b"GIF89a", "dot.gif", "image/gif")
             asked = await desk.command("prompt_approval", message="really?")
-            yield desk, Held(await desk.open(), asked.prompt.prompt_id, image.file_id)
+            failed = await fail(desk)
+            task = await desk.command("submit_task", name="nobodys")
+            yield desk, Held(
+                await desk.open(), asked.prompt.prompt_id, image.file_id, failed, task.task_id
+            )
+
+
+async def fail(desk: Desk) -> str:
+    """Lets a turn of another session of the same person fail; returns its invocation."""
+    sent = await desk.person.say(await desk.person.open(), "fail")
+    work = await work_of(desk.handler, sent.invocation_id)
+    await desk.handler.finish(work, handler_service_pb2.OUTCOME_STATUS_FAILED)
+    await acknowledged(desk.handler, work)
+    return str(sent.invocation_id)
 
 
 def request_for(name: str, desk: Desk, held: Held, identity: str) -> Any:
@@ -232,6 +262,14 @@ def request_for(name: str, desk: Desk, held: Held, identity: str) -> Any:
     if name == "ChannelService/AnswerPrompt":
         made.ClearField("file_id")  # the answer is one of them
         made.approved = True  # type: ignore[attr-defined]
+    if name in ("SessionService/ShowTask", "TaskService/GetTask"):
+        made.task_id = held.task_id  # type: ignore[attr-defined]
+    if name == "TaskService/CancelTasks":
+        made.filter.name = "nobodys"  # type: ignore[attr-defined]
+    if name == "AdminService/RetryInvocation":
+        made.invocation_id = held.failed_id  # type: ignore[attr-defined]
+    if name == "AdminService/AdvanceClock":
+        made.by.seconds = 1  # type: ignore[attr-defined]
     if name == "FileService/UploadFile":
         made.header.caller.identity = identity  # type: ignore[attr-defined]
         made.header.request_id = request_id()  # type: ignore[attr-defined]
@@ -319,7 +357,10 @@ async def test_every_rpc_lets_its_rightful_caller_in(tmp_path: Path) -> None:
             token = tokens[ROWS[name]] or desk.running.token
             metadata = (("authorization", f"Bearer {token}"), ("capsule-app", "support"))
             request = request_for(name, desk, held, "terminal:ada")
-            assert await refusal(desk, name, request, metadata) == (None, ""), name
+            # A turn is no task, but this is said to its rightful caller alone.
+            reports = name == "TaskService/ReportProgress"
+            expected = NO_TASK if reports else (None, "")
+            assert await refusal(desk, name, request, metadata) == expected, name
 
 
 async def test_another_person_sees_nothing_of_mine(tmp_path: Path) -> None:

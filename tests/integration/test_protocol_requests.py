@@ -15,6 +15,7 @@ from capsule_protocol.v1 import (
     collection_service_pb2,
     session_service_pb2,
     state_service_pb2,
+    task_service_pb2,
     types_pb2,
 )
 from tests.support.files import Mover
@@ -96,6 +97,11 @@ async def requests_of(desk: Desk) -> list[Sent]:
     patch = types_pb2.DataPatch(set_json={"a": b"1"})
     more = types_pb2.DataPatch(set_json={"b": b"1"})
     handler("update_data", {"patch": more}, patch=patch)
+    submitted = await desk.command("submit_task", name="any")
+    handler("submit_task", {"name": "other"}, name="one")
+    handler("show_task", {"message": "other"}, task_id=submitted.task_id)
+    which, others = (task_service_pb2.TaskFilter(name=name) for name in ("one", "other"))
+    handler("cancel_tasks", {"filter": others}, filter=which)
     user = state_service_pb2.SCOPE_USER
     things = collection_service_pb2.Collection(name="things", scope=user)
     many: dict[str, Any] = {"many": True}

@@ -17,6 +17,7 @@ from capsule_protocol.v1 import (
     handler_service_pb2,
     session_service_pb2,
     state_service_pb2,
+    task_service_pb2,
 )
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
@@ -42,6 +43,7 @@ SERVICES: dict[str, Any] = {
     "SessionService": session_service_pb2,
     "StateService": state_service_pb2,
     "CollectionService": collection_service_pb2,
+    "TaskService": task_service_pb2,
 }
 
 
@@ -59,6 +61,7 @@ def stub_of(handler: BareHandler, method: str) -> Any:
         "SessionService": handler.sessions,
         "StateService": handler.state,
         "CollectionService": handler.collections,
+        "TaskService": handler.tasks,
     }
     return getattr(stubs[service_of(method)], method)
 
@@ -91,7 +94,7 @@ class Desk:
     session: str
     work: handler_service_pb2.Invocation
 
-    def request(self, command: str, **fields: Any) -> Any:
+    def request(self, command: str, /, **fields: Any) -> Any:
         """Returns a request of this turn, with a new request id where it takes one."""
         kind = request_type(method_name(command))
         given = {"invocation_id": self.work.invocation_id, "attempt": self.work.attempt} | fields
@@ -99,14 +102,14 @@ class Desk:
             given.setdefault("request_id", request_id())
         return kind(**given)
 
-    async def unary(self, name: str, **fields: Any) -> Any:
+    async def unary(self, name: str, /, **fields: Any) -> Any:
         """Calls by a unary RPC; raises AioRpcError."""
         method = stub_of(self.handler, method_name(name))
         return await method(
             self.request(name, **fields), metadata=self.handler.metadata, timeout=20
         )
 
-    async def send(self, name: str, **fields: Any) -> int:
+    async def send(self, name: str, /, **fields: Any) -> int:
         """Sends a command and returns its tag."""
         return await self.handler.command(**{name: self.request(name, **fields)})
 
@@ -116,7 +119,7 @@ class Desk:
         command = handler_service_pb2.Command(append_stream=append)
         await self.handler.send(handler_service_pb2.HandlerFrame(command=command))
 
-    async def command(self, name: str, **fields: Any) -> Any:
+    async def command(self, name: str, /, **fields: Any) -> Any:
         """Calls by a command; returns the answer, or the Refusal."""
         result = await self.handler.result(await self.send(name, **fields))
         kind = result.WhichOneof("result")
@@ -125,7 +128,7 @@ class Desk:
         assert kind == name, result
         return getattr(result, name)
 
-    async def answer(self, form: str, name: str, **fields: Any) -> Any:
+    async def answer(self, form: str, name: str, /, **fields: Any) -> Any:
         """Calls by `unary` or `command`; returns the answer, or the Refusal."""
         if form == "command":
             return await self.command(name, **fields)
