@@ -25,10 +25,12 @@ from capsule_client.errors import (
     PermissionDenied,
     Stopped,
     Superseded,
+    TaskFailed,
     Unavailable,
 )
 from capsule_client.reply_stream import ReplyStream
 from capsule_client.session import Session
+from capsule_client.tasks import Task, TaskFunction, TaskHandle, current_task
 from capsule_client.types import (
     Action,
     Attachment,
@@ -36,6 +38,7 @@ from capsule_client.types import (
     FileUpload,
     Message,
     SessionChannel,
+    TaskInfo,
     UserInfo,
 )
 from capsule_client.web import Request, RequestContext, Response
@@ -70,8 +73,14 @@ __all__ = [
     "SessionData",
     "Stopped",
     "Superseded",
+    "Task",
+    "TaskFailed",
+    "TaskFunction",
+    "TaskHandle",
+    "TaskInfo",
     "Unavailable",
     "UpdateResult",
     "UserInfo",
     "current_session",
+    "current_task",
 ]

@@ -67,6 +67,11 @@ class Attachment:
                     )
                     for route, declared in handlers.endpoints.items()
                 ],
+                tasks=handlers.tasks,
+                schedules=[
+                    pb.ScheduleDeclaration(name=name, cron=each.cron, timezone=each.timezone)
+                    for name, each in handlers.schedules.items()
+                ],
             ),
             concurrency=concurrency,
         )
@@ -75,6 +80,7 @@ class Attachment:
         self._outbox = outbox
         self._turns = Turns(hello, handlers, outbox, leases, lambda: self._line)
         self.state = self._turns.app_state
+        self.tasks = self._turns.app_tasks
         self._line = Line(app, address, token, outbox, leases, self._turns)
         self._watchdog = Watchdog(leases, address, hello.process_id, lambda: self._line.metadata)
         self._line_task: asyncio.Task[None] | None = None

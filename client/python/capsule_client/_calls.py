@@ -12,6 +12,7 @@ from capsule_client._outbox import Outbox
 from capsule_client._prompts import TurnPrompts
 from capsule_client._requests import Addressed, address, refusal
 from capsule_client._state import State
+from capsule_client._tasks import TaskCalls
 from capsule_client._text import TextStream
 from capsule_client._turn import Turn
 from capsule_client.collections import Database
@@ -37,6 +38,7 @@ class TurnCalls:
         "prompts",
         "session_id",
         "state",
+        "tasks",
     )
 
     def __init__(
@@ -55,13 +57,15 @@ class TurnCalls:
         self.attempt = turn.attempt
         self.files = TurnFiles(turn, outbox.limits, outbox.new_id, reach)
         self.state = State(turn, outbox, reach)
+        self.tasks = TaskCalls(turn, outbox)
         self.db = Database(collections, lambda: self.state)
         self.prompts = TurnPrompts(turn, outbox, self.files, waits)
 
     @property
     def user(self) -> UserInfo | None:
-        """The session's person."""
-        return _convert.user(self._invocation.session)
+        """The session's person or, where there is no session, who it is for."""
+        invocation = self._invocation
+        return _convert.user(invocation.session if invocation.HasField("session") else invocation)
 
     @property
     def channel(self) -> SessionChannel:
@@ -147,6 +151,10 @@ class TurnCalls:
         self._address(request)
         result = await self._outbox.call(self._turn, frame)
         return result.show_image.block_id
+
+    async def show_task(self, task_id: str, message: str) -> str:
+        """Shows a task and returns the block's id."""
+        return await self.tasks.show(task_id, message)
 
     async def set_title(self, title: str) -> None:
         """Sets the session's title."""

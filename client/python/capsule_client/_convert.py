@@ -10,8 +10,8 @@ from capsule_client.types import Action, Attachment, FileUpload, Message, UserIn
 from capsule_protocol.v1 import handler_service_pb2, types_pb2
 
 
-def user(source: types_pb2.Session) -> UserInfo | None:
-    """Returns the person of a session; None where it has none."""
+def user(source: types_pb2.Session | handler_service_pb2.Invocation) -> UserInfo | None:
+    """Returns the person of a session, or of an invocation without one; None where it has none."""
     if not source.HasField("user"):
         return None
     person = source.user

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
-from capsule_client import _web
+from capsule_client import _task_rules, _web
 from capsule_client._handlers import (
     ActionHandler,
     Handlers,
     LifeHandler,
     MessageHandler,
+    Scheduled,
     SessionHandler,
     check_handler,
 )
 from capsule_client.collections import Collection, Scope, check_declaration
+from capsule_client.tasks import TaskFunction
 
 if TYPE_CHECKING:
     from capsule_client._state import State
+    from capsule_client._tasks import TaskCalls
 
 _MAX_ACTION = 128
 
@@ -26,6 +30,8 @@ W = TypeVar("W", bound=_web.WebHandler)
 A = TypeVar("A", bound=ActionHandler)
 S = TypeVar("S", bound=SessionHandler)
 L = TypeVar("L", bound=LifeHandler)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Declarations:
@@ -36,6 +42,10 @@ class Declarations:
 
     def _own_state(self) -> State:
         """Returns what reaches the app's own documents; Unavailable while it is not attached."""
+        raise NotImplementedError
+
+    def _own_tasks(self) -> TaskCalls:
+        """Returns what asks for tasks, of the running handler or else of the app itself."""
         raise NotImplementedError
 
     def message(self) -> Callable[[M], M]:
@@ -133,6 +143,94 @@ class Declarations:
             self._handlers.endpoints[route] = _web.declare(
                 function, "endpoint", authenticated=authorized, raw=True, taken=names
             )
+            return function
+
+        return declare
+
+    def task(
+        self,
+        *,
+        retries: int = 0,
+        timeout: float | timedelta | None = None,
+        lock: str | None = None,
+        retry_for: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        redeliver: bool = True,
+        name: str | None = None,
+    ) -> Callable[[Callable[P, Awaitable[R]]], TaskFunction[P, R]]:
+        """Declares a task: `async def sync(session, owner_id: str) -> dict`.
+
+        What is returned is called like the function, which runs it here and now; its `submit` has
+        a process of the app run it beside the conversation. What the function returns is kept as
+        the task's result: JSON of at most 1 MiB (another ends the task failed, without retries).
+
+        Args:
+            retries: How many failed tries (exceptions and timeouts) are tried again: 0 to 1,000,
+                after 1 s, 2 s, 4 s and so on up to 5 minutes, each somewhat shortened at random.
+            timeout: How long one try may take: seconds or a timedelta, at most 30 days. Then the
+                handler is cancelled. None: without bound.
+            lock: A template over the arguments, as `"sync:{owner_id}"`. While a task with the same
+                lock has not ended, a submission joins it.
+            retry_for: The exceptions that are tried again, subclasses included: a class or a tuple.
+                Others fail at once. None: all are.
+            redeliver: False: where the process that runs it is lost, it fails rather than being
+                delivered again.
+            name: 1 to 128 characters. None: the function's name. Processes that submit and run it
+                agree on it.
+
+        Raises:
+            TypeError: for a function that is not async or does not take the session first, and for
+                a value of another type.
+            ValueError: for a figure out of its bounds, a lock that is no template of the arguments,
+                an argument that `submit` takes itself, and a name that is declared already.
+        """
+
+        def declare(function: Callable[P, Awaitable[R]]) -> TaskFunction[P, R]:
+            task = TaskFunction(
+                function,
+                self._own_tasks,
+                name=name,
+                retries=retries,
+                timeout=timeout,
+                lock=lock,
+                retry_for=retry_for,
+                redeliver=redeliver,
+            )
+            _once(self._handlers.tasks.get(task.name), f"task {task.name!r}")
+            self._handlers.tasks[task.name] = task
+            return task
+
+        return declare
+
+    def schedule(
+        self, cron: str, timezone: str = "UTC", name: str | None = None
+    ) -> Callable[[S], S]:
+        """Declares what runs at certain times: `async def nightly(session)`.
+
+        Each tick is one invocation, whichever and however many processes are attached, unless an
+        earlier one of the schedule is still queued; of ticks that were missed while the sidecar was
+        down only the latest runs. The session is none: see `Session`.
+
+        Args:
+            cron: Minute, hour, day of the month, month and day of the week: `"0 * * * *"`. The
+                sidecar refuses the attach for a malformed one, and for one that never comes.
+            timezone: A name of the time zone database, as `Europe/Berlin`.
+            name: 1 to 128 characters. None: the function's name.
+
+        Raises:
+            TypeError: for a function that is not async or does not take the session alone.
+            ValueError: for an empty cron or timezone, and a name that is declared already.
+        """
+        for what, value in (("cron", cron), ("timezone", timezone)):
+            if not isinstance(value, str):
+                raise TypeError(f"{what} is a string, not a {type(value).__qualname__}")
+            if not value.strip():
+                raise ValueError(f"{what} is empty")
+
+        def declare(function: S) -> S:
+            check_handler(function, "schedule", "session")
+            known = _task_rules.name_of(function, name, "schedule")
+            _once(self._handlers.schedules.get(known), f"schedule {known!r}")
+            self._handlers.schedules[known] = Scheduled(function, cron, timezone)
             return function
 
         return declare

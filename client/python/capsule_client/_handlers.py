@@ -5,16 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from capsule_client._web import Declared
 from capsule_client.session import Session
+from capsule_client.tasks import TaskFunction
 from capsule_client.types import Action, Message
 
 MessageHandler = Callable[[Session, Message], Awaitable[None]]
 ActionHandler = Callable[[Session, Action], Awaitable[None]]
 SessionHandler = Callable[[Session], Awaitable[None]]
 LifeHandler = Callable[[], Awaitable[None]]
+
+
+class Scheduled(NamedTuple):
+    """A schedule's handler, and when it is asked."""
+
+    function: SessionHandler
+    cron: str
+    timezone: str
 
 
 @dataclass(slots=True)
@@ -27,6 +36,8 @@ class Handlers:
     actions: dict[str, ActionHandler] = field(default_factory=dict)
     data: dict[str, Declared] = field(default_factory=dict)
     endpoints: dict[str, Declared] = field(default_factory=dict)  # by `METHOD /path`
+    tasks: dict[str, TaskFunction[Any, Any]] = field(default_factory=dict)
+    schedules: dict[str, Scheduled] = field(default_factory=dict)
     collections: dict[str, tuple[str, list[str]]] = field(default_factory=dict)  # scope, indexes
     boot: list[LifeHandler] = field(default_factory=list)
     shutdown: list[LifeHandler] = field(default_factory=list)
@@ -35,7 +46,8 @@ class Handlers:
     def empty(self) -> bool:
         """Whether nothing is declared that handles work; `boot` and `shutdown` handle none."""
         conversing = self.message or self.enter or self.exit or self.actions
-        return not (conversing or self.data or self.endpoints)
+        asked = self.data or self.endpoints or self.tasks or self.schedules
+        return not (conversing or asked)
 
 
 def check_handler(function: Any, what: str, *parameters: str) -> None:

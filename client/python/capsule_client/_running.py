@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 
-from capsule_client import _convert, _web_form
+from capsule_client import _convert, _task_run, _web_form
 from capsule_client._handlers import Handlers
 from capsule_client._turn import Turn
 from capsule_client._web_arguments import BadRequest
-from capsule_client.errors import NotFound
+from capsule_client.errors import NotFound, Superseded
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
 
@@ -22,6 +22,11 @@ async def run(turn: Turn, handlers: Handlers, outcome: pb.Outcome) -> None:
     """Runs the handler of a turn; what it answers goes into the outcome."""
     if turn.session is None:
         await _serve(turn, handlers, outcome)
+    elif turn.invocation.HasField("task"):
+        name = turn.invocation.task.name
+        if name not in handlers.tasks:
+            raise NotFound(f"this app has no task {name!r}")
+        await _task_run.run(handlers.tasks[name], turn, turn.session, outcome)
     else:
         await _handle(turn, handlers, turn.session)
 
@@ -29,7 +34,9 @@ async def run(turn: Turn, handlers: Handlers, outcome: pb.Outcome) -> None:
 def fail(turn: Turn, outcome: pb.Outcome, error: BaseException) -> None:
     """Logs what a handler raised, and has the outcome say so."""
     reference = secrets.token_hex(6)
-    _log.error("turn %s failed, reference %s", turn.invocation_id, reference, exc_info=error)
+    invocation = turn.invocation
+    what = f"task {invocation.task.name!r}" if invocation.HasField("task") else "turn"
+    _log.error("%s %s failed, reference %s", what, turn.invocation_id, reference, exc_info=error)
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     outcome.status = pb.OUTCOME_STATUS_FAILED
@@ -37,13 +44,21 @@ def fail(turn: Turn, outcome: pb.Outcome, error: BaseException) -> None:
     outcome.error_type = f"{module}{kind.__qualname__}"[:_MAX_ERROR_TYPE]
 
 
-def given_back(turn: Turn) -> pb.OutcomeStatus.ValueType:
+def given_back(turn: Turn, handlers: Handlers) -> pb.Outcome:
     """Returns how work ends that a process on its way out has begun and does not finish.
 
-    A data or endpoint request is not begun a second time: who asks may have been half served.
+    A data or endpoint request is not begun a second time: who asks may have been half served. Nor
+    is a task that says so.
     """
-    asked = turn.invocation.WhichOneof("kind") in ("data", "endpoint")
-    return pb.OUTCOME_STATUS_CANCELLED if asked else pb.OUTCOME_STATUS_RELEASED
+    kind = turn.invocation.WhichOneof("kind")
+    if kind in ("data", "endpoint"):
+        return pb.Outcome(status=pb.OUTCOME_STATUS_CANCELLED)
+    task = handlers.tasks.get(turn.invocation.task.name) if kind == "task" else None
+    if task is None or task.redeliver:
+        return pb.Outcome(status=pb.OUTCOME_STATUS_RELEASED)
+    outcome = pb.Outcome(no_retry=True)
+    fail(turn, outcome, Superseded("this process ends, and the task is not delivered again"))
+    return outcome
 
 
 async def _serve(turn: Turn, handlers: Handlers, outcome: pb.Outcome) -> None:
@@ -80,6 +95,8 @@ async def _handle(turn: Turn, handlers: Handlers, session: Session) -> None:
     elif kind == "action" and invocation.action.name in handlers.actions:
         action = _convert.action(invocation.action)
         await handlers.actions[action.name](session, action)
+    elif kind == "schedule" and invocation.schedule.name in handlers.schedules:
+        await handlers.schedules[invocation.schedule.name].function(session)
     elif kind == "enter" and handlers.enter is not None:
         await handlers.enter(session)
     elif kind == "exit" and handlers.exit is not None:

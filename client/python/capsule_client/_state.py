@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from capsule_client import _channel, _json
+from capsule_client._asking import Asking
 from capsule_client._beside import Reach, Tries, opened, step
 from capsule_client._outbox import Outbox
-from capsule_client._requests import address, refusal
+from capsule_client._requests import refusal
 from capsule_client._turn import Turn
 from capsule_client.collections import Query, UpdateResult
-from capsule_client.errors import CapsuleError, NoSession, Unavailable
+from capsule_client.errors import CapsuleError, NoSession
 from capsule_protocol.v1 import collection_service_pb2 as documents
 from capsule_protocol.v1 import handler_service_pb2 as pb
 from capsule_protocol.v1 import state_service_pb2 as values
 
 _BATCH_TIMEOUT = 30.0  # for the next documents of a find to come
-_APP_TIMEOUT = 30.0  # for the answer to what no turn asks, so that no lease ends the wait
 
 _SCOPES = {
     "session": values.SCOPE_SESSION,
@@ -28,22 +27,13 @@ _SCOPES = {
 }
 
 
-class _Asking(Protocol):
-    """A request that reads."""
-
-    invocation_id: str
-    attempt: int
-
-
-class State:
+class State(Asking):
     """Asks for values and documents in the name of a turn or, with `turn` None, of the app."""
 
-    __slots__ = ("_outbox", "_reach", "_turn", "_within")
+    __slots__ = ("_reach",)
 
     def __init__(self, turn: Turn | None, outbox: Outbox, reach: Callable[[], Reach]) -> None:
-        self._within = turn is not None
-        self._turn = turn or Turn(pb.Invocation())  # without an id: then the app itself asks
-        self._outbox = outbox
+        super().__init__(turn, outbox)
         self._reach = reach
 
     # Values.
@@ -195,40 +185,32 @@ class State:
 
     # Inside.
 
+    def _check(self, scope: str, what: str) -> None:
+        if scope == "session" and not self._turn.invocation.HasField("session"):
+            raise NoSession(
+                f"{what}: a request has none, nor has a schedule or a task that was submitted"
+                " without one",
+                reason="NO_SESSION",
+            )
+
     def _collection(self, name: str, scope: str) -> documents.Collection:
         if scope != "app" and not self._within:
             raise NoSession(
                 f"the documents of {name!r} are each {scope}'s: `db` of a session or a request"
                 " reaches them, and what has neither reaches those of scope 'app'"
             )
-        if scope == "session" and not self._turn.invocation.HasField("session"):
-            raise NoSession(f"the documents of {name!r} are each session's: a request has none")
+        self._check(scope, f"the documents of {name!r} are each session's")
         return documents.Collection(name=name, scope=_SCOPES[scope])
 
     def _name(self, request: Any, key: str, scope: str) -> None:
         if scope not in _SCOPES:
             raise ValueError(f"scope is one of {', '.join(_SCOPES)}, not {scope!r}")
+        self._check(scope, f"the key {key!r} is to be a session's")
         request.scope = _SCOPES[scope]
         try:
             request.key = key
         except (TypeError, ValueError) as error:
             raise refusal(error, key=key) from error
-
-    def _read(self, request: _Asking) -> None:
-        request.invocation_id = self._turn.invocation_id
-        request.attempt = self._turn.attempt
-
-    def _write(self, request: Any) -> None:
-        address(request, self._turn, self._outbox.new_id())
-
-    async def _ask(self, frame: pb.HandlerFrame) -> pb.CommandResult:
-        if self._within:
-            return await self._outbox.call(self._turn, frame)
-        try:
-            async with asyncio.timeout(_APP_TIMEOUT):
-                return await self._outbox.call(self._turn, frame)
-        except TimeoutError as error:
-            raise Unavailable(f"no answer within {_APP_TIMEOUT:g} s") from error
 
 
 def declarations(

@@ -10,6 +10,7 @@ from capsule_protocol.v1.handler_service_pb2 import Invocation
 
 if TYPE_CHECKING:
     from capsule_client._calls import TurnCalls
+    from capsule_client._task_run import Progress
     from capsule_client._text import TextStream
     from capsule_client.session import Session
 
@@ -22,6 +23,7 @@ class Turn:
         given_up: The lease was lost by our own clock, so the sidecar may still count it as ours.
         cancelled: The error for what is refused after a Stop or the deadline; None before.
         released: It is being given back: another attempt writes anew what is not complete.
+        progress: What a task says of itself; None in what is none.
         streams: The reply streams that are not complete.
     """
 
@@ -34,6 +36,7 @@ class Turn:
         "invocation",
         "invocation_id",
         "lost",
+        "progress",
         "released",
         "session",
         "started",
@@ -50,6 +53,7 @@ class Turn:
         self.session: Session | None = None
         self.task: asyncio.Task[None] | None = None
         self.streams: dict[str, TextStream] = {}
+        self.progress: Progress | None = None
         self.lost: CapsuleError | None = None
         self.given_up = False
         self.cancelled: CapsuleError | None = None

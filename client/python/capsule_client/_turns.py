@@ -7,13 +7,16 @@ import contextvars
 import logging
 from collections.abc import Callable
 
-from capsule_client import _context, _running
+from capsule_client import _context, _running, _task_run
 from capsule_client._beside import Reach
 from capsule_client._calls import TurnCalls
 from capsule_client._handlers import Handlers
 from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
 from capsule_client._state import State
+from capsule_client._synthetic import SyntheticCalls
+from capsule_client._task_run import Progress
+from capsule_client._tasks import TaskCalls
 from capsule_client._turn import Turn
 from capsule_client.errors import CapsuleError, LimitExceeded, NotFound, Stopped, Superseded
 from capsule_client.session import Session
@@ -25,6 +28,7 @@ _EARLIER_TIMEOUT = 5.0  # seconds for the handler of an earlier attempt to end
 _CANCELS = {
     pb.CANCEL_REASON_STOPPED: ("a person stopped this turn", "STOPPED"),
     pb.CANCEL_REASON_DEADLINE: ("the deadline of this turn has passed", "DEADLINE"),
+    pb.CANCEL_REASON_TASK_CANCELLED: ("this task was cancelled", "CANCELLED"),
     pb.CANCEL_REASON_CALLER_GONE: ("nobody waits for the response any more", "CALLER_GONE"),
 }
 
@@ -37,7 +41,7 @@ class Turns:
     """Runs a handler for each invocation, at most once per attempt, and ends it by one outcome.
 
     Invocations that come before `begin`, or while the term of the leases is over, are held.
-    `app_state` reaches what is the app's, outside of any turn.
+    `app_state` and `app_tasks` reach what is the app's, outside of any turn.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Turns:
         self._leases = leases
         self._reach = reach
         self.app_state = State(None, outbox, reach)
+        self.app_tasks = TaskCalls(None, outbox)
         self._turns: dict[str, Turn] = {}
         self._held: dict[str, pb.Invocation] = {}
         self._term_timer: asyncio.TimerHandle | None = None
@@ -89,7 +94,7 @@ class Turns:
         """Gives back what does not end when it is cancelled."""
         for turn in self._unfinished():
             self._lose(turn, Superseded("the app is shutting down"), given_up=True)
-            self._end(turn, pb.Outcome(status=_running.given_back(turn)))
+            self._end(turn, _running.given_back(turn, self._handlers))
 
     def close(self) -> None:
         """Ends the timer."""
@@ -214,14 +219,20 @@ class Turns:
 
     def _start(self, invocation: pb.Invocation, earlier: Turn | None = None) -> None:
         turn = Turn(invocation)
-        turn.calls = TurnCalls(
-            turn, self._outbox, self._reach, self._waits, self._handlers.collections
-        )
+        # A request has no session; a schedule, or a task without one, has one that is none.
+        asked = invocation.WhichOneof("kind") in ("data", "endpoint")
+        make = TurnCalls if asked or invocation.HasField("session") else SyntheticCalls
+        calls = make(turn, self._outbox, self._reach, self._waits, self._handlers.collections)
+        turn.calls = calls
         self._turns[turn.invocation_id] = turn
         context = contextvars.copy_context()
-        if invocation.HasField("session"):
-            turn.session = Session(turn.calls)
-        context.run(_context.running.set, turn.session)
+        task = None
+        if not asked:
+            turn.session = Session(calls)
+        if invocation.HasField("task"):
+            turn.progress = Progress(turn, self._outbox)
+            task = _task_run.task_of(turn, turn.progress)
+        context.run(_context.enter, calls, turn.session, task)
         loop = asyncio.get_running_loop()
         turn.task = loop.create_task(self._run(turn, earlier), context=context)
 
@@ -234,7 +245,7 @@ class Turns:
             await _running.run(turn, self._handlers, outcome)
         except asyncio.CancelledError as error:
             if turn.released and turn.cancelled is None:
-                outcome.status = _running.given_back(turn)
+                outcome = _running.given_back(turn, self._handlers)
             elif turn.cancelled is None and turn.lost is None:
                 _running.fail(turn, outcome, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
@@ -250,17 +261,19 @@ class Turns:
             self._end(turn, outcome)
         elif turn.given_up and not turn.ended:
             # The sidecar may still count it as ours: given back, it is delivered again at once.
-            self._end(turn, pb.Outcome(status=_running.given_back(turn)))
+            self._end(turn, _running.given_back(turn, self._handlers))
         else:
             self._forget(turn)
 
     @staticmethod
     async def _settle(turn: Turn) -> None:
-        """Waits until nothing of the turn's streams is left that has to go before the outcome."""
+        """Waits until nothing is left of streams and progress that goes before the outcome."""
         for stream in list(turn.streams.values()):
             if not stream.closing:
                 stream.fail(Superseded("the handler of this turn has returned"))
             await stream.settled()
+        if turn.progress is not None:
+            await turn.progress.settled()
 
     def _end(self, turn: Turn, outcome: pb.Outcome) -> None:
         outcome.invocation_id = turn.invocation_id
@@ -276,6 +289,7 @@ class Turns:
         except (TypeError, LimitExceeded) as error:
             outcome.ClearField("data")
             outcome.ClearField("response")
+            outcome.ClearField("result_json")
             if turn.cancelled is None:
                 _running.fail(turn, outcome, error)
             self._outbox.end(turn, outcome)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from capsule_client import _context
 from capsule_client._declarations import Declarations
 from capsule_client._process import Signals, configure
 from capsule_client.errors import CapsuleError, PermissionDenied, Unavailable
@@ -16,6 +17,7 @@ from capsule_client.errors import CapsuleError, PermissionDenied, Unavailable
 if TYPE_CHECKING:
     from capsule_client._attachment import Attachment
     from capsule_client._state import State
+    from capsule_client._tasks import TaskCalls
 
 _log = logging.getLogger("capsule")
 
@@ -66,6 +68,7 @@ class App(Declarations):
         self._token = token
         self._attached = False
         self._state: State | None = None  # while it is attached
+        self._tasks: TaskCalls | None = None  # while it is attached
 
     @property
     def name(self) -> str:
@@ -180,14 +183,25 @@ class App(Declarations):
             signals.on_signal = attachment.request_stop
         self._attached = True
         self._state = attachment.state
+        self._tasks = attachment.tasks
         try:
             async with attachment:
                 yield attachment
         finally:
             self._attached = False
             self._state = None
+            self._tasks = None
 
     def _own_state(self) -> State:
         if self._state is None:
             raise Unavailable(f"app {self._name!r} is not attached: its documents are out of reach")
         return self._state
+
+    def _own_tasks(self) -> TaskCalls:
+        own = self._tasks
+        if own is None:
+            raise Unavailable(f"app {self._name!r} is not attached: its tasks are out of reach")
+        running = _context.invocation.get()
+        if running is not None and running.tasks.beside(own):
+            return running.tasks
+        return own  # outside of any handler, or in one of another app in this process

@@ -71,3 +71,26 @@ class ApprovalTimeout(CapsuleError, TimeoutError):
 
 class ChoiceTimeout(CapsuleError, TimeoutError):
     """Nobody chose in time (reason `EXPIRED`), or a person dismissed it (`DISMISSED`)."""
+
+
+class TaskFailed(CapsuleError):
+    """A task did not complete, so it has no result.
+
+    Attributes:
+        status: `failed`, `cancelled` or `timed_out`.
+        reason: Why, as `HANDLER_ERROR`, `DEADLINE`, `LEASE_LOST` or `CANCELLED`.
+        reference_id: What the handler's process logged it under; empty where it did not fail.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: str = "failed",
+        reason: str = "",
+        reference_id: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.status = status
+        self.reference_id = reference_id

@@ -9,6 +9,7 @@ from capsule_client import _blocks, _json, chat
 from capsule_client._pull import aclose, pull
 from capsule_client.chunks import is_cumulative, text_of
 from capsule_client.reply_stream import ReplyStream
+from capsule_client.tasks import TaskHandle
 from capsule_client.types import (
     Attachment,
     Block,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 class Session:
     """A conversation of one user with the app, for the time of one turn.
 
+    Schedules, and tasks that were submitted without a session, get one that is none: `id` and
+    `channel.type` are empty, `user` is the app's configured owner, `db` and the scopes but
+    `session` work, output and prompts raise NoReplyTarget, `data` and scope `session` NoSession.
+
     Every call raises an error of `CapsuleError` where the sidecar refuses it: `Superseded` when the
     turn was delivered to another process, `Unavailable` when retries did not help.
     """
@@ -40,7 +45,7 @@ class Session:
 
     @property
     def id(self) -> str:
-        """The session's id: time-ordered and unguessable."""
+        """The session's id: time-ordered and unguessable; empty where there is none."""
         return self._calls.session_id
 
     @property
@@ -258,6 +263,25 @@ class Session:
             Unavailable: for an address that cannot be loaded in time.
         """
         return await self._calls.show_image(source, alt, width)
+
+    async def show_task(self, task: TaskHandle[Any] | str, message: str | None = None) -> str:
+        """Shows a card of a task: the sidecar keeps its status, progress and end current.
+
+        Args:
+            task: A handle, or a task's id.
+            message: What is said about it, at most 1,000 characters. None: its name is shown.
+
+        Returns:
+            The block's id.
+
+        Raises:
+            NotFound: for a task that there is not.
+            TypeError: for anything but a handle or an id.
+        """
+        task_id = task.id if isinstance(task, TaskHandle) else task
+        if not isinstance(task_id, str):
+            raise TypeError(f"task is a handle or an id, not a {type(task).__qualname__}")
+        return await self._calls.show_task(task_id, message or "")
 
     async def prompt_file(
         self,

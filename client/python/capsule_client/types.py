@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -170,3 +171,63 @@ class SessionChannel:
     """
 
     type: str
+
+
+TaskStatus = Literal[
+    "scheduled", "pending", "running", "retrying", "completed", "failed", "cancelled", "timed_out"
+]
+
+
+_ENDED = frozenset({"completed", "failed", "cancelled", "timed_out"})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task as it was when it was asked for.
+
+    Attributes:
+        id: Its id.
+        name: What handles it.
+        status: `scheduled` (its time has not come), `pending` (waits for a process), `running`,
+            `retrying` (failed, and waits for its next try), or how it ended: `completed`, `failed`,
+            `cancelled`, `timed_out`.
+        session_id: Its session; empty where it has none.
+        progress: How far it said it is, 0 to 1; None where it has not said.
+        progress_message: What it said about it.
+        create_time: When it was submitted.
+        start_time: When it begins, or begins again, at the earliest.
+        end_time: When it ended; None where it has not.
+        attempt: The attempt that runs or ran last; 0 where none has begun.
+        failures: Tries that failed.
+        retries: How many failed tries are tried again.
+        reason: Why it did not complete, as `HANDLER_ERROR`; else empty.
+        reference_id: What the handler's process logged a failure under; else empty.
+        error_type: The class of the handler's error; else empty.
+        lock: The lock that it holds until it ends; empty where it has none.
+        args: What it was given; None in lists.
+        result: What it returned; None before, and in lists.
+    """
+
+    id: str
+    name: str
+    status: TaskStatus
+    session_id: str = ""
+    progress: float | None = None
+    progress_message: str = ""
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    attempt: int = 0
+    failures: int = 0
+    retries: int = 0
+    reason: str = ""
+    reference_id: str = ""
+    error_type: str = ""
+    lock: str = ""
+    args: Mapping[str, Any] | None = None
+    result: Any = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.status in _ENDED

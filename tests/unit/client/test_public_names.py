@@ -12,20 +12,21 @@ NAMES = {
     "Collection", "Conflict", "Database", "FileUpload", "FileUploadTimeout", "Found",
     "InvalidArgument", "LimitExceeded", "Message", "NoReplyTarget", "NoSession", "NotFound",
     "PermissionDenied", "ReplyStream", "Request", "RequestContext", "Response", "Session",
-    "SessionChannel", "SessionData", "Stopped", "Superseded", "Unavailable", "UpdateResult",
-    "UserInfo", "current_session",
+    "SessionChannel", "SessionData", "Stopped", "Superseded", "Task", "TaskFailed", "TaskFunction",
+    "TaskHandle", "TaskInfo", "Unavailable", "UpdateResult", "UserInfo", "current_session",
+    "current_task",
 }  # fmt: skip
 
 SESSION = {
     "attempt", "channel", "chat_messages", "data", "db", "delete", "get", "history", "id",
     "increment", "notify", "prompt_approval", "prompt_choice", "prompt_file", "reply", "set",
-    "set_title", "show", "show_image", "show_step", "show_suggestions", "stream", "stream_reply",
-    "stream_reply_from", "user",
+    "set_title", "show", "show_image", "show_step", "show_suggestions", "show_task", "stream",
+    "stream_reply", "stream_reply_from", "user",
 }  # fmt: skip
 
 APP = {
     "action", "attached", "boot", "collection", "data", "endpoint", "enter", "exit", "message",
-    "name", "run", "serve", "serve_process", "shutdown",
+    "name", "run", "schedule", "serve", "serve_process", "shutdown", "task",
 }  # fmt: skip
 
 
@@ -66,5 +67,5 @@ def test_every_error_is_a_capsule_error() -> None:
         for name in NAMES
         if isinstance(thing := getattr(capsule_client, name), type) and issubclass(thing, Exception)
     ]
-    assert len(errors) == 14
+    assert len(errors) == 15
     assert all(issubclass(error, capsule_client.CapsuleError) for error in errors)

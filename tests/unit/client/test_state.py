@@ -179,7 +179,7 @@ async def test_an_app_asks_for_its_own_documents_without_a_session() -> None:
 async def test_a_wait_for_an_answer_that_no_turn_asked_for_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("capsule_client._state._APP_TIMEOUT", 0.05)
+    monkeypatch.setattr("capsule_client._asking._APP_TIMEOUT", 0.05)
     async with FakeSidecar() as sidecar:
         sidecar.answer_commands = False
         app = capsule.App("demo", address=sidecar.address, token=TOKEN)
