@@ -78,7 +78,7 @@ class AdminService:
         principal().require_operator()
         wanted = InvocationFilter(_status(request.status), _kind(request.kind), request.session_id)
         found, token = await self._operations.invocations(
-            _named(request.app), wanted, request.page_size, request.page_token
+            request.app, wanted, request.page_size, request.page_token
         )
         return pb.ListInvocationsResponse(
             invocations=[_invocation(entry) for entry in found], next_page_token=token
@@ -90,7 +90,7 @@ class AdminService:
         """Return an invocation, with its task where it is one."""
         principal().require_operator()
         found, task = await self._operations.invocation(
-            _named(request.app), _named(request.invocation_id, "invocation_id")
+            request.app, _named(request.invocation_id, "invocation_id")
         )
         return pb.GetInvocationResponse(
             invocation=_invocation(found), task=task_calls.task(task) if task is not None else None
@@ -103,7 +103,7 @@ class AdminService:
         principal().require_operator()
         return pb.RetryInvocationResponse(
             invocation_id=await self._operations.retry(
-                _named(request.app), _named(request.invocation_id, "invocation_id")
+                request.app, _named(request.invocation_id, "invocation_id")
             )
         )
 
@@ -113,7 +113,7 @@ class AdminService:
         """Return a page of an app's sessions."""
         principal().require_operator()
         found, token = await self._operations.sessions(
-            _named(request.app), request.user, request.page_size, request.page_token
+            request.app, request.user, request.page_size, request.page_token
         )
         return pb.ListAppSessionsResponse(
             sessions=[_session(entry) for entry in found], next_page_token=token
@@ -125,7 +125,7 @@ class AdminService:
         """Return a session with the end of its log."""
         principal().require_operator()
         found = await self._operations.session(
-            _named(request.app), _named(request.session_id, "session_id"), request.events
+            request.app, _named(request.session_id, "session_id"), request.events
         )
         return pb.GetAppSessionResponse(
             session=_session(found.info),
@@ -134,7 +134,7 @@ class AdminService:
         )
 
 
-def _named(value: str, field: str = "app") -> str:
+def _named(value: str, field: str) -> str:
     if not value:
         raise InvalidArgument(field, "is required")
     return value

@@ -431,7 +431,6 @@ async def test_wrong_requests_name_what_is_wrong(tmp_path: Path) -> None:
             ("ListInvocations", {"status": 99}, "status"),
             ("ListInvocations", {"page_size": -1}, "page_size"),
             ("ListInvocations", {"page_token": "x"}, "page_token"),
-            ("ListInvocations", {"app": ""}, "app"),
             ("ListAppSessions", {"page_token": "x"}, "page_token"),
             ("GetAppSession", {"session_id": session, "events": -1}, "events"),
             ("GetAppSession", {"session_id": ""}, "session_id"),
@@ -442,6 +441,7 @@ async def test_wrong_requests_name_what_is_wrong(tmp_path: Path) -> None:
             assert (found.reason, found.fields) == ("INVALID_ARGUMENT", [wrong]), method
         for method, fields in (
             ("ListInvocations", {"app": "nobody"}),
+            ("GetInvocation", {"app": "", "invocation_id": "inv_none"}),
             ("ListInvocations", {"session_id": "ses_none"}),
             ("ListAppSessions", {"app": "nobody"}),
             ("GetAppSession", {"session_id": "ses_none"}),

@@ -51,6 +51,11 @@ class List:
             case "ListApps":
                 page = await self._admin(admin_service_pb2.ListAppsRequest(**fields))
                 found = [app.app for app in page.apps]
+            case "ListAppSessions":
+                page = await self._admin(
+                    admin_service_pb2.ListAppSessionsRequest(app="support", **fields)
+                )
+                found = [one.session.session_id for one in page.sessions]
             case _:
                 page = await self._admin(
                     admin_service_pb2.ListInvocationsRequest(app="support", **fields)
@@ -63,7 +68,8 @@ class List:
         return await method(request, metadata=self.desk.person.metadata, timeout=20)
 
 
-LISTS = ["ListSessions", "GetTimeline", "ListMessages", "ListApps", "ListInvocations"]
+LISTS = ["ListSessions", "GetTimeline", "ListMessages", "ListApps", "ListInvocations",
+         "ListAppSessions"]  # fmt: skip
 
 
 @asynccontextmanager
