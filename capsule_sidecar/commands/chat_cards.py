@@ -109,7 +109,7 @@ def _rows(fields: Iterable[tuple[str, Any]], depth: int) -> list[str]:
     fields = list(fields)
     for name, value in fields[:MOST_ROWS]:
         words = _value(value, depth)
-        name = _humanised(name)
+        name = humanised(name)
         if "\n" in words or (isinstance(value, dict | list) and not _is_flat(value)):
             rows += [f"{name}:", indented(words)]
         else:
@@ -154,7 +154,7 @@ def _is_flat(value: object) -> bool:
     )
 
 
-def _humanised(name: str) -> str:
+def humanised(name: str) -> str:
     """Returns a field's name as a person reads it: `order_status` is `Order status`."""
     words = _WORDS.sub(" ", _HUMP.sub(" ", one_line(name, NAME_CHARS))).strip()
     if not words:

@@ -52,7 +52,7 @@ class StreamGone:
 
 @dataclass(frozen=True)
 class BlockChanged:
-    """A block was shown, or changed in place. `passing`: it is a step that is not over yet."""
+    """A block was shown, or changed in place. `passing`: a step, or a task, that is not over."""
 
     block: types_pb.Block
     update: bool

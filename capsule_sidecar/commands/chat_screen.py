@@ -36,8 +36,11 @@ class Screen(Protocol):
     def rows(self, rows: Sequence[str]) -> None:
         """Shows rows that belong to what was shown last, each whole: it may hold an address."""
 
-    def step(self, key: str, text: str, *, over: bool) -> None:
-        """Shows a step in its present state. `over`: it stays like this."""
+    def step(self, key: str, text: str, *, over: bool, tail: str = "") -> None:
+        """Shows a step in its present state. `over`: it stays like this.
+
+        `tail`: what stands behind it and is worth no row of its own when it alone changes.
+        """
 
     def hint(self, key: str, text: str) -> None:
         """Shows what to know while one types, in place of the last under its key. Empty: none.
@@ -121,10 +124,10 @@ class PlainScreen:
         for row in rows:
             self._write(f"  {row}\n")
 
-    def step(self, key: str, text: str, *, over: bool) -> None:
-        """Writes each state of it once."""
+    def step(self, key: str, text: str, *, over: bool, tail: str = "") -> None:
+        """Writes each state of it once, with the tail that it has then."""
         if self._steps.get(key) != text:
-            self._write(f"{text}\n")
+            self._write(f"{text}{tail}\n")
         self._steps[key] = text
 
     def hint(self, key: str, text: str) -> None:

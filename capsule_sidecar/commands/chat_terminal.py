@@ -224,13 +224,13 @@ class TerminalScreen:
         """Writes them further to the right, for the terminal to wrap."""
         self._waiting += [Text(f"  {row}", style="magenta", no_wrap=True) for row in rows]
 
-    def step(self, key: str, text: str, *, over: bool) -> None:
+    def step(self, key: str, text: str, *, over: bool, tail: str = "") -> None:
         """Draws a step; writes it when it is over."""
         if not over:
-            self._steps[key] = text
+            self._steps[key] = text + tail
             return
         self._steps.pop(key, None)
-        self._waiting.append(Text(text))
+        self._waiting.append(Text(text + tail))
 
     def hint(self, key: str, text: str) -> None:
         """Draws it above the prompt."""

@@ -27,6 +27,7 @@ from capsule_sidecar.commands.chat_changes import (
     TurnEnded,
 )
 from capsule_sidecar.commands.chat_screen import Screen
+from capsule_sidecar.commands.chat_tasks import end_rows, progress_words, task, task_row
 from capsule_sidecar.commands.chat_view import ChatView
 from capsule_sidecar.commands.chat_words import indented, safe
 
@@ -113,6 +114,12 @@ class Transcript:
         step = chat_blocks.step(block)
         if step is not None:
             self._screen.step(block.block_id, step_row(step), over=not passing)
+            return
+        work = task(block)
+        if work is not None:
+            tail = progress_words(work)
+            self._screen.step(block.block_id, task_row(work), over=not passing, tail=tail)
+            self._screen.rows(end_rows(work))
             return
         words = card(block, update=update)
         self._screen.card(words.title, words.body)

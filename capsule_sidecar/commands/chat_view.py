@@ -32,6 +32,7 @@ from capsule_sidecar.commands.chat_changes import (
     TurnEnded,
 )
 from capsule_sidecar.commands.chat_stream import LiveStream, OutOfStep
+from capsule_sidecar.commands.chat_tasks import is_beside, is_task, task
 
 
 @dataclass
@@ -46,11 +47,12 @@ class ChatView:
     streams: dict[str, LiveStream] = field(default_factory=dict)
     status: dict[str, events_pb.StatusLine] = field(default_factory=dict)
     blocks: dict[str, types_pb.Block] = field(default_factory=dict)
-    # Invocations that wait or run, in order of arrival.
+    # Invocations that wait or run in the lane, in order of arrival; tasks run beside it.
     pending: dict[str, types_pb.InvocationKind.ValueType] = field(default_factory=dict)
     _open: dict[str, Question] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)  # prompts that were seen to end
     _asked: int = 0  # how many questions were given a number
+    _tasks_over: set[str] = field(default_factory=set)
     _steps: dict[str, str] = field(default_factory=dict)  # steps not over, with their invocations
     _held: list[events_pb.Transient] = field(default_factory=list)
     _snapshot: list[events_pb.Snapshot] = field(default_factory=list)
@@ -108,8 +110,13 @@ class ChatView:
         self.title, self.state = page.session.title, page.session.state
         self.offset = page.offset
         self.streams, self.status, self.blocks = {}, {}, {}
-        self.pending = {item.invocation_id: item.kind for item in page.pending}
+        self.pending = {
+            item.invocation_id: item.kind for item in page.pending if not is_beside(item.kind)
+        }
         self._open, self._over, self._steps = {}, set(), {}
+        # A card tells of its task's end also where it stands below what the task has shown.
+        for item in page.items:
+            self._note_task(item.block)
         changes: list[Change] = []
         for item in page.items:
             match item.WhichOneof("item"):
@@ -121,7 +128,7 @@ class ChatView:
                     changes.append(self._block(item.block, item.invocation_id))
                 case "prompt":
                     changes += self._prompt(item.prompt, item.invocation_id, item.offset)
-                case "ended":
+                case "ended" if not is_beside(item.ended.kind):
                     changes.append(TurnEnded(item.ended))
                 case _:  # an item of a newer sidecar
                     pass
@@ -189,6 +196,7 @@ class ChatView:
                 self.streams.pop(stream_id, None)
                 yield StreamGone(stream_id)
             case "block_shown":
+                self._note_task(event.block_shown.block)
                 yield self._block(event.block_shown.block, event.invocation_id)
             case "prompt_opened":
                 prompt = event.prompt_opened.prompt
@@ -200,13 +208,18 @@ class ChatView:
                 self.pending[event.invocation_id] = types_pb.INVOCATION_KIND_ACTION
                 yield ActionClicked(event.action_sent.name)
             case "invocation_ended":
+                ended = event.invocation_ended
+                beside = is_beside(ended.kind)
+                if beside:
+                    self._tasks_over.add(event.invocation_id)
                 self.pending.pop(event.invocation_id, None)
                 yield from self._end_status(event.invocation_id)
                 for block_id in [k for k, v in self._steps.items() if v == event.invocation_id]:
                     del self._steps[block_id]
                     yield StepLeft(self.blocks[block_id])
-                if event.invocation_ended.status != types_pb.INVOCATION_STATUS_COMPLETED:
-                    yield TurnEnded(event.invocation_ended)
+                # What came of a task, its card says.
+                if not beside and ended.status != types_pb.INVOCATION_STATUS_COMPLETED:
+                    yield TurnEnded(ended)
             case _:  # stop_requested shows by its end; others are of a newer sidecar
                 pass
 
@@ -224,11 +237,23 @@ class ChatView:
         update = self.blocks.pop(block.block_id, None) is not None
         self.blocks[block.block_id] = block
         step = chat_blocks.step(block)
-        passing = step is not None and not step.over and invocation_id in self.pending
+        card = task(block)
+        passing = step is not None and not step.over and self._works(invocation_id)
         self._steps.pop(block.block_id, None)
         if passing:
             self._steps[block.block_id] = invocation_id
-        return BlockChanged(block, update, passing)
+        return BlockChanged(block, update, passing or (card is not None and card.passing))
+
+    def _works(self, invocation_id: str) -> bool:
+        """True while an invocation has not ended, as far as it is known: no page tells of tasks."""
+        if is_task(invocation_id):
+            return invocation_id not in self._tasks_over
+        return invocation_id in self.pending
+
+    def _note_task(self, block: types_pb.Block) -> None:
+        card = task(block)
+        if card is not None and card.ended:
+            self._tasks_over.add(block.block_id)
 
     def _prompt(
         self, prompt: types_pb.Prompt, invocation_id: str, offset: int
@@ -271,7 +296,7 @@ class ChatView:
                     yield StreamChanged(stream)
             case "status_line":
                 line = transient.status_line
-                if line.text and line.invocation_id in self.pending:
+                if line.text and self._works(line.invocation_id):
                     self.status[line.invocation_id] = line
                 else:
                     self.status.pop(line.invocation_id, None)
