@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from capsule_protocol.v1 import (
     channel_service_pb2,
     events_pb2,
@@ -9,6 +11,7 @@ from capsule_protocol.v1 import (
     session_service_pb2,
     types_pb2,
 )
+from capsule_sidecar.model.cron import check_schedule
 from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import (
     Answer,
@@ -19,6 +22,7 @@ from capsule_sidecar.model.types import (
     Lease,
     Outcome,
     OutcomeStatus,
+    Schedule,
     Sender,
 )
 from capsule_sidecar.model.web_calls import (
@@ -74,7 +78,8 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
     """Return what a process handles.
 
     Raises:
-        InvalidArgument: A name, a path or a collection is malformed, or there are too many.
+        InvalidArgument: A name, a path, a collection or a schedule is malformed, or there are too
+            many.
     """
     for name in value.actions:
         if not 0 < len(name) <= 128:
@@ -111,7 +116,23 @@ def declarations(value: handler_service_pb2.Declarations) -> Declarations:
             "hello.declarations.collections",
         ),
         frozenset(value.tasks),
+        _schedules(value.schedules),
     )
+
+
+def _schedules(
+    values: Sequence[handler_service_pb2.ScheduleDeclaration],
+) -> tuple[Schedule, ...]:
+    field = "hello.declarations.schedules"
+    if len({entry.name for entry in values}) != len(values) or len(values) > _MAX_DECLARED:
+        raise InvalidArgument(field, f"must be at most {_MAX_DECLARED}, each name once")
+    found = tuple(Schedule(e.name, e.cron, e.timezone or "UTC") for e in values)
+    for index, schedule in enumerate(found):
+        # It is a row's key, and PostgreSQL holds no NUL.
+        if not 0 < len(schedule.name) <= 128 or "\0" in schedule.name:
+            raise InvalidArgument(f"{field}[{index}].name", "has 1 to 128 characters, and no NUL")
+        check_schedule(schedule.cron, schedule.timezone, f"{field}[{index}]")
+    return found
 
 
 def hello(value: handler_service_pb2.Hello, app: str, maximum: int, default: int) -> Hello:
