@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import typer
+from typing import Any, TypeVar
 
 from capsule_protocol.v1 import admin_service_pb2 as pb
 from capsule_protocol.v1 import types_pb2
@@ -36,6 +35,8 @@ _REPEATABLE = (
 )
 # Invocations that one `work retry --failed` does again.
 _MOST_RETRIED = 10_000
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,16 @@ class Wanted:
 
 def ask(form: Form, work: Callable[[AdminLink], Awaitable[int]]) -> int:
     """Runs a command against the sidecar; returns the exit code, 1 where it refuses."""
-
-    async def run() -> int:
-        async with AdminLink(find_access(form.address)) as link:
-            return await work(link)
-
     try:
-        return asyncio.run(run())
+        return asyncio.run(_linked(form, work))
     except (AdminError, ChatError) as error:
         tell(str(error))
         return 1
+
+
+async def _linked(form: Form, work: Callable[[AdminLink], Awaitable[_Found]]) -> _Found:
+    async with AdminLink(find_access(form.address)) as link:
+        return await work(link)
 
 
 # -- apps ----------------------------------------------------------------------------------------
@@ -224,11 +225,33 @@ async def _status(link: AdminLink, app: str, key: str) -> str:
     return words.status_name(found.invocation.status)
 
 
-async def retry_failed(link: AdminLink, form: Form, app: str, kind: int, *, sure: bool) -> int:
+def retry_failed(form: Form, app: str, kind: int, *, sure: bool) -> int:
     """Does all again that failed, the oldest first, once the operator is sure.
 
-    What a session is about stands in the order in which its person wrote it.
+    So what a person wrote is asked again in the order in which it was written.
     """
+    try:
+        wanted = asyncio.run(_linked(form, lambda link: _failed(link, app, kind)))
+    except (AdminError, ChatError) as error:
+        tell(str(error))
+        return 1
+    if not wanted:
+        tell(f"Nothing of {app} has failed that could be done again.")
+        if form.json:
+            show_json({"retried": [], "refused": []})
+        return 0
+    kinds = Counter(words.kind_name(one.kind) for one in wanted)
+    counted = ", ".join(f"{count} of kind {name}" for name, count in sorted(kinds.items()))
+    # Asked between two loops: within one, Ctrl-C would wait for the answer.
+    if not sure and not _confirmed(f"Do {len(wanted)} again ({counted})?"):
+        tell("Nothing was done.")
+        return 1
+    keys = [one.invocation_id for one in wanted]
+    return ask(form, lambda link: retry_work(link, form, app, keys))
+
+
+async def _failed(link: AdminLink, app: str, kind: int) -> list[pb.InvocationInfo]:
+    """Returns what has failed and can be done again, the oldest first."""
     found: list[pb.InvocationInfo] = []
     cut = False
     for status in _FAILED:
@@ -236,32 +259,22 @@ async def retry_failed(link: AdminLink, form: Form, app: str, kind: int, *, sure
         found += entries
         cut = cut or more
     wanted = [one for one in found if one.kind in _REPEATABLE]
-    kinds = Counter(words.kind_name(one.kind) for one in wanted)
-    counted = ", ".join(f"{count} of kind {name}" for name, count in sorted(kinds.items()))
     if left := len(found) - len(wanted):
         tell(f"{left} others belong to their time and cannot be done again.")
     if cut:
-        tell("There are more: repeat this when these are done.")
-    if not wanted:
-        tell(f"Nothing of {app} has failed that could be done again.")
-        if form.json:
-            show_json({"retried": [], "refused": []})
-        return 0
-    # Asked in a thread: nothing else of this command waits, but the line does.
-    question = f"Do {len(wanted)} again ({counted})?"
-    if not sure and not await asyncio.to_thread(_confirmed, question):
-        tell("Nothing was done.")
-        return 1
-    wanted.sort(key=lambda one: (one.create_time.seconds, one.create_time.nanos, one.invocation_id))
-    return await retry_work(link, form, app, [one.invocation_id for one in wanted])
+        tell("There may be more that failed before these.")
+    return sorted(
+        wanted, key=lambda one: (one.create_time.seconds, one.create_time.nanos, one.invocation_id)
+    )
 
 
 def _confirmed(question: str) -> bool:
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:  # nobody is there to answer
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):  # nobody is there to answer
         tell("")
-        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _tell_more(more: bool, shown: int) -> None:

@@ -190,8 +190,7 @@ def retry_work(
 
     form = admin.Form(address, json)
     if failed:
-        number = kind.number if kind else 0
-        code = admin.ask(form, lambda link: admin.retry_failed(link, form, app, number, sure=yes))
+        code = admin.retry_failed(form, app, kind.number if kind else 0, sure=yes)
     else:
         code = admin.ask(form, lambda link: admin.retry_work(link, form, app, invocations or []))
     raise typer.Exit(code)
