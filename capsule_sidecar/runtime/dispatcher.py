@@ -32,7 +32,7 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import asking, jobs, leases, log, reads, work
+from capsule_sidecar.storage import asking, jobs, leases, log, reads, schedules, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
@@ -517,6 +517,7 @@ class Dispatcher:
 
 def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
     found = leases.attach(unit, app, hello.process_id, hello.leases)
+    schedules.declare(unit, app, hello.declarations.schedules)
     # In the operation, not on the loop: what ends behind it gives its place back to this entry.
     unit.enter_process(
         found.process, app, hello.declarations, hello.concurrency - found.held, owner=hello

@@ -104,7 +104,7 @@ def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answ
 
 
 def queue_tick(unit: Unit, app: int, name: str, tick_ms: int) -> InvocationRow:
-    """Queue one tick of a schedule; it ends unhandled where nobody declares it."""
+    """Queue one tick of a schedule: it waits for a process that declares it."""
     session = _hidden(unit, app)
     invocation = _invocation(unit, session, new_id("inv"), InvocationKind.SCHEDULE, name)
     unit.add(

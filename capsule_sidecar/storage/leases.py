@@ -16,7 +16,7 @@ from capsule_sidecar.model.types import (
     Lease,
     WorkState,
 )
-from capsule_sidecar.storage import asking, cards, jobs, prompts, schema, work
+from capsule_sidecar.storage import asking, cards, jobs, prompts, schedules, schema, work
 from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
 from capsule_sidecar.storage.unit import Leased, Unit
@@ -210,6 +210,7 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
     """
     more = asking.expire(unit, SWEEP_ROWS)
     jobs.begin_due(unit)
+    schedules.tick(unit)
     cards.refresh_stale(unit)
     if not unit.query(select(schema.processes.c.id).limit(1)):
         return more

@@ -39,6 +39,9 @@ from capsule_sidecar.storage.unit import Leased, Notice, Unit
 
 # What moves a session up in its person's list: that it was opened, and what the person writes.
 _ACTIVITY = (InvocationKind.ENTER, InvocationKind.MESSAGE)
+# What waits for a process that declares it. A tick does until its schedule goes: which process of
+# an app comes back first after a restart must not decide whether a missed tick is lost.
+_PATIENT = (InvocationKind.MESSAGE, InvocationKind.TASK, InvocationKind.SCHEDULE)
 
 
 def fence(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:
@@ -173,8 +176,7 @@ def _undeclared(unit: Unit, invocation: InvocationRow) -> bool:
     """Whether the app is attached and nobody declares this; some kinds wait for who does."""
     kind = InvocationKind(invocation.kind)
     return (
-        kind not in (InvocationKind.MESSAGE, InvocationKind.TASK)
-        and unit.slots.declared(invocation.app, kind, invocation.name) is False
+        kind not in _PATIENT and unit.slots.declared(invocation.app, kind, invocation.name) is False
     )
 
 
@@ -488,9 +490,7 @@ def end_cancelled(
 def settle_undeclared(unit: Unit, app: int) -> None:
     """End the ready enter, exit and action invocations that no process of the app declares."""
     columns = schema.invocations.c
-    for kind in (
-        InvocationKind.ENTER, InvocationKind.EXIT, InvocationKind.ACTION, InvocationKind.SCHEDULE,
-    ):  # fmt: skip
+    for kind in (InvocationKind.ENTER, InvocationKind.EXIT, InvocationKind.ACTION):
         for found in unit.query(
             select(schema.invocations).where(
                 columns.app == app,

@@ -1,0 +1,114 @@
+"""Schedules: what processes declare of them, and the ticks that come of it.
+
+Each function runs on the writer thread, inside a unit of work. Attach locks its app and the sweep
+every app, so that sidecars which share a database make each tick once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from capsule_sidecar.model.cron import latest_tick, next_tick
+from capsule_sidecar.model.errors import NotFound
+from capsule_sidecar.model.types import InvocationKind, InvocationStatus, Schedule, WorkState
+from capsule_sidecar.storage import jobs, schema, work
+from capsule_sidecar.storage.rows import InvocationRow
+from capsule_sidecar.storage.unit import Unit
+
+logger = logging.getLogger("capsule.schedules")
+
+# Schedules that one sweep looks at; what is left is due again a second later.
+_SWEPT = 500
+_PUT_OFF_MS = 60_000
+_QUEUED = (WorkState.WAITING, WorkState.READY)
+
+
+def declare(unit: Unit, app: int, schedules: Sequence[Schedule]) -> None:
+    """Keep what a process declares; the latest declaration of a name counts.
+
+    One that is new, or says something else than before, begins now. One that says the same goes on,
+    so that a process which comes back neither loses a tick nor has one doubled.
+
+    Args:
+        unit: The group's unit.
+        app: The app.
+        schedules: What it declares, checked, each name once.
+    """
+    if not schedules:
+        return
+    columns = schema.schedules.c
+    known = {
+        row.name: (row.cron, row.timezone)
+        for row in unit.query(
+            select(columns.name, columns.cron, columns.timezone).where(columns.app == app)
+        )
+    }
+    unit.write(
+        "INSERT INTO schedules (app, name, cron, timezone, next_ms, invocation)"
+        " VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (app, name) DO UPDATE SET"
+        " cron = excluded.cron, timezone = excluded.timezone, next_ms = excluded.next_ms",
+        [
+            (app, one.name, one.cron, one.timezone, next_tick(one.cron, one.timezone, unit.now_ms))
+            for one in schedules
+            if known.get(one.name) != (one.cron, one.timezone)
+        ],
+    )
+
+
+def tick(unit: Unit) -> None:
+    """Queue the ticks whose time has come: of each schedule the latest one alone.
+
+    None is queued while an earlier one of its schedule is. A schedule that no process declares any
+    more, while others of its app are attached, ends.
+    """
+    columns = schema.schedules.c
+    gone: list[tuple[object, ...]] = []
+    ticked: list[tuple[object, ...]] = []
+    for row in unit.query(
+        select(schema.schedules)
+        .where(columns.next_ms <= unit.now_ms)
+        .order_by(columns.next_ms)
+        .limit(_SWEPT)
+    ):
+        if unit.slots.declared(row.app, InvocationKind.SCHEDULE, row.name) is False:
+            # Who declares it may be attached to another sidecar, or about to come back.
+            if unit.now_ms - row.next_ms >= unit.terms.lease_ms:
+                _drop(unit, row)
+                gone.append((row.app, row.name))
+            continue
+        try:
+            latest, following = latest_tick(row.cron, row.timezone, row.next_ms - 1, unit.now_ms)
+        except ValueError as error:  # a time zone that another sidecar's machine alone knows
+            logger.warning("schedule %r is put off: %s", row.name, error)
+            latest, following = None, unit.now_ms + _PUT_OFF_MS
+        invocation = row.invocation
+        if latest is not None and _queued(unit, row) is None:
+            invocation = jobs.queue_tick(unit, row.app, row.name, latest).id
+        ticked.append((following, invocation, row.app, row.name))
+    unit.write(
+        "UPDATE schedules SET next_ms = ?, invocation = ? WHERE app = ? AND name = ?", ticked
+    )
+    unit.write("DELETE FROM schedules WHERE app = ? AND name = ?", gone)
+
+
+def _drop(unit: Unit, row: Any) -> None:
+    """End what is queued of a schedule that nobody declares."""
+    waiting = _queued(unit, row)
+    if waiting is not None:
+        session = unit.session_by_id(waiting.session)
+        work.end(unit, waiting, session, InvocationStatus.UNHANDLED, reason="NO_HANDLER")
+
+
+def _queued(unit: Unit, row: Any) -> InvocationRow | None:
+    """Return the latest tick of a schedule while no process has taken it."""
+    if not row.invocation:
+        return None
+    try:
+        latest = unit.invocation_by_id(row.invocation)
+    except NotFound:
+        return None
+    return latest if latest.state in _QUEUED else None
