@@ -24,6 +24,7 @@ from capsule_protocol.v1 import (
 )
 from capsule_sidecar.commands import admin_words
 from capsule_sidecar.commands.operator import Kind, Status
+from tests.integration.test_docs import snippet
 from tests.support.files import Mover
 from tests.support.programs import CLIENT, SIDECAR, running
 from tests.support.sidecar import BareHandler, Person, Running, request_id, running_sidecar
@@ -69,11 +70,19 @@ class Shop:
 
     async def run(self, *arguments: str, typed: str = "", **environment: str) -> Ran:
         """Runs `capsule-sidecar` with arguments."""
+        return await self._run([SIDECAR, *arguments], typed, environment)
+
+    async def shell(self, lines: str, **environment: str) -> Ran:
+        """Runs lines of a shell, to which `capsule-sidecar` is known."""
+        path = f"{Path(SIDECAR).parent}{os.pathsep}{os.environ['PATH']}"
+        return await self._run(["sh", "-euc", lines], "", {"PATH": path} | environment)
+
+    async def _run(self, command: list[str], typed: str, environment: dict[str, str]) -> Ran:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("CAPSULE_")}
         variables |= {"CAPSULE_ADDRESS": self.running.address}
         variables |= {"CAPSULE_HOME": str(self.running.home), "TERM": "dumb"} | environment
         process = await asyncio.create_subprocess_exec(
-            SIDECAR, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=variables
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=variables
         )
         out, err = await asyncio.wait_for(process.communicate(typed.encode()), 30)
         assert process.returncode is not None
@@ -295,6 +304,21 @@ async def test_a_mended_handler_answers_what_the_broken_one_did_not(tmp_path: Pa
                 ran = await desk.run("work", "retry", "support", end.invocation_id)
                 assert ran.code == 0, ran.err
                 await ada.hears(session, "You said hello")
+
+
+async def test_the_lines_of_the_operating_page_find_and_repair_what_failed(tmp_path: Path) -> None:
+    async with shop(tmp_path) as desk:
+        session = await desk.ada.open()
+        turn = await desk.fails(session, "hello", "ref_turn")
+        task = await desk.fails_task("ref_task")
+        counted = await desk.shell(snippet("docs/operating.md", "script"))
+        assert counted.out == "1 TimeoutError\n1 KeyError\n", counted
+        ran = await desk.shell(snippet("docs/operating.md", "repair"), REFERENCE="ref_turn")
+        assert ran.code == 0, ran.err
+        assert ran.out.startswith(f"invocation: {turn}\n"), ran.out
+        assert f"{turn} -> inv_" in ran.out
+        assert ran.out.endswith(f"{task}  running\n"), ran.out
+        assert (await desk.next()).turn.message.text == "hello"
 
 
 async def test_without_a_command_they_say_what_there_is(tmp_path: Path) -> None:
