@@ -11,13 +11,14 @@ from string import Formatter
 from typing import Any
 
 from capsule_client import _json
+from capsule_client.errors import InvalidArgument
 
 _MAX_NAME = 128
 _MAX_RETRIES = 1000
 _MAX_TIMEOUT = timedelta(days=30)
 _MAX_LOCK = 512
 _MAX_PROGRESS_MESSAGE = 1000
-_DELAY = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,8})h)?(?:(\d{1,9})m)?(?:(\d{1,11})s)?")
+_DELAY = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,8})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,11})s)?")
 
 # What `submit` and `schedule` take themselves, so that no argument of a task can have the name.
 RESERVED = frozenset({"self", "session", "key", "delay", "at"})
@@ -108,7 +109,7 @@ def patience_of(timeout: float | timedelta | None) -> float | None:
 
 
 def check_progress(fraction: float, message: str) -> None:
-    """Sees to it that progress can be told; raises TypeError or ValueError."""
+    """Sees to it that progress can be told; raises TypeError, ValueError or InvalidArgument."""
     if isinstance(fraction, bool) or not isinstance(fraction, int | float):
         raise TypeError(f"progress is a number from 0 to 1, not a {type(fraction).__qualname__}")
     if not 0 <= fraction <= 1:  # NaN is neither
@@ -117,6 +118,10 @@ def check_progress(fraction: float, message: str) -> None:
         raise TypeError(f"message is a string, not a {type(message).__qualname__}")
     if len(message) > _MAX_PROGRESS_MESSAGE:
         raise ValueError(f"message is at most {_MAX_PROGRESS_MESSAGE:,} characters")
+    try:
+        message.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"message: not valid Unicode: {error.reason}") from error
 
 
 def _span(value: float | timedelta, what: str, form: str) -> timedelta:

@@ -9,7 +9,6 @@ from typing import Any
 
 from capsule_client import _json, _task_rules
 from capsule_client._outbox import Outbox
-from capsule_client._requests import refusal
 from capsule_client._turn import Turn
 from capsule_client.errors import CapsuleError, LimitExceeded
 from capsule_client.session import Session
@@ -99,6 +98,7 @@ class Progress:
             await asyncio.wait({self._sender})
 
     async def _send(self) -> None:
+        refused: CapsuleError | None = None
         while self._next is not None:
             (fraction, message), self._next = self._next, None
             frame = pb.HandlerFrame()
@@ -106,11 +106,14 @@ class Progress:
             request.invocation_id = self._turn.invocation_id
             request.attempt = self._turn.attempt
             request.progress = fraction
+            request.message = message
             try:
-                request.message = message
-            except ValueError as error:
-                raise refusal(error, message=message) from error
-            await self._outbox.call(self._turn, frame)
+                await self._outbox.call(self._turn, frame)
+                refused = None
+            except CapsuleError as error:
+                refused = error  # of the newest one, where others wait behind this
+        if refused is not None:
+            raise refused
 
 
 def _look(sender: asyncio.Task[None]) -> None:

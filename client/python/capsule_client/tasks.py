@@ -91,7 +91,7 @@ class TaskHandle(Generic[R_co]):
         One that does not run ends at once. The handler of a running one is cancelled: it ends when
         that has, at the latest after 10 s.
         """
-        return await self._calls().cancel("", (), "", [self._id]) > 0
+        return await self._calls().cancel("", (), None, [self._id]) > 0
 
     def _late(self, patience: float | None) -> TimeoutError:
         return TimeoutError(f"task {self._id} has not ended within {patience:g} s")
