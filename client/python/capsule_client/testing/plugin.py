@@ -12,11 +12,12 @@ import pytest
 if TYPE_CHECKING:
     from capsule_client.app import App
     from capsule_client.testing._kit import Kit
+    from capsule_client.testing._processes import Nursery
     from capsule_client.testing._sidecar import Sidecar
 
 
 class RunKit(Protocol):
-    """What the fixture `capsule_kit` gives: `testing.run` with a sidecar that is on its way."""
+    """What the fixture `capsule_kit` gives: `testing.run` with sidecars that start sooner."""
 
     def __call__(
         self, app: App, *, timeout: float = 10.0, config: str | Path = ""
@@ -24,40 +25,44 @@ class RunKit(Protocol):
         """Runs the app until left; as `testing.run`."""
 
 
-class Stock:
-    """Sidecars on their way: each test has a fresh one, started while the one before it ran."""
+class Nurseries:
+    """What forks the sidecars of a run of pytest; begun with the first of them."""
 
     def __init__(self) -> None:
-        self._next: Sidecar | None = None
+        self._nursery: Nursery | None = None
 
-    def take(self) -> Sidecar:
+    def sidecar(self, config: str | Path) -> Sidecar:
         """Returns a sidecar that nobody has used; whoever takes it ends it."""
+        from capsule_client.testing._processes import Nursery
         from capsule_client.testing._sidecar import Sidecar
 
-        sidecar = self._next or Sidecar()
-        self._next = None
-        self._next = Sidecar()
-        return sidecar
+        if self._nursery is None and Nursery.possible():
+            self._nursery = Nursery()
+        alive = self._nursery is not None and self._nursery.alive
+        return Sidecar(config, self._nursery if alive else None)
 
-    def clear(self) -> None:
-        """Ends the one that nobody took."""
-        if self._next is not None:
-            self._next.end()
+    def close(self) -> None:
+        """Ends what forks them."""
+        if self._nursery is not None:
+            self._nursery.close()
 
 
 @pytest.fixture(scope="session")
-def capsule_sidecars() -> Iterator[Stock]:
-    """Sidecars on their way, for the whole run of the tests."""
-    stock = Stock()
+def capsule_nurseries() -> Iterator[Nurseries]:
+    """Gives what starts sidecars, for the whole run: what they load is loaded once."""
+    nurseries = Nurseries()
     try:
-        yield stock
+        yield nurseries
     finally:
-        stock.clear()
+        nurseries.close()
 
 
 @pytest.fixture
-def capsule_kit(capsule_sidecars: Stock) -> Iterator[RunKit]:
-    """Gives `testing.run` with a sidecar that is on its way: to be entered by `async with`."""
+def capsule_kit(capsule_nurseries: Nurseries) -> Iterator[RunKit]:
+    """Gives `testing.run`, with sidecars that start sooner: to be entered by `async with`.
+
+    Each time it is called it runs a fresh one, on a home of its own.
+    """
     from capsule_client.testing import run
 
     taken: list[Sidecar] = []
@@ -65,9 +70,7 @@ def capsule_kit(capsule_sidecars: Stock) -> Iterator[RunKit]:
     def run_kit(
         app: App, *, timeout: float = 10.0, config: str | Path = ""
     ) -> AbstractAsyncContextManager[Kit]:
-        if config:
-            return run(app, timeout=timeout, config=config)
-        sidecar = capsule_sidecars.take()
+        sidecar = capsule_nurseries.sidecar(config)
         taken.append(sidecar)
         return run(app, timeout=timeout, sidecar=sidecar)
 
