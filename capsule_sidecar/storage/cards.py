@@ -98,8 +98,12 @@ def refresh(unit: Unit, invocation: InvocationRow, job: JobRow, *, paced: bool =
 
 def refresh_stale(unit: Unit) -> None:
     """Bring the cards up to date that progress was reported for since."""
+    columns = schema.jobs.c
     for (number,) in unit.query(
-        select(schema.jobs.c.invocation).where(schema.is_stale_job).limit(_SWEPT)
+        select(columns.invocation)
+        .where(schema.is_stale_job, columns.card_ms <= unit.now_ms)
+        .order_by(columns.card_ms)
+        .limit(_SWEPT)
     ):
         try:
             invocation = unit.invocation_by_id(number)

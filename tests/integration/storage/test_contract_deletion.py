@@ -10,12 +10,13 @@ from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import Answer, CancelReason, FileQuestion, Lease
 from capsule_sidecar.storage import files, reads, schema
 from capsule_sidecar.storage.scopes import Scope
+from tests.integration.storage import tasking
 from tests.integration.storage.asking import answer, ask, upload
 from tests.integration.storage.desk import Desk
 from tests.integration.storage.store import EVERYTHING, Sidecar, Store
 
-# A person's, not a session's.
-_OTHERS = ("logins",)
+# A person's and an app's, not a session's.
+_OTHERS = ("logins", "schedules")
 
 
 async def _used(sidecar: Sidecar) -> tuple[str, Lease]:
@@ -40,6 +41,7 @@ async def _used(sidecar: Sidecar) -> tuple[str, Lease]:
     await desk.index("n")
     await desk.insert({"n": 1})
     await desk.set("k", 1)
+    await tasking.show(sidecar, lease, await tasking.submit(sidecar, lease, in_session=True))
     await sidecar.say(session, "waits")
     return session, lease
 

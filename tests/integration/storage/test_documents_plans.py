@@ -51,15 +51,18 @@ async def _fill(desk: Desk, count: int = 12_000) -> None:
         )  # fmt: skip
 
 
-def _plan(connection: Connection, desk: Desk, filter_: Any, sort: Sort, limit: int | None) -> str:
+def _query(connection: Connection, desk: Desk, filter_: Any, sort: Sort) -> Query:
     place = Place(desk.sidecar.app, desk.scope, "")
-    query = Query(
+    return Query(
         connection.dialect.name, place, desk.collection,
         parse_filter(json.dumps(filter_).encode()).condition,
         of_reader(connection, place, desk.collection),
         [SortKey(tuple(path.split(".")), way) for path, way in sort],
     )  # fmt: skip
-    found = query.select(COLUMNS, limit=limit)
+
+
+def _plan(connection: Connection, desk: Desk, filter_: Any, sort: Sort, limit: int | None) -> str:
+    found = _query(connection, desk, filter_, sort).select(COLUMNS, limit=limit)
     explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
     rows = fetch(connection, f"{explain} {found.text}", found.values)
     return "\n".join(str(row[-1]) for row in rows)
@@ -100,6 +103,48 @@ async def test_declared_indexes_are_used(store: Store) -> None:
                 assert "TEMP B-TREE FOR ORDER BY" not in plan
                 assert "Sort Key: k.key, " not in plan.replace("Incremental Sort\n", "")
             assert await desk.find(filter_, *sort, limit=20) == before
+
+
+async def test_a_range_of_an_index_costs_what_it_finds_not_what_lies_beyond(
+    sqlite_store: Store,
+) -> None:
+    async with sqlite_store.sidecar() as sidecar:
+        desk = Desk(sidecar)
+        await _fill(desk)
+        await desk.index("n", "tags")
+        ranges = [
+            {"n": {"$gte": 6_000, "$lt": 6_020}},
+            {"n": {"$lt": 6_020, "$gte": 6_000}},
+            {"n": {"$gt": 5_999, "$lte": 6_019, "$gte": 0, "$lt": 11_000}},
+        ]
+        for filter_ in ranges:
+            for sort in ((), (("n", False),), (("n", True),)):
+                steps = await sidecar.read(_steps, desk, filter_, sort)
+                # One bound alone leads to half of the index: tens of thousands of steps.
+                assert steps < 3_000, (filter_, sort, steps)
+                assert len(await desk.find(filter_, *sort)) == 20
+        assert await desk.find({"n": {"$gt": 5_999, "$lt": 6_000}}) == []
+        assert await desk.find({"n": {"$gte": 7_000, "$lt": 6_000}}) == []
+        assert await desk.count({"n": {"$gte": 6_000, "$gt": 6_000, "$lte": 6_003}}) == 3
+
+
+def _steps(connection: Connection, desk: Desk, filter_: Any, sort: Sort) -> int:
+    """Returns how many instructions of SQLite's a find takes, to the next ten."""
+    count = 0
+
+    def step() -> int:
+        nonlocal count
+        count += 10
+        return 0
+
+    raw: Any = connection.connection.driver_connection
+    raw.set_progress_handler(step, 10)
+    try:
+        query = _query(connection, desk, filter_, sort).select(COLUMNS, limit=200)
+        fetch(connection, query.text, query.values)
+    finally:
+        raw.set_progress_handler(None, 0)
+    return count
 
 
 async def test_an_index_is_built_while_others_write(store: Store) -> None:

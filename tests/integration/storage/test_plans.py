@@ -26,13 +26,16 @@ from capsule_sidecar.model.types import (
     Lease,
     Outcome,
     OutcomeStatus,
+    TaskFilter,
+    TaskStatus,
 )
-from capsule_sidecar.storage import leases, log, reads, schema, work
+from capsule_sidecar.storage import job_reads, leases, log, reads, schema, work
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.rows import Statements
 from capsule_sidecar.storage.tables import Tables
 from capsule_sidecar.storage.unit import Unit
+from tests.integration.storage import tasking
 from tests.integration.storage.asking import acknowledge, answer, ask, upload
 from tests.integration.storage.store import EVERYTHING, Sidecar, Store, request_key
 
@@ -105,6 +108,31 @@ def _bad(step: str) -> bool:
     return bool(walked) or "TEMP B-TREE" in step
 
 
+async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
+    """Plays what makes every statement of tasks."""
+    outside = await tasking.submit(sidecar, lease, lock="one")
+    inside = await tasking.submit(sidecar, lease, in_session=True)
+    later = await tasking.submit(sidecar, lease, delay_ms=500, retries=1)
+    for key in (outside, inside):
+        await tasking.show(sidecar, lease, key)
+    await tasking.show(sidecar, lease, outside, "again")
+    await sidecar.attach("p9", takes=tasking.TASKS)
+    await sidecar.do(lambda unit: unit.forget())
+    await sidecar.reply(Lease(inside, 1), "of a task")
+    for done in (0.1, 0.2):
+        await tasking.progress(sidecar, outside, done)
+    await sidecar.sweep()
+    await sidecar.do(lambda unit: unit.forget())
+    await tasking.end(sidecar, inside)
+    await tasking.cancel(sidecar, task_ids=(later,))
+    await tasking.cancel(sidecar, name="sync")
+    wanted = TaskFilter(name="sync", statuses=frozenset({TaskStatus.RUNNING}))
+    page, token = await sidecar.read(job_reads.list_tasks, sidecar.app, TaskFilter("sync"), 1, "")
+    await sidecar.read(job_reads.list_tasks, sidecar.app, wanted, 1, token)
+    await sidecar.read(job_reads.count_tasks, sidecar.app, wanted)
+    await tasking.task(sidecar, page[0].task_id)
+
+
 async def _everything(sidecar: Sidecar) -> None:
     """Plays what makes every statement of a running sidecar."""
     session = await _fill(sidecar, 3, 2)
@@ -131,6 +159,7 @@ async def _everything(sidecar: Sidecar) -> None:
     lease = await sidecar.given_back(lease)
     await sidecar.reply(lease, "an answer")
     await ask(sidecar, lease, "0?", timeout_ms=1_000)
+    await _tasks(sidecar, lease)
     await sidecar.do(lambda unit: unit.forget())
     await answer(sidecar, prompts[0])
     sidecar.clock.advance(1_000)
