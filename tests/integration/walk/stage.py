@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import capsule_client as capsule
+from capsule_client import testing
+from capsule_client.testing._sidecar import Sidecar
 from capsule_protocol.v1 import events_pb2, types_pb2
 from tests.support.eventually import eventually
 from tests.support.files import Mover
@@ -51,6 +54,18 @@ def doing(app: capsule.App, do: Do) -> asyncio.Queue[Any]:
             raise
 
     return results
+
+
+@dataclass
+class Serving(Running):
+    """A sidecar of the test kit that serves."""
+
+    process: Sidecar | None = None
+
+
+def kit_of(sidecar: Serving, app: capsule.App) -> AbstractAsyncContextManager[testing.Kit]:
+    """Attaches an app by the test kit: its users say, hear, answer and wait."""
+    return testing.run(app, timeout=WAIT, sidecar=sidecar.process)
 
 
 class Stage:

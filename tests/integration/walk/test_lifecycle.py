@@ -181,7 +181,6 @@ async def test_a_process_runs_as_many_handlers_as_it_said(sidecar: Running) -> N
     assert max(at_once) == 2
 
 
-@walks("App(concurrency=)")
 async def test_a_process_runs_sixty_four_handlers_unless_told_otherwise(sidecar: Running) -> None:
     go_on = asyncio.Event()
     begun: list[None] = []

@@ -192,6 +192,7 @@ async def test_the_text_is_seen_while_it_is_written(sidecar: Running) -> None:
             await out.write("it")
 
     async with stage(sidecar, do) as step, await step.follow() as follow:
+        await follow.live()
         await step.says()
 
         def deltas() -> str:
