@@ -147,6 +147,9 @@ def _member_path(name: str) -> str:
     return f'$."{name}"'
 
 
+_SQLITE, _POSTGRESQL = _SQLite(), _PostgreSQL()
+
+
 def dialect(name: str) -> Dialect:
     """Return the dialect of a database by its name."""
-    return _SQLite() if name == "sqlite" else _PostgreSQL()
+    return _SQLITE if name == "sqlite" else _POSTGRESQL

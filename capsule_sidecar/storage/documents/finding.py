@@ -162,6 +162,8 @@ def next_batch(connection: Connection, wanted: Find, rest: _Rest) -> Batch:
 def _is_last(rows: list[Any], asked: int) -> bool:
     if len(rows) == asked:
         return False
+    if sum([len(row[2]) for row in rows]) * 4 <= BATCH_BYTES:
+        return True
     # In bytes, as the most that either database counts: else it may have been cut there.
     return sum(len(row[2].encode()) for row in rows) <= BATCH_BYTES
 

@@ -25,6 +25,7 @@ from capsule_sidecar.storage.documents.sql import (
 )
 from capsule_sidecar.storage.scopes import Place
 
+_PLACED = "d.app = ? AND d.scope = ? AND d.holder = ? AND d.collection = ?"
 _RANGES = (Op.GREATER, Op.GREATER_EQUAL, Op.LESS, Op.LESS_EQUAL, Op.STARTS)
 
 
@@ -78,19 +79,7 @@ class Query:
         else:
             used = chosen[1] if chosen is not None else []
             self._from, begin = self._among(chosen)
-            self._order = joined(
-                ", ",
-                [
-                    *(
-                        fill(
-                            "{} DESC" if key.descending else "{}",
-                            self._dialect.sort_key(key.path, descending=key.descending),
-                        )
-                        for key in sort
-                    ),
-                    Sql("d.id"),
-                ],
-            )
+            self._order = Sql("d.id") if not sort else self._sorted(sort)
         rest = _without(condition, [test for test in used if _is_exact(test)])
         also = self._dialect.where(rest)
         self._where = joined(" AND ", begin if also is TRUE else [*begin, also])
@@ -128,19 +117,27 @@ class Query:
             value._replace(values=(*value.values, limit)),
         )  # fmt: skip
 
+    def _sorted(self, sort: Sequence[SortKey]) -> Sql:
+        keys = [
+            fill(
+                "{} DESC" if key.descending else "{}",
+                self._dialect.sort_key(key.path, descending=key.descending),
+            )
+            for key in sort
+        ]
+        return joined(", ", [*keys, Sql("d.id")])
+
     def _placed(self, *, by_index: bool) -> Sql:
-        columns = ("app", "scope", "holder", "collection")
-        found = " AND ".join(f"d.{column} = ?" for column in columns)
         # What an index leads to is of this place; to look again guards it, and as one truth it
         # keeps either database from beginning at the place instead.
-        return Sql(f"({found}) IS TRUE" if by_index else found, self._place)
+        return Sql(f"({_PLACED}) IS TRUE" if by_index else _PLACED, self._place)
 
     def _along(self, index: Index, used: Sequence[Test]) -> tuple[Sql, list[Sql]]:
         """Begin at an index in its order."""
         join = "CROSS JOIN" if self._sqlite else "JOIN"
         source = Sql(f"document_keys AS k {join} documents AS d ON d.id = k.document")
         begin = [Sql('k."index" = ? AND k.holder = ?', (index.id, self._holder))]
-        begin += [_bounds(test) for test in used]
+        begin += _within(used)
         return source, [*begin, self._placed(by_index=True)]
 
     def _among(self, chosen: tuple[Index, list[Test]] | None) -> tuple[Sql, list[Sql]]:
@@ -149,13 +146,16 @@ class Query:
         if chosen is None:
             return source, [self._placed(by_index=False)]
         index, tests = chosen
-        keys = fill(
-            'SELECT k.document FROM document_keys AS k WHERE k."index" = ? AND k.holder = ? AND {}',
-            joined(" AND ", map(_bounds, tests)),
+        within = joined(" AND ", _within(tests))
+        keys = (
+            'SELECT k.document FROM document_keys AS k WHERE k."index" = ? AND k.holder = ?'
+            f" AND {within.text}"
         )
-        keys = keys._replace(values=(index.id, self._holder, *keys.values))
         # As an array, PostgreSQL cannot take its guess at their number for a reason to read all.
-        begin = fill("d.id IN ({})" if self._sqlite else "d.id = ANY (ARRAY({}))", keys)
+        begin = Sql(
+            f"d.id IN ({keys})" if self._sqlite else f"d.id = ANY (ARRAY({keys}))",
+            (index.id, self._holder, *within.values),
+        )
         return source, [begin, self._placed(by_index=True)]
 
 
@@ -184,6 +184,8 @@ def _choose(tests: Sequence[Test], indexes: Sequence[Index]) -> tuple[Index, lis
     found: list[tuple[int, Index, list[Test]]] = []
     for index in indexes:
         here = [test for test in tests if test.path == index.path]
+        if not here:
+            continue
         ranges = [test for test in here if test.op in _RANGES and key_range(test) is not None]
         for test in here:
             if test.op is Op.EQUAL:
@@ -201,20 +203,30 @@ def _choose(tests: Sequence[Test], indexes: Sequence[Index]) -> tuple[Index, lis
     return index, chosen
 
 
-def _bounds(test: Test) -> Sql:
-    """Return a condition on an index's keys, which a long text's only begin."""
-    if test.op in (Op.EQUAL, Op.IN):
-        keys = [forms.index_key(form) for form in test.forms]
-        return Sql(f"k.key IN ({', '.join('?' * len(keys))})", tuple(keys))
-    bounds = key_range(test)
-    if bounds is None:
-        return TRUE
-    low, strict, high, closed = bounds
-    strict, closed = strict and len(low) < KEY_CHARS, closed or len(high) >= KEY_CHARS
-    return Sql(
-        f"k.key {'>' if strict else '>='} ? AND k.key {'<=' if closed else '<'} ?",
-        (low[:KEY_CHARS], high[:KEY_CHARS]),
+def _within(tests: Sequence[Test]) -> list[Sql]:
+    """Return conditions on an index's keys: what one test is equal to, or where several lie.
+
+    Bounds are one range with a beginning and an end, however many tests say them: given more,
+    SQLite walks between two of them and only looks at the others.
+    """
+    if not tests:
+        return []
+    if tests[0].op in (Op.EQUAL, Op.IN):
+        keys = [forms.index_key(form) for form in tests[0].forms]
+        return [Sql(f"k.key IN ({', '.join('?' * len(keys))})", tuple(keys))]
+    found = [bounds for test in tests if (bounds := key_range(test)) is not None]
+    if not found:
+        return []
+    # A long text's key is only its beginning.
+    low, strict = max(
+        (low[:KEY_CHARS], strict and len(low) < KEY_CHARS) for low, strict, _, _ in found
     )
+    high, closed = min(
+        (high[:KEY_CHARS], closed or len(high) >= KEY_CHARS) for _, _, high, closed in found
+    )
+    return [
+        Sql(f"k.key {'>' if strict else '>='} ? AND k.key {'<=' if closed else '<'} ?", (low, high))
+    ]
 
 
 def _is_exact(test: Test) -> bool:

@@ -55,7 +55,8 @@ def document_json(row: Sequence[Any]) -> bytes:
 
 
 def _seconds(milliseconds: int) -> str:
-    return f"{milliseconds // 1000}.{milliseconds % 1000:03}"
+    # To the millisecond a float is exact, and written faster than two integers.
+    return f"{milliseconds / 1000:.3f}"
 
 
 def check_size(body: str, where: str) -> None:

@@ -115,16 +115,13 @@ class Dialect(ABC):
             case Test():
                 return self._test(condition)
             case Every():
-                return self._group(" AND ", condition.of, TRUE)
+                # Of what a query begins with, nothing is left to look at.
+                rest = [each for part in condition.of if (each := self.where(part)) is not TRUE]
+                return _group(" AND ", rest, TRUE)
             case Some():
-                return self._group(" OR ", condition.of, FALSE)
+                return _group(" OR ", [self.where(part) for part in condition.of], FALSE)
             case Not():
                 return fill("({}) IS NOT TRUE", self.where(condition.of))
-
-    def _group(self, mark: str, parts: Sequence[Condition], empty: Sql) -> Sql:
-        if not parts:
-            return empty
-        return fill("({})", joined(mark, (self.where(part) for part in parts)))
 
     def _test(self, test: Test) -> Sql:
         named = _ids(test)
@@ -242,6 +239,10 @@ class Dialect(ABC):
         node, sources, rows = self._walk(path)
         source, element = self.elements(node, "m", whole=True)
         return joined(", ", [*sources, source]), joined(" AND ", [*rows, TRUE]), element.text
+
+
+def _group(mark: str, parts: Sequence[Sql], empty: Sql) -> Sql:
+    return fill("({})", joined(mark, parts)) if parts else empty
 
 
 def key_range(test: Test) -> tuple[str, bool, str, bool] | None:
