@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from tests.bench import (
     harness,
+    rows_collections,
     rows_data,
     rows_deltas,
     rows_fanout,
@@ -42,6 +43,7 @@ ROWS: dict[str, Callable[[Settings], list[Line]]] = {
     "sse-idle": rows_sse.sse_idle,
     "sse-fan-out": rows_sse.sse_fan_out,
     "data": rows_data.data,
+    "collections": rows_collections.collections,
     "open-session": rows_storage.open_session,
     "appends": rows_storage.appends,
     "prompts": rows_prompts.prompts,
