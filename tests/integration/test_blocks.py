@@ -39,6 +39,9 @@ def blocks_of(items: list[channel_service_pb2.TimelineItem]) -> list[types_pb2.B
         (block("image", {"file_id": FILE, "url": "/files/x"}), "block.payload.url"),
         (block("image", {"file_id": FILE, "src": "/files/x"}), "block.payload"),
         (types_pb2.Block(type="step"), "block.payload.label"),
+        # The sidecar alone shows tasks, whatever the block carries.
+        (block("task", {"task_id": "tsk_1", "name": "sync", "status": "running"}), "block.type"),
+        (block("task", {}, "tsk_1"), "block.type"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
