@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 
 import asking
+import chores
 import figures
 import notes
 
@@ -38,6 +39,7 @@ HELP = f"""\
 - `card` a block with a button; in the terminal: /action more, or /action more {{"by": 5}}
 {asking.HELP}
 {notes.HELP}
+{chores.HELP}
 {figures.HELP}
 - `title TEXT` sets the session's title
 - `slow [SECONDS]` works for a while (30) and says so: press Stop
@@ -74,7 +76,7 @@ async def handle(session, msg):
 """
 
 Command = Callable[[capsule.Session, capsule.Message, str], Awaitable[None]]
-COMMANDS: dict[str, Command] = asking.COMMANDS | notes.COMMANDS
+COMMANDS: dict[str, Command] = asking.COMMANDS | notes.COMMANDS | chores.declare(app)
 
 
 def command(function: Command) -> Command:
