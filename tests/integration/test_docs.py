@@ -8,11 +8,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import httpx
 import pytest
 
+import capsule_client as capsule
+from capsule_client.testing.plugin import RunKit
 from capsule_protocol.v1.types_pb2 import SENDER_USER
 from capsule_sidecar.config import Limits, Timing, load_settings
 from tests.support.eventually import eventually
@@ -29,6 +31,15 @@ _LINK = re.compile(r"\]\(([^)#]+)\)")
 def snippet(page: str, name: str) -> str:
     found = dict(_SNIPPET.findall((ROOT / page).read_text()))
     return str(found[name])
+
+
+def loaded(page: str, name: str) -> capsule.App:
+    """Runs a snippet as a module of its own, and returns the app that it makes."""
+    module = ModuleType("app")
+    exec(compile(snippet(page, name), "app.py", "exec"), module.__dict__)
+    app = module.app
+    assert isinstance(app, capsule.App)
+    return app
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -78,60 +89,28 @@ async def test_the_handlers_page_does_what_it_says(tmp_path: Path) -> None:
             assert listed.sessions[0].title == "and tea"
 
 
-async def test_the_order_of_the_blocks_page_is_shipped_in_its_place(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(snippet("docs/blocks.md", "order"))
-    home = tmp_path / "home"
-    async with running_sidecar(home) as sidecar, Person(sidecar, app="shop") as ada:
-        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
-        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
-            session = await ada.open()
-
-            async def shown() -> list[dict[str, Any]]:
-                items = await ada.timeline(session)
-                return [json.loads(i.block.payload_json) for i in items if i.HasField("block")]
-
-            await ada.say(session, "order")
-            [card] = await eventually(shown, timeout=15)
-            assert card["state"] == "open"
-            [ship, cancel] = card["buttons"]
-            for button, state in ((ship, "shipped to Bonn"), (cancel, "cancelled")):
-                payload = json.dumps(button.get("payload", {})).encode()
-                name = button["action"]
-                await ada.call(
-                    "SendAction", session_id=session, name=name, block_id="order-7",
-                    payload_json=payload,
-                )  # fmt: skip
-
-                async def changed(wanted: str = state) -> bool:
-                    return [card["state"] for card in await shown()] == [wanted]
-
-                await eventually(changed, timeout=15)
+async def test_the_order_of_the_blocks_page_is_shipped_in_its_place(capsule_kit: RunKit) -> None:
+    async with capsule_kit(loaded("docs/blocks.md", "order")) as kit:
+        ann = kit.user("ann")
+        await ann.say("order")
+        [ship, cancel] = (await ann.block("order_card", state="open")).payload["buttons"]
+        for button, state in ((ship, "shipped to Bonn"), (cancel, "cancelled")):
+            await ann.act(button["action"], button.get("payload", {}), block_id="order-7")
+            await ann.block("order_card", state=state)
+            assert [block.id for block in ann.blocks] == ["order-7"]
 
 
-async def test_the_search_of_the_blocks_page_shows_one_of_each(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(snippet("docs/blocks.md", "search"))
-    home = tmp_path / "home"
-    async with running_sidecar(home) as sidecar, Person(sidecar, app="search") as ada:
-        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
-        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
-            session = await ada.open()
-            await ada.say(session, "find")
-
-            async def shown() -> list[tuple[str, dict[str, Any]]]:
-                items = await ada.timeline(session)
-                blocks = [item.block for item in items if item.HasField("block")]
-                return [(block.type, json.loads(block.payload_json)) for block in blocks]
-
-            async def all_three() -> bool:
-                return len(await shown()) == 3
-
-            await eventually(all_three, timeout=15)
-            (_, step), (_, image), (_, suggestions) = found = await shown()
-            assert [kind for kind, _ in found] == ["step", "image", "suggestions"]
-            assert (step["status"], step["detail"]) == ("completed", "2 matches")
-            assert (image["alt"], image["width"]) == ("A red dot", 32)
-            more = {"label": "Both", "text": "Tell me about tea and milk"}
-            assert suggestions == {"items": ["tea", "milk", more]}
+async def test_the_search_of_the_blocks_page_shows_one_of_each(capsule_kit: RunKit) -> None:
+    async with capsule_kit(loaded("docs/blocks.md", "search")) as kit:
+        ann = kit.user("ann")
+        await ann.say("find")
+        await ann.block("suggestions")
+        assert [block.type for block in ann.blocks] == ["step", "image", "suggestions"]
+        step, image, suggestions = (block.payload for block in ann.blocks)
+        assert (step["status"], step["detail"]) == ("completed", "2 matches")
+        assert (image["alt"], image["width"]) == ("A red dot", 32)
+        more = {"label": "Both", "text": "Tell me about tea and milk"}
+        assert suggestions == {"items": ["tea", "milk", more]}
 
 
 async def test_the_channel_of_the_protocol_page_talks_to_the_readmes_handler(
@@ -266,37 +245,26 @@ async def test_the_shop_of_the_data_page_answers_its_curl_lines(tmp_path: Path) 
     assert json.loads(order[-1]) == {"stored": {"pieces": 3}}
 
 
-async def test_the_keeper_of_the_state_page_keeps_and_finds(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(snippet("docs/state.md", "notes"))
-    home = tmp_path / "home"
-    async with running_sidecar(home) as sidecar, Person(sidecar, app="keeper") as ada:
-        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
-        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
-            session = await ada.open()
-            said = 0
-            for text, *answers in [
-                ("note buy #tea", "your latest note: buy #tea"),
-                ("note drink #tea and #milk", "your latest note: drink #tea and #milk"),
+async def test_the_keeper_of_the_state_page_keeps_and_finds(capsule_kit: RunKit) -> None:
+    async with capsule_kit(loaded("docs/state.md", "notes")) as kit:
+        ann = kit.user("ann")
+        for number, (text, *answers) in enumerate(
+            [
+                ("note buy #tea",),
+                ("note drink #tea and #milk",),
                 ("find #milk", "drink #tea and #milk, seen 0 times"),
                 ("find #tea", "drink #tea and #milk, seen 1 times", "buy #tea, seen 0 times"),
-                ("forget", "2 gone", "5 messages to this app; your latest note: drink"),
-            ]:
-                await ada.say(session, text)
-                said += len(answers) + (1 if text.startswith(("find", "forget")) else 0)
-                said -= text == "forget"
-
-                async def answered(wanted: int = said) -> list[str]:
-                    items = await ada.timeline(session)
-                    told = [i.message for i in items if i.HasField("message")]
-                    texts = [one.text for one in told if one.sender != SENDER_USER]
-                    return texts if len(texts) >= wanted else []
-
-                heard = await eventually(answered, timeout=15)
-                for answer in answers:
-                    assert any(answer in one for one in heard), (answer, heard)
-            page = f"{sidecar.http}/apps/keeper/data/visits"
-            async with httpx.AsyncClient(trust_env=False) as http:
-                assert [(await http.get(page)).json() for _ in range(2)] == [1, 2]
+                ("forget", "2 gone"),
+            ],
+            1,
+        ):
+            await ann.say(text)
+            latest = "buy #tea" if number == 1 else "drink #tea and #milk"
+            total = f"{number} messages to this app; your latest note: {latest}"
+            assert await ann.replies() == [*answers, total]
+        page = f"{kit.http}/apps/keeper/data/visits"
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert [(await http.get(page)).json() for _ in range(2)] == [1, 2]
 
 
 async def test_the_notes_of_the_demo_are_a_persons_own(tmp_path: Path) -> None:
@@ -344,3 +312,22 @@ async def test_the_figures_of_the_demo_are_there(tmp_path: Path) -> None:
                 echoed = await http.post("/api/echo/one", content="hi")
                 assert (echoed.status_code, echoed.headers["x-demo"]) == (201, "echo")
                 assert (echoed.json()["name"], echoed.json()["body"]) == ("one", "hi")
+
+
+async def test_the_tests_of_the_testing_page_pass_as_they_stand(tmp_path: Path) -> None:
+    for file, name in (("app.py", "app"), ("test_app.py", "tests"), ("plain.py", "plain")):
+        (tmp_path / file).write_text(snippet("docs/testing.md", name))
+    # Stands for the asyncio plugin of the reader's choice.
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    variables = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST_")}
+    pytest_itself = [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider"]
+    for command, wanted in (
+        (pytest_itself, "5 passed"),
+        ([sys.executable, "-W", "error", "plain.py"], "HELLO"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, env=variables,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await asyncio.wait_for(process.communicate(), 50)
+        assert wanted in said.decode(), said.decode()

@@ -153,7 +153,7 @@ async def run(
                 )
             )
             starting.reschedule(None)
-        link = await stack.enter_async_context(Link(serving, app.name))
+        link = await stack.enter_async_context(Link(serving, app.name, sidecar.words))
         kit = Kit(link, serving, timeout, errors)
         stack.push_async_callback(kit.leave)
         yield kit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,9 +34,11 @@ class Link:
     Args:
         serving: The sidecar.
         app: The app's name.
+        log: Gives the end of what the sidecar has logged.
     """
 
-    def __init__(self, serving: Serving, app: str) -> None:
+    def __init__(self, serving: Serving, app: str, log: Callable[[], str]) -> None:
+        self._log = log
         self._metadata = metadata(app, serving.token)
         self._channel = open_channel(address_of(serving.address))
         # The stubs of grpc.aio are typed as those of its synchronous half.
@@ -96,4 +98,7 @@ class Link:
         try:
             return await method(request, metadata=self._metadata, timeout=_CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error) from error
+            told = from_rpc(error)
+            if told.reason == "INTERNAL":  # its log goes with the sidecar
+                told.add_note(f"The sidecar has logged:\n{self._log()}")
+            raise told from error

@@ -135,7 +135,8 @@ class User:
             if self._view.replies:
                 return self._view.replies.popleft()
             if (ended := self._view.silent()) is not None:
-                raise self._view.failure(f"no reply comes: {ended} without one")
+                without = " without one" if ended.status == "completed" else ""
+                raise self._view.failure(f"no reply comes: {ended}{without}")
             return None
 
         return await self._until(next_reply, timeout, "a reply")
