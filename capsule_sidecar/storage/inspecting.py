@@ -147,7 +147,9 @@ def invocations(
         where.append(_invocations.status == int(wanted.status))
     if wanted.kind is not None:
         where.append(_invocations.kind == int(wanted.kind))
-    statement = _INVOCATION.where(*where).order_by(_invocations.id.desc()).limit(size + 1)
+    # Which ones first: what else is told of them is read of these alone.
+    newest = select(_invocations.id).where(*where).order_by(_invocations.id.desc()).limit(size + 1)
+    statement = _INVOCATION.where(_invocations.id.in_(newest)).order_by(_invocations.id.desc())
     rows = list(connection.execute(statement))
     if len(rows) > size:
         last = rows[size - 1][0]
