@@ -79,6 +79,7 @@ class Outbox:
         self._blocked: list[TextStream] = []
         self._endings: dict[tuple[str, int], _Ending] = {}
         self._pacer = Pacer(stream_interval, self.mark)
+        self.waits = 0  # commands whose answer the sidecar holds back until something happens
 
     # What handlers send.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,10 @@ from capsule_protocol.v1.session_service_pb2 import ShowTaskRequest
 
 _PAGE = 200  # tasks of one page, at most
 _IDS = 100  # ids of one filter, at most
+# Who waits for an end keeps a place among the commands in flight, which others need too; so
+# many wait so, and who comes later looks again and again.
+_MAX_WAITS = 500
+_POLL = 1.0  # seconds
 _CANCELS = 1000  # tasks that one request cancels, at most
 
 _WORDS: Mapping[wire.TaskStatus.ValueType, TaskStatus] = {
@@ -83,14 +88,19 @@ class TaskCalls(Asking):
         return (await self._ask(frame)).submit_task.task_id
 
     async def get(self, task_id: str, wait: float = 0.0) -> TaskInfo:
-        """Returns a task, once it has ended or `wait` seconds have passed."""
-        frame = pb.HandlerFrame()
-        request = frame.command.get_task
-        self._read(request)
-        _name(request, task_id)
-        if wait > 0:
-            request.wait.FromTimedelta(timedelta(seconds=wait))
-        return _info((await self._ask(frame)).get_task.task, whole=True)
+        """Returns a task, once it has ended or `wait` seconds have passed; maybe before."""
+        if wait <= 0:
+            return await self._get(task_id, 0)
+        if self._outbox.waits >= _MAX_WAITS:
+            info = await self._get(task_id, 0)
+            if not info.ended:
+                await asyncio.sleep(min(wait, _POLL))
+            return info
+        self._outbox.waits += 1
+        try:
+            return await self._get(task_id, wait)
+        finally:
+            self._outbox.waits -= 1
 
     async def find(
         self, name: str, statuses: Sequence[str], session: Session | str | None, limit: int
@@ -176,6 +186,15 @@ class TaskCalls(Asking):
                 " can only run in the session of the handler that submits it"
             )
         return bool(session.id)  # without an id it is none, and so the task has none either
+
+    async def _get(self, task_id: str, wait: float) -> TaskInfo:
+        frame = pb.HandlerFrame()
+        request = frame.command.get_task
+        self._read(request)
+        _name(request, task_id)
+        if wait:
+            request.wait.FromTimedelta(timedelta(seconds=wait))
+        return _info((await self._ask(frame)).get_task.task, whole=True)
 
     async def _list(self, filter_: wire.TaskFilter, limit: int | None) -> list[wire.Task]:
         found: list[wire.Task] = []

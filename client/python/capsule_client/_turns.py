@@ -257,6 +257,7 @@ class Turns:
             pass  # told once more to end: what is not sent by now stays behind
         if turn.cancelled is not None:
             outcome.status = pb.OUTCOME_STATUS_CANCELLED
+            outcome.ClearField("no_retry")  # whether a deadline is tried again is not ours to say
         if turn.lost is None:
             self._end(turn, outcome)
         elif turn.given_up and not turn.ended:

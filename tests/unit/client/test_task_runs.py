@@ -128,7 +128,7 @@ async def test_a_cancelled_task_sees_cancelled_error_and_ends_so(
         app = make(sidecar)
         seen: list[str] = []
 
-        @app.task()
+        @app.task(retry_for=OSError)
         async def sync(session: capsule.Session) -> None:
             seen.append("started")
             try:
@@ -136,14 +136,14 @@ async def test_a_cancelled_task_sees_cancelled_error_and_ends_so(
             except asyncio.CancelledError as error:
                 seen.append(error.args[0].reason)
                 await session.reply("Put away.")  # text may still be written
-                raise
+                raise ValueError("whatever it says now") from error
 
         async with app.attached():
             run = sidecar.run()
             await eventually(lambda: seen)
             sidecar.cancel(run, why)
             outcome = await sidecar.outcome(run)
-        assert outcome.status == pb.OUTCOME_STATUS_CANCELLED
+        assert (outcome.status, outcome.no_retry) == (pb.OUTCOME_STATUS_CANCELLED, False)
         assert seen == ["started", reason]
         assert sidecar.replies == ["Put away."]
 

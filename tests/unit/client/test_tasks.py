@@ -294,6 +294,47 @@ async def test_a_handle_tells_how_far_the_task_is_and_waits_for_its_result() -> 
                 await handle.result(0.01)
 
 
+async def test_of_many_that_wait_for_results_some_look_again_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("capsule_client._tasks._MAX_WAITS", 2)
+    monkeypatch.setattr("capsule_client._tasks._POLL", 0.01)
+    async with Tasking() as sidecar:
+        app = make(sidecar)
+        sidecar.tasks = [wire.Task(status=wire.TASK_STATUS_RUNNING)]
+        waiting: list[pb.Command] = []
+
+        @app.task()
+        async def sync(session: capsule.Session) -> list[int]:
+            return [1]
+
+        def hold(command: pb.Command) -> None:
+            """Holds back what waits, as the sidecar does."""
+            if command.get_task.HasField("wait"):
+                waiting.append(command)
+                sidecar.answer_commands = False
+            else:
+                sidecar.answer_commands = True
+
+        async with app.attached():
+            sidecar.refuse = hold
+            async with asyncio.TaskGroup() as group:
+                results = [group.create_task(sync.handle(str(n)).result()) for n in range(5)]
+
+                def polled() -> bool:
+                    return len(sidecar.line.commands("get_task")) > 10
+
+                await eventually(polled)
+                assert len(waiting) == 2
+                sidecar.tasks = [wire.Task(status=wire.TASK_STATUS_COMPLETED, result_json=b"[1]")]
+                await eventually(lambda: sum(each.done() for each in results) == 3)
+                for command in waiting:
+                    answer = pb.CommandResult(tag=command.tag)
+                    answer.get_task.task.CopyFrom(sidecar.tasks[0])
+                    sidecar.line.send(pb.SidecarFrame(command_result=answer))
+            assert [each.result() for each in results] == [[1]] * 5
+
+
 async def test_tasks_are_found_counted_and_cancelled_by_status_and_session() -> None:
     async with Tasking() as sidecar:
         app = make(sidecar)
