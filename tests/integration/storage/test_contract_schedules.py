@@ -137,6 +137,17 @@ async def test_a_line_that_has_changed_begins_now(store: Store) -> None:
         assert await _ticks(side) == [("hourly", hour + 30 * _MINUTE, InvocationStatus.RUNNING)]
 
 
+async def test_a_line_that_has_changed_does_not_wait_for_the_old_ones_next_time(
+    store: Store,
+) -> None:
+    async with store.sidecar() as side:
+        await _attach(side, Schedule("hourly", "0 0 29 2 *", "UTC"))
+        await _attach(side, HOURLY)
+        hour = await _until(side)
+        await side.sweep()
+        assert await _ticks(side) == [("hourly", hour, InvocationStatus.RUNNING)]
+
+
 async def test_a_time_zone_that_has_changed_begins_now(store: Store) -> None:
     async with store.sidecar() as side:
         await _attach(side, HOURLY)
