@@ -23,11 +23,11 @@ afterEach(async () => {
 });
 
 /** Shows a card; returns what changes it, and what was announced. */
-async function show(fields: Payload) {
+async function show(fields: Payload, state = "open") {
   const item = task(fields);
   const payload = signal<Payload>(item.payload.peek());
   const shown: BlockItem = { ...item, payload };
-  const session = { entry: signal({ state: "open" }) } as unknown as OpenSession;
+  const session = { entry: signal({ state }) } as unknown as OpenSession;
   const ui = createUi(fakeChat("chat"));
   await act(() =>
     render(
@@ -127,6 +127,22 @@ test("a failure is neutral, and has a reference to quote", async () => {
     "Sync mailboxFailedSomething went wrong.It was at 40%Reference ref_7",
   );
   expect(place.querySelector("button")?.getAttribute("aria-label")).toBe("Copy the reference");
+});
+
+test("in a chat that is closed a card says how far the task was then, and nothing moves", async () => {
+  await show({ status: "running", progress: 0.4 }, "closed");
+  expect(text(".task-status")).toBe("Running when the chat was closed");
+  expect(text(".task-said")).toBe("It was at 40%");
+  expect(bar()).toBeNull();
+  expect(place.querySelector(".spinner")).toBeNull();
+  await act(() => render(null, place));
+  const soon = new Date(START.getTime() + 65_000).toISOString();
+  await show({ status: "scheduled", start_time: soon }, "closed");
+  expect(text(".task-status")).toBe("Scheduled when the chat was closed");
+  expect(vi.getTimerCount()).toBe(0);
+  await act(() => render(null, place));
+  await show({ status: "completed" }, "closed");
+  expect(text(".task-status")).toBe("Completed");
 });
 
 test("what is no task is shown as any block", async () => {

@@ -1,12 +1,14 @@
 /** The card of a background task. The sidecar keeps it current; it is shown where it was first. */
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import type { OpenSession } from "../../core/model.ts";
 import { AlertIcon, BanIcon, CheckIcon, ClockIcon, RetryIcon } from "../icons.tsx";
 import { clock } from "../prompts/Countdown.tsx";
 import { Reference } from "../Reference.tsx";
 import { useUi } from "../state.ts";
 import { line } from "./payload.ts";
 import {
+  hasEnded,
   lasts,
   percent,
   preview,
@@ -23,20 +25,29 @@ const SHORT = 600;
 /** A time that is further away is told as a time too. */
 const FAR_MS = 3_600_000;
 
-export function TaskBlock({ task }: { readonly task: Task }) {
+interface Props {
+  readonly task: Task;
+  readonly session: OpenSession;
+}
+
+export function TaskBlock({ task, session }: Props) {
   const { title, status, said } = task;
   useAnnouncement(task);
   const why = reasonWords(task);
-  const bar = status === "running";
+  // A closed chat takes no more news: this is how far it was then.
+  const last = !hasEnded(task) && session.entry.value.state === "closed";
+  const bar = status === "running" && !last;
+  const waits = status === "scheduled" || status === "retrying";
   const far = bar ? said : reachedWords(task);
   return (
     <article class="card task" data-status={status} aria-label={`Task: ${line(title)}`}>
-      <TaskIcon status={status} />
+      <TaskIcon status={status} last={last} />
       <div class="task-body">
         <p class="card-title">{title}</p>
         <p class="task-status">
           <span>{statusWords(task)}</span>
-          {(status === "scheduled" || status === "retrying") && <Start at={task.start} />}
+          {last && " when the chat was closed"}
+          {!last && waits && <Start at={task.start} />}
         </p>
         {bar && <Bar task={task} />}
         {why && <p class="task-said">{why}</p>}
@@ -61,10 +72,10 @@ function useAnnouncement(task: Task): void {
   }, [status]);
 }
 
-function TaskIcon({ status }: { readonly status: TaskStatus }) {
+function TaskIcon({ status, last }: { readonly status: TaskStatus; readonly last: boolean }) {
   return (
     <span class="task-icon" aria-hidden="true">
-      {status === "running" && <span class="spinner" />}
+      {status === "running" && (last ? <ClockIcon size={18} /> : <span class="spinner" />)}
       {(status === "scheduled" || status === "timed_out") && <ClockIcon size={18} />}
       {status === "retrying" && <RetryIcon size={17} />}
       {status === "completed" && <CheckIcon size={17} />}

@@ -36,9 +36,9 @@ export const RENDERERS: ReadonlyMap<string, Renderer> = new Map<string, Renderer
   ],
   [
     "task",
-    (payload) => {
+    (payload, session) => {
       const task = taskOf(payload);
-      return task && <TaskBlock task={task} />;
+      return task && <TaskBlock task={task} session={session} />;
     },
   ],
 ]);

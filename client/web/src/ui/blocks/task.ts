@@ -57,6 +57,11 @@ export function taskOf(payload: Payload): Task | null {
   };
 }
 
+/** Whether nothing more comes of it. */
+export function hasEnded({ status }: Task): boolean {
+  return ["completed", "failed", "cancelled", "timed_out"].includes(status);
+}
+
 function fraction(value: unknown): number | null {
   if (typeof value !== "number" || Number.isNaN(value)) return null;
   return Math.min(Math.max(value, 0), 1);
