@@ -179,6 +179,26 @@ async def test_a_files_address_is_over_when_its_time_is_put_forward(tmp_path: Pa
             assert (await http.get(anew.url)).status_code == 200
 
 
+async def test_a_file_that_is_not_used_is_removed_when_its_time_is_put_forward(
+    tmp_path: Path,
+) -> None:
+    async with running_sidecar(tmp_path, **CLOCK) as running, Person(running) as ada:
+        mover = Mover(ada)
+        file = await mover.up(b"data", "notes.txt")
+        await advance(ada, hours=23)
+        assert (await mover.get(file.file_id)).size == 4
+        await advance(ada, hours=2)
+
+        async def gone() -> bool:
+            try:
+                await mover.get(file.file_id)
+            except grpc.aio.AioRpcError as error:
+                return error.code() == grpc.StatusCode.NOT_FOUND
+            return False
+
+        await eventually(gone)
+
+
 async def test_a_sign_in_that_is_not_used_ends_when_its_time_is_put_forward(tmp_path: Path) -> None:
     async with running_sidecar(tmp_path, **CLOCK) as running:
         async with Person(running) as ada, BareHandler(running) as handler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,10 @@ import pytest
 
 import capsule_client as capsule
 from capsule_client import testing
+from capsule_client.testing._processes import Nursery
 from capsule_client.testing._sidecar import Sidecar
 from capsule_client.testing.plugin import RunKit
+from tests.support.eventually import eventually
 
 
 def make_app() -> capsule.App:
@@ -313,6 +316,70 @@ async def test_a_sidecar_that_dies_is_named_by_who_waits() -> None:
             sidecar.end()
             with pytest.raises(AssertionError, match="the line to the sidecar is lost"):
                 await ann.reply()
+    finally:
+        sidecar.end()
+
+
+async def test_tasks_and_their_retries_come_when_the_clock_is_put_forward(
+    capsule_kit: RunKit,
+) -> None:
+    app = capsule.App("kit")
+
+    @app.task(retries=1)
+    async def remind(session: capsule.Session, what: str) -> str:
+        task = capsule.current_task()
+        assert task is not None
+        if not task.failures:
+            raise ValueError("not yet")
+        await session.reply(f"Remember: {what}")
+        return what
+
+    @app.message()
+    async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+        task = await remind.schedule(delay="30m", session=session, what=msg.text)
+        await session.show_task(task)
+
+    async with capsule_kit(app) as kit:
+        ann = kit.user("ann")
+        await ann.say("milk")
+        await ann.block("task", status="scheduled")
+        assert (await ann.ended()).status == "completed"
+        with pytest.raises(AssertionError, match="tasks that have not ended: 1"):
+            await ann.reply(timeout=0.2)  # the turn is over, but its task may say something yet
+        await kit.advance(minutes=30, seconds=1)
+        await ann.block("task", status="retrying")
+        await kit.advance(seconds=2)
+        assert await ann.reply() == "Remember: milk"
+        await ann.block("task", status="completed", result="milk")
+
+
+async def test_a_schedule_ticks_once_for_all_the_time_that_is_put_forward(
+    capsule_kit: RunKit,
+) -> None:
+    app = capsule.App("kit")
+    owners: list[str] = []
+
+    @app.schedule("0 * * * *")
+    async def hourly(session: capsule.Session) -> None:
+        assert session.user is not None
+        owners.append(session.user.id)
+
+    async with capsule_kit(app, config='[apps.kit]\nowner = "test:ann"\n') as kit:
+        await kit.advance(hours=5)
+        await kit.eventually(lambda: len(owners) == 1)
+        await kit.advance(hours=5)
+        await kit.eventually(lambda: len(owners) == 2)
+        assert len(set(owners)) == 1
+
+
+async def test_what_forks_the_sidecars_takes_them_along_when_its_parent_is_gone() -> None:
+    nursery = Nursery()
+    sidecar = Sidecar(nursery=nursery)
+    try:
+        await sidecar.ready(30)
+        # As the system does for a parent that was killed: its end of the pipe is closed.
+        await asyncio.to_thread(nursery.close)
+        await eventually(lambda: sidecar._process.poll() == -signal.SIGKILL)
     finally:
         sidecar.end()
 
