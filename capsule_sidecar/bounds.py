@@ -148,6 +148,8 @@ class Timing(Group):
     # The protocol promises a follower a sign of life at least every 15 s.
     follow_beat: Annotated[Seconds, Field(le=15.0)] = 15.0
     request_retention: Seconds = 24 * 3600.0
+    # Tasks and ticks without a session, after their end.
+    task_retention: Seconds = 30 * 86_400.0
     # A prompt's: where none is asked for, and the longest.
     prompt_timeout: Seconds = 300.0
     max_prompt_timeout: Seconds = 30 * 86_400.0

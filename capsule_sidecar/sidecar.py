@@ -45,6 +45,7 @@ from capsule_sidecar.runtime.prompting import OpenPrompts, Prompting
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.runtime.scoped import Scoped
 from capsule_sidecar.runtime.state import State
+from capsule_sidecar.runtime.sweep import Sweep
 from capsule_sidecar.runtime.tasks import Tasks
 from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.database import open_database
@@ -126,6 +127,9 @@ class Sidecar:
             await self._dispatcher.name_owners(
                 {name: app.owner for name, app in settings.apps.items() if app.owner}
             )
+            sweep = await stack.enter_async_context(
+                Sweep(self.journal, self._dispatcher, slots, timing)
+            )
             conversations = Conversations(self.journal, limits, self._dispatcher.app, addresses)
             followers = Followers(self.journal, self.hub, live, prompts, limits)
             tokens = _tokens(settings, self._home)
@@ -141,7 +145,7 @@ class Sidecar:
                 FileService(self.files, conversations, timing),
                 AdminService(
                     Operations(self.journal, self._dispatcher, self.hub, limits),
-                    ClockHand(self.journal, self._dispatcher, slots, enabled=settings.test_clock),
+                    ClockHand(self.journal, sweep, slots, enabled=settings.test_clock),
                 ),
             )
             self._http = self._face(tokens, conversations, followers, live, prompts, slots)
@@ -270,6 +274,7 @@ def _terms(settings: Settings) -> Terms:
         max_waiting=limits.waiting_messages,
         max_data_bytes=limits.max_data_bytes,
         request_retention_ms=round(timing.request_retention * 1000),
+        task_retention_ms=round(timing.task_retention * 1000),
     )
 
 

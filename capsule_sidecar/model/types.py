@@ -397,6 +397,7 @@ class Terms:
         max_waiting: User messages that may wait in one session.
         max_data_bytes: Bytes of a session's data, keys and values.
         request_retention_ms: How long a request id is remembered.
+        task_retention_ms: How long a task without a session is kept after its end.
     """
 
     lease_ms: int = 15_000
@@ -407,3 +408,4 @@ class Terms:
     max_waiting: int = 100
     max_data_bytes: int = 1 << 20
     request_retention_ms: int = 86_400_000
+    task_retention_ms: int = 30 * 86_400_000

@@ -7,7 +7,7 @@ import logging
 from functools import partial
 
 from capsule_sidecar.model.errors import InvalidArgument, PermissionDenied
-from capsule_sidecar.runtime.dispatcher import Dispatcher
+from capsule_sidecar.runtime.sweep import Sweep
 from capsule_sidecar.storage import leases
 from capsule_sidecar.storage.journal import EVERY_APP, Journal
 from capsule_sidecar.storage.slots import Slots
@@ -22,16 +22,14 @@ class ClockHand:
 
     Args:
         journal: Whose clock it is.
-        dispatcher: Who does what is due.
+        sweep: Does what is due.
         slots: Which processes have beaten.
         enabled: Whether the clock may be moved at all.
     """
 
-    def __init__(
-        self, journal: Journal, dispatcher: Dispatcher, slots: Slots, *, enabled: bool
-    ) -> None:
+    def __init__(self, journal: Journal, sweep: Sweep, slots: Slots, *, enabled: bool) -> None:
         self._journal = journal
-        self._dispatcher = dispatcher
+        self._sweep = sweep
         self._slots = slots
         self._enabled = enabled
         self._moving = asyncio.Lock()
@@ -64,5 +62,5 @@ class ClockHand:
                     beating=self._slots.beating(),
                 ),
             )  # fmt: skip
-            await self._dispatcher.sweep_once()
+            await self._sweep.once()
         return now_ms

@@ -405,9 +405,7 @@ class Commands:
     ) -> tuple[list[reads.Item], str]:
         """Return a page of the messages before the invocation's place, and the next token."""
         before = reads.parse_page_token(token, "messages", 3)
-        where, place = await self._journal.submit(
-            app, partial(_within, app=app, lease=lease)
-        )
+        where, place = await self._journal.submit(app, partial(_within, app=app, lease=lease))
         items, following = await self._journal.read(
             partial(
                 reads.timeline, session=where.session, size=page_size(size, self._limits),

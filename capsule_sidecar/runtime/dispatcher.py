@@ -1,4 +1,4 @@
-"""The dispatcher: processes that are attached, the work they hold, and the sweep.
+"""The dispatcher: processes that are attached, and the work they hold.
 
 It is told by the journal what was leased and what is over, and tells the processes. Whether
 something may be leased, and to whom, is decided where it is committed: in `storage.work` and
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from capsule_sidecar.batching import Outbox
 from capsule_sidecar.config import Limits, Timing
-from capsule_sidecar.model.errors import DomainError, Replaced
+from capsule_sidecar.model.errors import Replaced
 from capsule_sidecar.model.types import (
     CancelReason,
     DataPatch,
@@ -32,16 +31,12 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import asking, jobs, leases, log, reads, schedules, work
-from capsule_sidecar.storage.journal import EVERY_APP, Journal, log_failure
+from capsule_sidecar.storage import jobs, leases, log, reads, schedules, work
+from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
 
 logger = logging.getLogger("capsule.dispatcher")
-
-# Recorded requests that one sweep looks at, and the pause after all were looked at.
-_SWEPT_REQUESTS = 1_000
-_WALK_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +99,7 @@ class Process:
 class Dispatcher:
     """Attaches processes and moves work between them and the queue.
 
-    Enter it with `async with`: the sweep begins; leaving ends it.
+    Enter it with `async with`: what was open is known again; leaving ends what it still sends.
 
     Args:
         journal: The log and the queue.
@@ -114,7 +109,7 @@ class Dispatcher:
         prompts: The open prompts.
         ends: Who waits for an end.
         limits: What goes along with work.
-        timing: The intervals.
+        timing: How long requests wait.
     """
 
     def __init__(
@@ -134,7 +129,6 @@ class Dispatcher:
         self._live = live
         self._prompts = prompts
         self._ends = ends
-        self._timing = timing
         self.calls = WebCalls(slots, lambda n: self._processes.get(n), self._freed, limits, timing)
         self._deliveries = Deliveries(
             journal, hub.addresses, limits, journal.terms.turn_deadline_ms
@@ -145,8 +139,6 @@ class Dispatcher:
         # Invocations whose handlers were told to end and may still write.
         self._ending: set[str] = set()
         self._outgoing: list[tuple[Process, Leased]] = []
-        self._swept_requests: tuple[int, bytes] = (-1, b"")
-        self._next_walk = 0.0
         self._draining = False
         journal.listen(self)
         live.listen(self._durable)
@@ -157,11 +149,10 @@ class Dispatcher:
             self._live.restore(kept, where)
         for question in await self._journal.read(reads.open_questions):
             self._prompts.restore(question)
-        self._sweeper = asyncio.create_task(self._sweep_always(), name="sweep")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [self._sweeper, *self._tasks]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -399,7 +390,7 @@ class Dispatcher:
                 notice.invocation_id, notice.reason, notice.attempt, notice.reference,
             )  # fmt: skip
 
-    def _texts(self) -> dict[str, str]:
+    def ending_texts(self) -> dict[str, str]:
         """Return the texts of what was told to end, which its handlers may still write."""
         found: dict[str, str] = {}
         for invocation_id in self._ending:
@@ -437,82 +428,22 @@ class Dispatcher:
             if frame is not None:  # else the session was deleted; its notice is on the way
                 process.line.outbox.put(frame, always=True)
 
+    def tell_untold(self, process: Process, found: Iterable[leases.Untold]) -> None:
+        """Tell a process of prompts that were answered by way of another sidecar."""
+        goes_on: set[Lease] = set()
+        for ended in found:
+            if ended.prompt_id in process.line.told:
+                continue
+            self._resolved(process.line, ended.lease, ended.prompt_id, ended.prompt)
+            if not ended.waits:
+                goes_on.add(ended.lease)
+        # The other one has no places of this process to take.
+        self._slots.give(process.number, -len(goes_on))
+
     def _durable(self, stream: LiveStream) -> None:
         for process in self._processes.values():
             if stream.lease in process.running:
                 process.line.durable(stream.key, stream.durable_revision, stream.durable)
-
-    # -- the sweep --------------------------------------------------------------------------------
-
-    async def _sweep_always(self) -> None:
-        while True:
-            try:
-                await self.sweep_once()
-            except DomainError as error:
-                logger.warning("the sweep is put off: %s", error.message)
-            except Exception:
-                # A defect here must not end the sweep: nothing would ever be delivered again.
-                logger.exception("the sweep failed")
-            await asyncio.sleep(self._timing.sweep_interval)
-
-    async def sweep_once(self) -> None:
-        """Do all that is due now.
-
-        Raises:
-            DomainError: It cannot be done now, as while storage is away.
-        """
-        sweep = partial(leases.sweep, texts=self._texts())
-        more = await self._journal.submit(EVERY_APP, sweep)
-        while more:  # an operation for each page: others come between
-            expire = partial(asking.expire, limit=leases.SWEEP_ROWS)
-            more = await self._journal.submit(EVERY_APP, expire)
-        await self._tell_what_others_ended()
-        if not self._journal.healthy:
-            await self._journal.submit(0, leases.probe)
-        await self._take_waiting(self._slots.apps())
-        self.calls.wake_all()
-        await self._forget_requests()
-
-    async def _take_waiting(self, apps: Iterable[int]) -> None:
-        """Look for work that nobody tells of.
-
-        Another sidecar has queued it, or storage was away when it should have been given out.
-        """
-        alone = self._journal.database.exclusive
-        for app in apps:
-            for process in self._slots.processes(app):
-                if alone and not self._slots.backlog(process):
-                    continue
-                await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
-
-    async def _tell_what_others_ended(self) -> None:
-        """Tell processes of prompts that were answered by way of another sidecar."""
-        if self._journal.database.exclusive:
-            return
-        for process in self.processes:
-            found = await self._journal.submit(
-                process.app, partial(leases.untold, process=process.number)
-            )
-            goes_on: set[Lease] = set()
-            for ended in found:
-                if ended.prompt_id in process.line.told:
-                    continue
-                self._resolved(process.line, ended.lease, ended.prompt_id, ended.prompt)
-                if not ended.waits:
-                    goes_on.add(ended.lease)
-            # The other one has no places of this process to take.
-            self._slots.give(process.number, -len(goes_on))
-
-    async def _forget_requests(self) -> None:
-        if time.monotonic() < self._next_walk:
-            return
-        end = await self._journal.submit(
-            0,
-            partial(leases.forget_requests, after=self._swept_requests, rows=_SWEPT_REQUESTS),
-        )
-        self._swept_requests = end or (-1, b"")
-        if end is None:  # the whole table was looked at: little of it can be stale before long
-            self._next_walk = time.monotonic() + _WALK_SECONDS
 
 
 def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:

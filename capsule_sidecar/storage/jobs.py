@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from capsule_sidecar.model.errors import (
     LimitExceeded,
@@ -201,6 +201,43 @@ def show_task(
         return answer, invocation
 
     return once(unit, handler_scope(app, Method.SHOW_TASK), request, work_)
+
+
+def forget(unit: Unit, after: int, rows: int) -> int | None:
+    """Remove tasks and ticks without a session that ended long ago, a page of jobs at a time.
+
+    Those of a session go with it.
+
+    Args:
+        unit: The group's unit.
+        after: Where the last page ended.
+        rows: How many to look at.
+
+    Returns:
+        Where this page ended, or None at the end.
+    """
+    jobs_, columns = schema.jobs.c, schema.invocations.c
+    page = unit.query(
+        select(columns.id, columns.state, columns.end_ms, schema.sessions.c.channel)
+        .select_from(schema.jobs)
+        .join(schema.invocations, columns.id == jobs_.invocation)
+        .join(schema.sessions, schema.sessions.c.id == columns.session)
+        .where(jobs_.invocation > after)
+        .order_by(jobs_.invocation)
+        .limit(rows)
+    )
+    oldest = unit.now_ms - unit.terms.task_retention_ms
+    stale = [
+        row.id
+        for row in page
+        if row.state == WorkState.ENDED and row.end_ms < oldest and not row.channel
+    ]
+    if stale:
+        unit.execute(delete(schema.task_cards).where(schema.task_cards.c.task.in_(stale)))
+        unit.execute(delete(schema.jobs).where(jobs_.invocation.in_(stale)))
+        unit.execute(delete(schema.invocations).where(columns.id.in_(stale)))
+        unit.forget()
+    return page[-1].id if len(page) == rows else None
 
 
 def reopen(unit: Unit, invocation: InvocationRow) -> None:

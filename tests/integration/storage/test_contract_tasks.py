@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_sidecar.model.errors import NotFailed
+from capsule_sidecar.model.errors import NotFailed, NotFound
 from capsule_sidecar.model.types import Lease, OutcomeStatus, TaskFilter, TaskStatus
 from capsule_sidecar.storage import job_reads, jobs
 from tests.integration.storage.store import Sidecar, Store
@@ -159,3 +159,25 @@ async def test_a_group_that_is_run_again_queues_a_task_once(store: Store) -> Non
         assert len(set(keys)) == 2, "the same wish twice in one attempt is two tasks"
         again = await sidecar.given_back(lease)
         assert [await submit(sidecar, again) for _ in range(2)] == keys
+
+
+async def test_what_has_no_session_is_forgotten_long_after_its_end(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        await sidecar.attach(takes=TASKS)
+        session = await sidecar.open()
+        lease = Lease((await sidecar.say(session, "hello")).ids[1], 1)
+        ended, inside = await submit(sidecar), await submit(sidecar, lease, in_session=True)
+        await show(sidecar, lease, ended)
+        for key in (ended, inside):
+            await end(sidecar, key)
+        running = await submit(sidecar)
+        assert await sidecar.do(jobs.forget, after=0, rows=100) is None
+        assert (await task(sidecar, ended)).status == TaskStatus.COMPLETED
+        sidecar.clock.advance(31 * 86_400_000)
+        page = await sidecar.do(jobs.forget, after=0, rows=2)
+        assert page is not None
+        assert await sidecar.do(jobs.forget, after=page, rows=100) is None
+        with pytest.raises(NotFound):
+            await task(sidecar, ended)
+        assert (await task(sidecar, inside)).status == TaskStatus.COMPLETED
+        assert (await task(sidecar, running)).status == TaskStatus.RUNNING
