@@ -149,7 +149,7 @@ def _task_fields(task: task_service_pb2.Task) -> list[tuple[str, str]]:
     said = f"{task.progress:.0%} {one_line(task.progress_message)}".strip()
     return [
         ("task", _short(task_service_pb2.TaskStatus, task.status)),
-        ("failed tries", f"{task.failures}, {task.retries} are tried again"),
+        ("failed tries", f"{task.failures}; up to {task.retries} are tried again"),
         ("begins", when(task.start_time)),
         ("progress", said if task.HasField("progress") else ""),
         ("lock", one_line(task.lock)),
@@ -197,23 +197,23 @@ def _event(event: events_pb2.Event) -> str:
     of = safe(event.invocation_id)
     match event.WhichOneof("kind"):
         case "session_opened":
-            return f"opened, {of} greets"
+            return f"opened -> {of}"
         case "session_updated":
             return f"title: {one_line(event.session_updated.title, _TEXT_CHARS)}"
         case "session_closing":
-            return f"closing, {of} says goodbye"
+            return f"closing -> {of}"
         case "session_closed":
             return "closed"
         case "message_added":
             return _message(event.message_added.message, of)
         case "stream_opened":
-            return f"app begins to write ({of})"
+            return "app begins to write" + _by(of)
         case "stream_withdrawn":
-            return f"what an earlier attempt wrote is withdrawn ({of})"
+            return "what an earlier attempt wrote is withdrawn" + _by(of)
         case "block_shown":
             block = event.block_shown.block
             payload = one_line(block.payload_json.decode("utf-8", "replace"), _PAYLOAD_CHARS)
-            return f"app shows {safe(block.type)} {one_line(block.block_id)}: {payload} ({of})"
+            return f"app shows {safe(block.type)} {one_line(block.block_id)}: {payload}" + _by(of)
         case "action_sent":
             sent = event.action_sent
             payload = one_line(sent.payload_json.decode("utf-8", "replace"), _PAYLOAD_CHARS)
@@ -224,7 +224,7 @@ def _event(event: events_pb2.Event) -> str:
             return _ended(event.invocation_ended, of)
         case "prompt_opened":
             asked = one_line(text_of(event.prompt_opened.prompt), _TEXT_CHARS)
-            return f"app asks: {asked} ({of})"
+            return f"app asks: {asked}" + _by(of)
         case "prompt_ended":
             prompt = event.prompt_ended.prompt
             return f"question {one_line(text_of(prompt), _TITLE_CHARS)}: {outcome(prompt)}"
@@ -242,7 +242,12 @@ def _message(message: types_pb2.Message, of: str) -> str:
         text = f"{text} [{', '.join(files)}]".strip()
     if message.sender == types_pb2.SENDER_USER:
         return f"user: {text} -> {of}"
-    return f"app: {text}" + (" (interrupted)" if message.interrupted else "") + f" ({of})"
+    return f"app: {text}" + (" (interrupted)" if message.interrupted else "") + _by(of)
+
+
+def _by(of: str) -> str:
+    """Returns who wrote it; nothing where the sidecar itself did."""
+    return f" ({of})" if of else ""
 
 
 def _ended(ended: events_pb2.InvocationEnded, of: str) -> str:
