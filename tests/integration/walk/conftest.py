@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from capsule_client.testing._sidecar import Sidecar
+from capsule_client.testing.plugin import Nurseries
 from tests.integration.walk.stage import Serving
 
 # The usual times but for these; guests all come from one address.
@@ -24,9 +24,9 @@ guests_per_minute = 100000
 """
 
 
-def serve() -> Iterator[Serving]:
+def serve(nurseries: Nurseries) -> Iterator[Serving]:
     """Runs a sidecar until the generator is closed."""
-    process = Sidecar(CONFIG)
+    process = nurseries.sidecar(CONFIG)
     try:
         told = asyncio.run(process.ready(30))
         home = process._folder / "home"
@@ -36,12 +36,12 @@ def serve() -> Iterator[Serving]:
 
 
 @pytest.fixture(scope="session")
-def sidecar() -> Iterator[Serving]:
+def sidecar(capsule_nurseries: Nurseries) -> Iterator[Serving]:
     """A running sidecar."""
-    yield from serve()
+    yield from serve(capsule_nurseries)
 
 
 @pytest.fixture(scope="session")
-def timed() -> Iterator[Serving]:
+def timed(capsule_nurseries: Nurseries) -> Iterator[Serving]:
     """Another one, whose clock is put forward by tests."""
-    yield from serve()
+    yield from serve(capsule_nurseries)

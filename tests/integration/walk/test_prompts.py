@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import capsule_client as capsule
+from capsule_client import testing
 from capsule_protocol.v1 import types_pb2
-from tests.integration.walk.stage import WAIT, Do, app_of, doing, stage, talking, walks
+from tests.integration.walk.stage import (
+    WAIT,
+    Do,
+    Serving,
+    app_of,
+    doing,
+    kit_of,
+    stage,
+    talking,
+    walks,
+)
 from tests.support.eventually import eventually
 from tests.support.proxy import FaultProxy
 from tests.support.sidecar import Person, Running, SidecarProcess
 
 ANSWERED = types_pb2.PROMPT_STATUS_ANSWERED
+
+
+@asynccontextmanager
+async def told(sidecar: Serving, do: Do) -> AsyncIterator[tuple[testing.User, asyncio.Queue[Any]]]:
+    """Has a simulated user begin a turn that does this; gives them, and what comes of it."""
+    app = app_of(sidecar)
+    results = doing(app, do)
+    async with kit_of(sidecar, app) as kit:
+        ann = kit.user("ann")
+        await ann.say("go")
+        yield ann, results
 
 
 async def _approval(session: capsule.Session, msg: capsule.Message) -> bool:
@@ -24,46 +48,40 @@ async def _approval(session: capsule.Session, msg: capsule.Message) -> bool:
 
 @walks("Session.prompt_approval")
 @pytest.mark.parametrize("approved", [True, False])
-async def test_an_approval_is_true_or_false(sidecar: Running, approved: bool) -> None:
+async def test_an_approval_is_true_or_false(sidecar: Serving, approved: bool) -> None:
     async def do(session: capsule.Session, msg: capsule.Message) -> bool:
         return await session.prompt_approval("Sure?", approve_label="Go", reject_label="Stay")
 
-    async with stage(sidecar, do) as step:
-        await step.says()
-        prompt = await step.asked()
-        assert prompt.message == "Sure?"
-        assert (prompt.approval.approve_label, prompt.approval.reject_label) == ("Go", "Stay")
-        await step.answers(prompt, approved=approved)
-        assert await step.result() is approved
+    async with told(sidecar, do) as (ann, results):
+        prompt = await ann.prompt()
+        assert (prompt.message, prompt.options) == ("Sure?", ("Go", "Stay"))
+        await (ann.approve() if approved else ann.reject())
+        assert await results.get() is approved
 
 
 @walks("Session.prompt_choice")
-async def test_a_choice_is_the_option_picked(sidecar: Running) -> None:
+async def test_a_choice_is_the_option_picked(sidecar: Serving) -> None:
     async def do(session: capsule.Session, msg: capsule.Message) -> str:
         return await session.prompt_choice("Which color?", ["red", "blue"])
 
-    async with stage(sidecar, do) as step:
-        await step.says()
-        prompt = await step.asked()
-        assert list(prompt.choice.options) == ["red", "blue"]
-        await step.answers(prompt, option=1)
-        assert await step.result() == "blue"
+    async with told(sidecar, do) as (ann, results):
+        assert (await ann.prompt()).options == ("red", "blue")
+        await ann.choose("blue")
+        assert await results.get() == "blue"
 
 
 @walks("Session.prompt_file", "FileUpload")
-async def test_a_file_prompt_blocks_until_the_user_uploads(sidecar: Running) -> None:
+async def test_a_file_prompt_blocks_until_the_user_uploads(sidecar: Serving) -> None:
     async def do(session: capsule.Session, msg: capsule.Message) -> Any:
         upload = await session.prompt_file(message="The report, please", accept=".pdf")
         return upload, await upload.read()
 
-    async with stage(sidecar, do) as step:
-        await step.says()
-        prompt = await step.asked()
-        assert (prompt.message, prompt.file.accept) == ("The report, please", ".pdf")
-        file_id = await step.uploads(b"%PDF-1.7", "report.pdf", "application/pdf")
-        assert step.results.empty()
-        await step.answers(prompt, file_id=file_id)
-        upload, data = await step.result()
+    async with told(sidecar, do) as (ann, results):
+        prompt = await ann.prompt()
+        assert (prompt.message, prompt.accept) == ("The report, please", ".pdf")
+        assert results.empty()
+        await ann.upload("report.pdf", b"%PDF-1.7")
+        upload, data = await results.get()
         assert isinstance(upload, capsule.FileUpload)
         assert (upload.name, upload.path, data) == ("report.pdf", None, b"%PDF-1.7")
 

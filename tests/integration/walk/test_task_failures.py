@@ -17,7 +17,7 @@ from tests.support.programs import running
 from tests.support.sidecar import Running, running_sidecar
 
 
-@walks("App.task(retries=)", "backoff", "retrying")
+@walks("App.task(retries=)", "backoff with jitter", "retrying")
 async def test_retries_count_exceptions_with_a_growing_wait_between_them(
     sidecar: Running,
 ) -> None:
@@ -54,7 +54,7 @@ async def test_without_retries_left_a_task_has_failed(sidecar: Running) -> None:
     app = app_of(sidecar)
     tries: list[None] = []
 
-    @app.task()  # retries=0
+    @app.task(retries=0)
     async def work(session: capsule.Session) -> None:
         tries.append(None)
         raise RuntimeError("never")

@@ -42,6 +42,26 @@ async def test_a_message_has_its_fields(sidecar: Running) -> None:
         assert message.id == (await step.messages())[0].message_id
 
 
+@walks("Message", "Attachment", "FileUpload", "Block", "UserInfo", "SessionChannel")
+def test_the_types_are_built_by_their_fields_in_the_documents_order() -> None:
+    file = capsule.Attachment("a.txt", "text/plain", "https://example.com/a", 5, "fil_1")
+    assert (file.name, file.content_type, file.url, file.size, file.id) == (
+        "a.txt", "text/plain", "https://example.com/a", 5, "fil_1",
+    )  # fmt: skip
+    upload = capsule.FileUpload("a.txt", "text/plain", "", 5, "fil_1", "/tmp/a.txt")
+    assert (upload.name, upload.path) == ("a.txt", "/tmp/a.txt")
+    message = capsule.Message("hello", "user", "chat", 1.5, [file], "msg_1")
+    assert (message.text, message.sender, message.channel_type, message.timestamp) == (
+        "hello", "user", "chat", 1.5,
+    )  # fmt: skip
+    assert (list(message.attachments), message.id) == ([file], "msg_1")
+    block = capsule.Block("card", {"n": 1})
+    assert (block.type, block.payload, block.id) == ("card", {"n": 1}, "")
+    user = capsule.UserInfo("usr_1", "ada@example.com", "acme")
+    assert (user.id, user.email, user.org_id) == ("usr_1", "ada@example.com", "acme")
+    assert capsule.SessionChannel("chat").type == "chat"
+
+
 @walks("Message.sender")
 async def test_the_sender_is_the_user_or_the_app(sidecar: Running) -> None:
     async def do(session: capsule.Session, msg: capsule.Message) -> Any:
