@@ -18,7 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.sidecar import Person, Running, refusal_of, request_id
 
 # A channel that tries again at once: the sidecar is away for a second, not for a minute.
-_OPTIONS = (
+OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -36,7 +36,7 @@ class Patient(Person):
     def __init__(self, running: Running, identity: str) -> None:
         super().__init__(running, identity)
         self._first_channel = self.channel
-        self.channel = grpc.aio.insecure_channel(running.address, options=_OPTIONS)
+        self.channel = grpc.aio.insecure_channel(running.address, options=OPTIONS)
         self.stub = type(self.stub)(self.channel)
         self.retries = 0
 

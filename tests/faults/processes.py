@@ -54,6 +54,7 @@ class Handlers:
     running: Running
     directory: Path
     pace: float = 0.01
+    module: str = "tests.faults.app"
     processes: list[HandlerProcess] = field(default_factory=list)
 
     async def start(self, address: str = "") -> HandlerProcess:
@@ -69,7 +70,7 @@ class Handlers:
         }
         with log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.faults.app",
+                sys.executable, "-m", self.module,
                 cwd=_ROOT, env=variables, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         started = HandlerProcess(process, Path(log.name))
