@@ -392,6 +392,7 @@ def end(
     if invocation.beside:
         job = unit.job(invocation)
         job.lock = None
+        job.failures += failed and reason not in ("LEASE_LOST", "ATTEMPTS_EXHAUSTED")
         unit.change(job)
         cards.refresh(unit, invocation, job)
     else:

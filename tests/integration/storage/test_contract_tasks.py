@@ -89,7 +89,8 @@ async def test_what_failed_is_opened_again_with_all_of_its_retries(store: Store)
         with pytest.raises(NotFailed):
             await sidecar.do(jobs.reopen, invocation=row)
         await end(sidecar, key, status=FAILED)
-        assert (await task(sidecar, key)).status == TaskStatus.FAILED
+        failed = await task(sidecar, key)
+        assert (failed.status, failed.failures) == (TaskStatus.FAILED, 1)
         row = await sidecar.do(lambda unit: unit.invocation(key, sidecar.app))
         await sidecar.do(jobs.reopen, invocation=row)
         assert sidecar.held[-1] == Lease(key, 2)
