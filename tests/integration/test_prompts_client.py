@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 import capsule_client as capsule
+from capsule_client.testing.plugin import RunKit
 from capsule_protocol.v1 import file_service_pb2, file_service_pb2_grpc, types_pb2
-from tests.integration.test_docs import snippet
+from tests.integration.test_docs import loaded
 from tests.support.eventually import eventually
 from tests.support.programs import CLIENT, running
 from tests.support.sidecar import (
@@ -406,48 +407,41 @@ async def test_a_file_that_is_not_accepted_leaves_the_question_open(tmp_path: Pa
         assert results[0].id == right
 
 
-async def test_the_prompts_page_does_what_it_says(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(snippet("docs/prompts.md", "expenses"))
-    home = tmp_path / "home"
-    async with running_sidecar(home) as sidecar, Person(sidecar, app="expenses") as ada:
-        environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
-        async with running([CLIENT, "run", "app.py:app"], environment, cwd=tmp_path):
-            session = await ada.open()
-            await ada.say(session, "a receipt")
-            prompt = await asked(ada, session)
-            assert prompt.message == "Please upload the receipt"
-            file_id = await uploaded(ada, b"%PDF-1.7", "taxi.pdf", "application/pdf")
-            await answer(ada, prompt, file_id=file_id)
-            await answer(ada, await asked(ada, session, 2), option=0)
-            prompt = await asked(ada, session, 3)
-            assert prompt.message == "Book taxi.pdf under Travel?"
-            await answer(ada, prompt, approved=True)
-            await ada.hears(session, "Booked 8 bytes under Travel.")
-            assert (tmp_path / "receipts" / file_id / "taxi.pdf").read_bytes() == b"%PDF-1.7"
-            await ada.say(session, "another")
-            await answer(ada, await asked(ada, session, 4), dismissed=True)
-            await ada.hears(session, "No receipt, no money.")
-            for number, end, said in (
-                (5, {"approved": False}, "Nothing is booked. Write again to start over."),
-                (8, {"dismissed": True}, "Nothing is booked. Write again when you have time."),
-            ):
-                await ada.say(session, "one more")
-                file_id = await uploaded(ada, b"%PDF-1.7", "taxi.pdf", "application/pdf")
-                await answer(ada, await asked(ada, session, number), file_id=file_id)
-                await answer(ada, await asked(ada, session, number + 1), option=1)
-                await answer(ada, await asked(ada, session, number + 2), **end)
-                await ada.hears(session, said)
-            await ada.say(session, "and one")
-            file_id = await uploaded(ada, b"%PDF-1.7", "taxi.pdf", "application/pdf")
-            await answer(ada, await asked(ada, session, 11), file_id=file_id)
-            await answer(ada, await asked(ada, session, 12), dismissed=True)  # the choice
-            times = "Nothing is booked. Write again when you have time."
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Returns the files below a folder by their names."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-            async def twice() -> bool:
-                items = await ada.timeline(session)
-                return [item.message.text for item in items].count(times) == 2
 
-            await eventually(twice, timeout=15)
+async def test_the_prompts_page_does_what_it_says(
+    capsule_kit: RunKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the page's handler puts receipts
+    async with capsule_kit(loaded("docs/prompts.md", "expenses")) as kit:
+        ann = kit.user("ann")
+        await ann.say("a receipt")
+        assert (await ann.prompt()).message == "Please upload the receipt"
+        await ann.upload("taxi.pdf", b"%PDF-1.7")
+        await ann.choose(0)
+        assert (await ann.prompt()).message == "Book taxi.pdf under Travel?"
+        await ann.approve()
+        assert await ann.reply() == "Booked 8 bytes under Travel."
+        assert files_of(tmp_path / "receipts") == {"taxi.pdf": b"%PDF-1.7"}
+        await ann.say("another")
+        await ann.dismiss()
+        assert await ann.reply() == "No receipt, no money."
+        for end, said in (
+            (ann.reject, "Nothing is booked. Write again to start over."),
+            (ann.dismiss, "Nothing is booked. Write again when you have time."),
+        ):
+            await ann.say("one more")
+            await ann.upload("taxi.pdf", b"%PDF-1.7")
+            await ann.choose(1)
+            await end()
+            assert await ann.reply() == said
+        await ann.say("and one")
+        await ann.upload("taxi.pdf", b"%PDF-1.7")
+        await ann.dismiss()  # the choice
+        assert await ann.reply() == "Nothing is booked. Write again when you have time."
 
 
 @pytest.mark.parametrize("wide", [False, True])
