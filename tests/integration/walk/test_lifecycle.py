@@ -14,7 +14,16 @@ import pytest
 
 import capsule_client as capsule
 from capsule_protocol.v1 import types_pb2
-from tests.integration.walk.stage import WAIT, app_of, doing, stage, talking, walks
+from tests.integration.walk.stage import (
+    WAIT,
+    Serving,
+    app_of,
+    doing,
+    kit_of,
+    stage,
+    talking,
+    walks,
+)
 from tests.support.eventually import eventually
 from tests.support.programs import running
 from tests.support.sidecar import Person, Running
@@ -46,30 +55,31 @@ async def test_boot_runs_before_any_work_and_shutdown_on_the_way_out(sidecar: Ru
 
 
 @walks("App.enter")
-async def test_enter_runs_when_a_session_is_created(sidecar: Running) -> None:
+async def test_enter_runs_when_a_session_is_created(sidecar: Serving) -> None:
     app = app_of(sidecar)
 
     @app.enter()
     async def greet(session: capsule.Session) -> None:
         await session.reply("welcome")
 
-    async with app.attached(), talking(sidecar, app) as step:
-        await eventually(step.said, timeout=WAIT)
-        assert await step.said() == ["welcome"]
+    async with kit_of(sidecar, app) as kit:
+        ann = kit.user("ann")
+        await ann.open()
+        assert await ann.reply() == "welcome"
 
 
 @walks("App.exit")
-async def test_exit_runs_when_a_session_is_closed(sidecar: Running) -> None:
+async def test_exit_runs_when_a_session_is_closed(sidecar: Serving) -> None:
     app = app_of(sidecar)
 
     @app.exit()
     async def part(session: capsule.Session) -> None:
         await session.reply("goodbye")
 
-    async with app.attached(), talking(sidecar, app) as step:
-        await step.person.call("CloseSession", session_id=step.session)
-        await eventually(step.said, timeout=WAIT)
-        assert await step.said() == ["goodbye"]
+    async with kit_of(sidecar, app) as kit:
+        ann = kit.user("ann")
+        await ann.close()
+        assert await ann.reply() == "goodbye"
 
 
 @walks("App.enter", "App.exit")
@@ -104,19 +114,19 @@ async def test_enter_and_exit_are_delivered_again_when_their_process_leaves(
 
 
 @walks("App.action")
-async def test_an_action_handler_gets_the_clicks_of_its_name(sidecar: Running) -> None:
+async def test_an_action_handler_gets_the_clicks_of_its_name(sidecar: Serving) -> None:
     app = app_of(sidecar)
 
     @app.action("pick")
     async def pick(session: capsule.Session, action: capsule.Action) -> None:
         await session.reply(f"{action.name}: {action.payload}")
 
-    async with app.attached(), talking(sidecar, app) as step:
-        await step.person.call(
-            "SendAction", session_id=step.session, name="pick", payload_json=b"7"
-        )
-        await eventually(step.said, timeout=WAIT)
-        assert await step.said() == ["pick: 7"]
+    async with kit_of(sidecar, app) as kit:
+        ann = kit.user("ann")
+        await ann.act("pick", 7)
+        assert await ann.reply() == "pick: 7"
+        await ann.act("drop", 7)
+        assert (await ann.ended()).status == "unhandled"
 
 
 @walks("App.message", "the lane")
