@@ -23,6 +23,7 @@ from tests.bench import (
     rows_sse,
     rows_start,
     rows_storage,
+    rows_tasks,
 )
 from tests.bench.harness import Line, Settings
 from tests.bench.processes import ROOT, BenchError
@@ -42,6 +43,7 @@ ROWS: dict[str, Callable[[Settings], list[Line]]] = {
     "sse-first": rows_sse.sse_first,
     "sse-idle": rows_sse.sse_idle,
     "sse-fan-out": rows_sse.sse_fan_out,
+    "tasks": rows_tasks.tasks,
     "data": rows_data.data,
     "collections": rows_collections.collections,
     "open-session": rows_storage.open_session,

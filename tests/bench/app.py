@@ -16,6 +16,8 @@ import capsule_client as capsule
 from tests.bench import worker
 from tests.bench.texts import MESSAGE_DELTAS, REPLY, data_answer, stamp, token
 
+_TASK_TIMEOUT = 30.0
+
 app = capsule.App(
     "bench",
     concurrency=256,
@@ -64,10 +66,38 @@ async def deltas(
     return {"start": start, "seconds": time.perf_counter() - start}
 
 
+_entered: dict[int, asyncio.Future[float]] = {}
+
+
+@app.task()
+async def begin(session: capsule.Session, number: int) -> None:
+    """Says when it began, to who submitted it in this process."""
+    _entered[number].set_result(time.perf_counter())
+
+
+async def tasks(session: capsule.Session, count: int) -> dict[str, float]:
+    """Tasks one after the other: a time is from the submission to where it returned and one runs.
+
+    The next is submitted when the one before has ended.
+    """
+    taken = worker.Latencies()
+    for number in range(count):
+        entered = _entered[number] = asyncio.get_running_loop().create_future()
+        start = time.perf_counter()
+        handle = await begin.submit(number=number)
+        returned = time.perf_counter()
+        async with asyncio.timeout(_TASK_TIMEOUT):
+            taken.add(max(returned, await entered) - start)
+            await handle.result()
+        del _entered[number]
+    return taken.summary()
+
+
 JOBS: dict[str, Callable[..., Awaitable[dict[str, float]]]] = {
     "replies": replies,
     "replies_at": replies_at,
     "deltas": deltas,
+    "tasks": tasks,
 }
 
 
