@@ -17,6 +17,7 @@ from capsule_protocol.v1 import handler_service_pb2, types_pb2
 from tests.support.eventually import eventually
 from tests.support.files import Mover
 from tests.support.http import Browser
+from tests.support.postgres import postgres_server
 from tests.support.sidecar import (
     BareHandler,
     Person,
@@ -162,6 +163,23 @@ async def test_a_lost_attempt_counts_as_lost_however_far_the_time_is_put(tmp_pat
                 await work_of(handler, desk.work.invocation_id)
         (found,) = await invocations(desk.person, kind=types_pb2.INVOCATION_KIND_MESSAGE)
         assert found.reason == "ATTEMPTS_EXHAUSTED"
+
+
+@pytest.mark.deadline(120)
+async def test_the_clock_of_a_server_is_put_forward_for_this_sidecar_alone(tmp_path: Path) -> None:
+    with postgres_server() as url:
+        storage = {"storage": {"url": url}}
+        async with (
+            running_sidecar(tmp_path / "one", **CLOCK, **storage) as ahead,
+            running_sidecar(tmp_path / "two", **storage) as running,
+            Person(ahead) as ada,
+            Person(running) as ben,
+        ):
+            session, other = await ada.open(), await ben.open()
+            await advance(ada, days=2)
+            late = (await ada.say(session, "late")).message.create_time.ToDatetime()
+            now = (await ben.say(other, "now")).message.create_time.ToDatetime()
+            assert timedelta(days=1, hours=23) < late - now <= timedelta(days=2)
 
 
 async def test_a_files_address_is_over_when_its_time_is_put_forward(tmp_path: Path) -> None:
