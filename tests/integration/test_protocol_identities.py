@@ -202,8 +202,11 @@ async def busy(home: Path) -> AsyncIterator[tuple[Desk, Held]]:
             asked = await desk.command("prompt_approval", message="really?")
             failed = await fail(desk)
             task = await desk.command("submit_task", name="nobodys")
-            yield desk, Held(
-                await desk.open(), asked.prompt.prompt_id, image.file_id, failed, task.task_id
+            yield (
+                desk,
+                Held(
+                    await desk.open(), asked.prompt.prompt_id, image.file_id, failed, task.task_id
+                ),
             )
 
 

@@ -22,7 +22,10 @@ async def submit(
 ) -> task_service_pb2.SubmitTaskResponse:
     """Submits a task, for an invocation or for the app itself."""
     given = {"name": "sync", "request_id": request_id()} | (of(work) if work else {}) | fields
-    return await call(handler, "SubmitTask", task_service_pb2.SubmitTaskRequest(**given))
+    answer: task_service_pb2.SubmitTaskResponse = await call(
+        handler, "SubmitTask", task_service_pb2.SubmitTaskRequest(**given)
+    )
+    return answer
 
 
 async def task(handler: BareHandler, task_id: str, wait: float = 0) -> task_service_pb2.Task:
@@ -30,7 +33,8 @@ async def task(handler: BareHandler, task_id: str, wait: float = 0) -> task_serv
     request = task_service_pb2.GetTaskRequest(task_id=task_id)
     if wait:
         request.wait.FromMilliseconds(round(wait * 1000))
-    return (await call(handler, "GetTask", request)).task
+    found: task_service_pb2.GetTaskResponse = await call(handler, "GetTask", request)
+    return found.task
 
 
 async def run(
