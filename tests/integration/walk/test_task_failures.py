@@ -146,6 +146,39 @@ async def test_a_result_that_is_not_json_fails_the_task_once(sidecar: Running) -
     assert len(tries) == 1
 
 
+@walks("App.task(redeliver=)")
+@pytest.mark.parametrize("redeliver", [True, False])
+async def test_a_task_whose_process_leaves_runs_again_unless_it_is_not_to_be_redelivered(
+    sidecar: Running, redeliver: bool
+) -> None:
+    first = app_of(sidecar, drain_timeout=0.05)
+    second = app_of(sidecar, first.name)
+    begun = asyncio.Event()
+
+    @first.task(name="work", redeliver=redeliver)
+    async def hang(session: capsule.Session) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @second.task(redeliver=redeliver)
+    async def work(session: capsule.Session) -> Any:
+        task = capsule.current_task()
+        assert task is not None
+        return [task.attempt, task.failures]
+
+    async with first.attached():
+        handle = await hang.submit()
+        await asyncio.wait_for(begun.wait(), WAIT)
+    async with second.attached():
+        again = work.handle(handle.id)
+        if redeliver:
+            assert await again.result(timeout=WAIT) == [2, 0]
+        else:
+            with pytest.raises(capsule.CapsuleError):
+                await again.result(timeout=WAIT)
+            assert await again.status() == "failed"
+
+
 LOST = """
 import asyncio
 
