@@ -314,6 +314,7 @@ async def test_the_figures_of_the_demo_are_there(tmp_path: Path) -> None:
                 assert (echoed.json()["name"], echoed.json()["body"]) == ("one", "hi")
 
 
+@pytest.mark.deadline(150)
 async def test_the_tests_of_the_testing_page_pass_as_they_stand(tmp_path: Path) -> None:
     for file, name in (("app.py", "app"), ("test_app.py", "tests"), ("plain.py", "plain")):
         (tmp_path / file).write_text(snippet("docs/testing.md", name))
@@ -329,5 +330,5 @@ async def test_the_tests_of_the_testing_page_pass_as_they_stand(tmp_path: Path) 
             *command, cwd=tmp_path, env=variables,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        said, _ = await asyncio.wait_for(process.communicate(), 50)
+        said, _ = await asyncio.wait_for(process.communicate(), 70)
         assert wanted in said.decode(), said.decode()

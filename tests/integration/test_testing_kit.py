@@ -414,7 +414,7 @@ def test_the_plugin_is_found_by_pytest_and_each_test_has_a_sidecar_of_its_own(
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     made = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=50, env=environment
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment
     )
     assert "3 passed" in made.stdout, made.stdout + made.stderr
 

@@ -17,9 +17,9 @@ from capsule_client.testing._link import Link
 from capsule_client.testing._sidecar import Serving, Sidecar
 from capsule_client.testing._user import Keeper, User
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 # Handlers that run still when the test is over: nobody waits for them any more.
-_DRAIN_SECONDS = 1.0
+_DRAIN_SECONDS = 0.25
 _ERRORS = 5
 
 
