@@ -333,6 +333,10 @@ async def test_of_many_that_wait_for_results_some_look_again_instead(
                     answer.get_task.task.CopyFrom(sidecar.tasks[0])
                     sidecar.line.send(pb.SidecarFrame(command_result=answer))
             assert [each.result() for each in results] == [[1]] * 5
+            sidecar.refuse = lambda _: None
+            sidecar.answer_commands = True
+            assert await sync.handle("t").result() == [1]
+            assert sidecar.line.commands("get_task")[-1].get_task.HasField("wait")  # room again
 
 
 async def test_tasks_are_found_counted_and_cancelled_by_status_and_session() -> None:
