@@ -220,19 +220,17 @@ class Declarations:
     tasks: frozenset[str] = frozenset()
     schedules: tuple[Schedule, ...] = ()
 
-    def selectors(self) -> list[tuple[InvocationKind, str]]:
-        """Return (kind, name) of what is queued and declared; some kinds have no name."""
-        found: list[tuple[InvocationKind, str]] = []
-        if self.exit:
-            found.append((InvocationKind.EXIT, ""))
-        if self.message:
-            found.append((InvocationKind.MESSAGE, ""))
-        if self.enter:
-            found.append((InvocationKind.ENTER, ""))
-        found.extend((InvocationKind.ACTION, name) for name in sorted(self.actions))
-        found.extend((InvocationKind.SCHEDULE, schedule.name) for schedule in self.schedules)
-        found.extend((InvocationKind.TASK, name) for name in sorted(self.tasks))
-        return found
+    def queued(self) -> list[InvocationKind]:
+        """Return the kinds that are queued and of which something is declared, people's first."""
+        declared = {
+            InvocationKind.EXIT: self.exit,
+            InvocationKind.MESSAGE: self.message,
+            InvocationKind.ENTER: self.enter,
+            InvocationKind.ACTION: self.actions,
+            InvocationKind.SCHEDULE: self.schedules,
+            InvocationKind.TASK: self.tasks,
+        }
+        return [kind for kind, what in declared.items() if what]
 
     def takes(self, kind: InvocationKind, name: str) -> bool:
         """Tell whether an invocation of this kind and name is declared."""

@@ -6,7 +6,7 @@ invocations of one session share a lane: at most one of them is ready or leased 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import delete, select
 
@@ -21,6 +21,7 @@ from capsule_sidecar.model.errors import (
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import (
     CancelReason,
+    Declarations,
     InvocationKind,
     InvocationStatus,
     ItemKind,
@@ -37,6 +38,8 @@ from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
 from capsule_sidecar.storage.unit import Leased, Notice, Unit
 
+# Kinds whose handlers have names.
+_NAMED = (InvocationKind.ACTION, InvocationKind.SCHEDULE, InvocationKind.TASK)
 # What moves a session up in its person's list: that it was opened, and what the person writes.
 _ACTIVITY = (InvocationKind.ENTER, InvocationKind.MESSAGE)
 # What waits for a process that declares it. A tick does until its schedule goes: which process of
@@ -217,7 +220,7 @@ def lease_ready(unit: Unit, app: int, process: int) -> None:
         return
     columns = schema.invocations.c
     used = 0
-    for kind, name in declarations.selectors():
+    for kind, name in _ready_names(unit, app, declarations):
         if used >= places:
             break
         for found in unit.query(
@@ -239,6 +242,38 @@ def lease_ready(unit: Unit, app: int, process: int) -> None:
                 used += 1
     if used < places:
         unit.slots.settle(process)
+
+
+def _ready_names(
+    unit: Unit, app: int, declarations: Declarations
+) -> Iterator[tuple[InvocationKind, str]]:
+    """Yield kind and name of what may be ready for a process: of named kinds, what there is.
+
+    A process may declare a thousand tasks of which one waits.
+    """
+    columns = schema.invocations.c
+    for kind in declarations.queued():
+        if kind not in _NAMED:
+            yield kind, ""
+            continue
+        name = ""
+        while True:
+            found = unit.query(
+                select(columns.name)
+                .where(
+                    columns.app == app,
+                    columns.kind == int(kind),
+                    columns.name > name,
+                    schema.is_ready,
+                )
+                .order_by(columns.name)
+                .limit(1)
+            )
+            if not found:
+                break
+            name = found[0][0]
+            if declarations.takes(kind, name):
+                yield kind, name
 
 
 def release(unit: Unit, process: int, app: int) -> None:
