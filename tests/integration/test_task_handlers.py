@@ -185,11 +185,11 @@ async def test_what_raises_is_tried_again_where_retry_for_says_so(
                 await flaky.submit(kind=kind) for kind in ("once", "always", "value")
             ]
             assert await once.result(30) == "in the end"
-            for task in (always, never):
+            for task, failures in ((always, 2), (never, 1)):
                 with pytest.raises(capsule.TaskFailed) as failed:
                     await task.result(30)
                 info = await task.info()
-                assert (info.status, info.retries) == ("failed", 1)
+                assert (info.status, info.failures, info.retries) == ("failed", failures, 1)
                 assert (failed.value.status, failed.value.reason) == ("failed", "HANDLER_ERROR")
                 assert info.reference_id == failed.value.reference_id
                 assert info.reference_id in caplog.text
@@ -359,7 +359,7 @@ async def test_a_result_that_is_not_json_fails_the_task_at_once(
             with pytest.raises(capsule.TaskFailed) as failed:
                 await task.result(30)
             info = await task.info()
-            assert (info.status, info.attempt, info.error_type) == ("failed", 1, "TypeError")
+            assert (info.status, info.failures, info.error_type) == ("failed", 1, "TypeError")
             assert failed.value.reference_id in caplog.text
         assert "TypeError: what task 'odd' returned['at'] is a datetime" in caplog.text
 
