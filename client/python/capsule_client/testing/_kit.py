@@ -20,6 +20,8 @@ from capsule_client.testing._user import Keeper, User
 START_SECONDS = 60.0
 # Handlers that run still when the test is over: nobody waits for them any more.
 _DRAIN_SECONDS = 0.25
+# For a turn that has replied to come to its end before the clock passes its deadline.
+_SETTLE_SECONDS = 0.5
 _ERRORS = 5
 
 
@@ -81,6 +83,8 @@ class Kit(Keeper):
         Raises:
             InvalidArgument: for a time that is none, or too long.
         """
+        for user in self._sessions:  # who has its reply has not its turn's end yet
+            await user.settle(_SETTLE_SECONDS)
         more = timedelta(seconds=seconds, minutes=minutes, hours=hours, days=days)
         return await self._link.advance((by or timedelta()) + more)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import mimetypes
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -327,6 +328,13 @@ class User:
             self._view.lost(f"{error.code().name}: {error.details()}")
         finally:
             call.cancel()
+
+    async def settle(self, timeout: float) -> None:
+        """Waits a moment where a turn has said something and seems to be at its end."""
+        with suppress(AssertionError):  # it was not: whoever streams for long does so
+            await self._until(
+                lambda: None if self._view.about_to_end else True, timeout, "the turn's end"
+            )
 
     async def _until(self, found: Callable[[], T | None], timeout: float | None, what: str) -> T:
         return await self._view.until(found, self._timeout if timeout is None else timeout, what)

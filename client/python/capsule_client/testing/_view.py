@@ -92,6 +92,13 @@ class View:
             return None
         return ended
 
+    @property
+    def about_to_end(self) -> bool:
+        """Whether a turn that has said something runs and asks nothing: it may end any moment."""
+        if any(prompt.status == "open" for prompt in self.prompts.values()):
+            return False
+        return any(invocation in self._wrote for invocation in self.running)
+
     def silent(self) -> Ended | None:
         """Returns how the last work ended where it gave no reply, or failed; else None."""
         ended = self.nothing_comes()
