@@ -56,6 +56,9 @@ async def working(place: Place, **options: object) -> AsyncIterator[Work]:
                     await session.show_task(await fail.schedule(delay="10m", session=session))
                 case "cancel":
                     await running[-1].cancel()
+                case "wait":
+                    await session.show_task(await sync.submit(session=session, box="inbox"))
+                    await asyncio.Event().wait()
             await session.reply(f"{msg.text}: done")
 
         app = make_app(scene.running, answers)
@@ -191,6 +194,25 @@ async def test_a_task_that_is_cancelled_says_so_and_how_far_it_was(place: Place)
         await expect(card(tab)).to_contain_text("It was at 40%: 40 of 100")
         await tab.hears("cancel: done")
         await expect(tab.log.locator(".ended")).to_have_count(0)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the list of pending work may name a task in the place of its turn"
+)
+async def test_stop_ends_the_turn_and_leaves_its_task_alone(place: Place) -> None:
+    async with working(place) as work:
+        tab = await work.scene.tab()
+        await tab.say("wait")
+        await says(tab, "Running", "Sync")
+        await tab.reload()
+        await says(tab, "Running", "Sync")
+        await tab.button("Stop").click()
+        await expect(tab.log.locator(".ended")).to_have_text("Stopped")
+        await is_free(tab)
+        await work.reach(0.5, "")
+        await expect(card(tab, "Sync").get_by_role("progressbar")).to_have_attribute("value", "50")
+        await work.finish()
+        await says(tab, "Completed", "Sync")
 
 
 async def test_a_task_that_is_to_come_or_to_be_tried_again_says_when(place: Place) -> None:
