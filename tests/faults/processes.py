@@ -99,12 +99,20 @@ class Handlers:
         assert note is not None
         return note
 
-    def surprises(self) -> str:
-        """Returns what handlers raised that no message had asked for, with their tracebacks."""
+    def surprises(self, known: str = _ASKED) -> str:
+        """Returns what handlers raised that no message had asked for, with their tracebacks.
+
+        Args:
+            known: A part of what else may be raised.
+        """
         found = []
         for process in self.processes:
             said = re.split(r"\n(?=\d{4}-\d\d-\d\d )", process.log.read_text())
-            found += [entry for entry in said if _RAISED in entry and _ASKED not in entry]
+            found += [
+                entry
+                for entry in said
+                if _RAISED in entry and _ASKED not in entry and known not in entry
+            ]
         return "\n".join(found)
 
     def open_gate(self, name: str) -> None:
