@@ -347,7 +347,11 @@ def pending(connection: Connection, session: int, limit: int) -> list[Pending]:
         return []
     rows = connection.execute(
         select(_invocations.key, _invocations.kind, _invocations.status, _invocations.place)
-        .where(_invocations.session == session, _invocations.state < int(WorkState.ENDED))
+        .where(
+            _invocations.session == session,
+            _invocations.state < int(WorkState.ENDED),
+            _invocations.kind < int(InvocationKind.TASK),
+        )
         .order_by(_invocations.place.desc())
         .limit(min(limit, lane))
     )

@@ -196,9 +196,6 @@ async def test_a_task_that_is_cancelled_says_so_and_how_far_it_was(place: Place)
         await expect(tab.log.locator(".ended")).to_have_count(0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the list of pending work may name a task in the place of its turn"
-)
 async def test_stop_ends_the_turn_and_leaves_its_task_alone(place: Place) -> None:
     async with working(place) as work:
         tab = await work.scene.tab()

@@ -527,3 +527,11 @@ async def test_a_stopped_turn_submits_nothing_more(tmp_path: Path) -> None:
         )
         with refused(PRECONDITION, "STOPPED"):
             await submit(scene.handler, scene.turn)
+
+
+async def test_a_task_is_none_of_what_waits_in_its_sessions_lane(tmp_path: Path) -> None:
+    async with turn(tmp_path) as scene:
+        task_id = (await submit(scene.handler, scene.turn, in_session=True)).task_id
+        await run(scene.handler, task_id)
+        page = await scene.ada.call("GetTimeline", session_id=scene.session)
+        assert [each.invocation_id for each in page.pending] == [scene.turn.invocation_id]

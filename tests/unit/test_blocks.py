@@ -349,7 +349,7 @@ def test_the_comments_of_the_proto_list_every_field_of_the_known_payloads() -> N
     _, *found = " ".join(lines).split(" - `")
     assert [f"`{item}" for item in found] == [
         f"`{path}` ({kind}): {described}"
-        for name in KNOWN
+        for name in (*KNOWN, *MADE)
         for path, kind, described in fields_of(f"{name}.", SCHEMA["$defs"][name])
     ]
 
