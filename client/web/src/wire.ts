@@ -280,6 +280,25 @@ export interface Block {
    *   white space.
    * - `suggestions.items[].text` (string): What a click sends, at most 4,000 characters. Empty: the
    *   label.
+   * - `task.task_id` (string, required): The task's id, which is also the block's.
+   * - `task.name` (string, required): What handles it: 1 to 128 characters.
+   * - `task.message` (string): What is said about it, at most 1,000 characters. Empty: its name is.
+   * - `task.status` (string, required): How far it is: `scheduled`, `pending`, `running`,
+   *   `retrying`, `completed`, `failed`, `cancelled` or `timed_out`.
+   * - `task.progress` (number): How far it says it is, from 0 to 1. Without it: it has not said.
+   * - `task.progress_message` (string): What it says of it, at most 1,000 characters.
+   * - `task.result` (any value): What it returned, once it is completed: any JSON value of at most
+   *   8 KiB. Left out where it is longer or null.
+   * - `task.reference_id` (string): What a person can quote to the operator where it failed, at
+   *   most 64 characters.
+   * - `task.reason` (string): Why it did not complete, as `HANDLER_ERROR` or `DEADLINE`; at most 64
+   *   characters.
+   * - `task.start_time` (string): When it begins, or begins again, at the earliest, while it is
+   *   `scheduled` or `retrying`: ISO 8601, UTC.
+   * - `task.attempt` (whole number, required): The attempt that runs or ran last; 0: none has
+   *   begun.
+   * - `task.failures` (whole number, required): Tries that failed, from 0.
+   * - `task.retries` (whole number, required): How many failed tries are tried again, from 0.
    */
   readonly payload?: unknown;
 }
