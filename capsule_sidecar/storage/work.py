@@ -279,6 +279,11 @@ def _ready_names(
 def release(unit: Unit, process: int, app: int) -> None:
     """Give a process's place back, and fill it when work may be waiting."""
     unit.give_places(process)
+    _fill(unit, process, app)
+
+
+def _fill(unit: Unit, process: int, app: int) -> None:
+    """Fill a place that was given back, when work may be waiting for it."""
     if unit.slots.backlog(process) and not unit.slots.yields(process):
         lease_ready(unit, app, process)
 
@@ -353,6 +358,7 @@ def _try_later(
     outcome: Outcome | None = None,
 ) -> None:
     """Let a task whose try failed wait for its next one."""
+    left = 0 if invocation.prompts else invocation.process
     _let_go(unit, invocation, cancel=0 if outcome else int(CancelReason.SUPERSEDED))
     invocation.cancel = 0
     invocation.state, invocation.status = WorkState.WAITING, InvocationStatus.QUEUED
@@ -364,6 +370,8 @@ def _try_later(
     unit.change(job)
     unit.change(invocation)
     cards.refresh(unit, invocation, job)
+    if left:
+        _fill(unit, left, invocation.app)
 
 
 def _verdict(
@@ -575,6 +583,7 @@ def cancel(unit: Unit, invocation: InvocationRow, reason: CancelReason) -> None:
 def drop_work(unit: Unit, session: SessionRow) -> None:
     """Take all work of a session that is deleted from whoever holds it."""
     columns = schema.invocations.c
+    places: list[int] = []
     for found in unit.query(
         select(schema.invocations).where(columns.session == session.id, schema.is_running)
     ):
@@ -588,10 +597,13 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
             )  # fmt: skip
             invocation.state = WorkState.ENDED
             if not invocation.prompts:
-                release(unit, invocation.process, invocation.app)
+                places.append(invocation.process)
     numbers = select(columns.id).where(columns.session == session.id)
     # A number may be given again: nothing may be left that names it.
     unit.execute(delete(schema.task_cards).where(schema.task_cards.c.task.in_(numbers)))
     unit.execute(delete(schema.jobs).where(schema.jobs.c.invocation.in_(numbers)))
     unit.execute(delete(schema.invocations).where(columns.session == session.id))
     cards.drop_session(unit, session)
+    # When the session's own tasks are gone: none of them may take the place of another.
+    for process in places:
+        release(unit, process, session.app)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from capsule_protocol.v1 import types_pb2
-from capsule_sidecar.model.types import Answer, Lease
+from capsule_sidecar.model.types import Answer, Lease, OutcomeStatus
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.asking import (
     MINUTE_MS,
@@ -22,6 +22,8 @@ from tests.integration.storage.asking import (
     told,
 )
 from tests.integration.storage.store import MESSAGES, Sidecar, Store, request_key
+from tests.integration.storage.tasking import TASKS, end
+from tests.integration.storage.tasking import submit as submit_task
 
 
 def _together(sidecar: Sidecar) -> threading.Event:
@@ -232,3 +234,26 @@ async def test_a_group_that_failed_leaves_what_waits_and_the_places_as_they_were
         assert (free(sidecar, process), len(sidecar.held)) == (-1, 4)
         assert len(told(sidecar, prompt)) == 1
         assert (await sidecar.invocation(waits.invocation_id))["prompts"] == 0
+
+
+async def test_the_place_of_a_failed_try_is_given_at_once_to_what_waits(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        process = (await sidecar.attach(free=1, takes=TASKS)).process
+        fails, waits = await submit_task(sidecar, retries=1), await submit_task(sidecar)
+        assert sidecar.held == [Lease(fails, 1)]
+        await end(sidecar, fails, status=OutcomeStatus.FAILED)
+        assert sidecar.held == [Lease(fails, 1), Lease(waits, 1)]
+        assert free(sidecar, process) == 0
+
+
+async def test_a_deleted_session_takes_no_place_for_its_tasks_that_wait(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        process = (await sidecar.attach(free=2, takes=TASKS)).process
+        session = await sidecar.open()
+        turn = Lease((await sidecar.say(session, "hello")).ids[1], 1)
+        ours = [await submit_task(sidecar, turn, in_session=True, start_ms=n) for n in range(3)]
+        assert sidecar.held == [turn, Lease(ours[0], 1)]
+        other = await submit_task(sidecar)
+        await sidecar.delete(session)
+        assert sidecar.held[2:] == [Lease(other, 1)]
+        assert free(sidecar, process) == 1
