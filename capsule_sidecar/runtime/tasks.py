@@ -33,6 +33,7 @@ _MAX_IDS = 100
 _MAX_RETRIES = 1_000
 _MAX_TIMEOUT_MS = 30 * 86_400_000
 _MAX_DELAY_MS = 3_653 * 86_400_000
+_MAX_START_MS = 253_402_300_799_999  # the end of the year 9999, as a Timestamp's
 _MAX_WAIT = 30.0
 # How often an end is looked for that another sidecar may have written.
 _LOOK_AGAIN = 1.0
@@ -199,8 +200,8 @@ def _checked(spec: TaskSpec, args: bytes) -> TaskSpec:
         raise InvalidArgument("timeout", "must be 1 ms to 30 days")
     if not 0 <= spec.delay_ms <= _MAX_DELAY_MS:
         raise InvalidArgument("delay", "must be 0 to 10 years")
-    if spec.start_ms < 0:
-        raise InvalidArgument("start_time", "must not be before 1970")
+    if not 0 <= spec.start_ms <= _MAX_START_MS:
+        raise InvalidArgument("start_time", "must be in the years 1970 to 9999")
     return replace(spec, args_json=args)
 
 

@@ -491,6 +491,8 @@ async def test_tasks_outlive_a_restart_of_the_sidecar(tmp_path: Path) -> None:
         ({"timeout": {"seconds": 0}}, "timeout"),
         ({"timeout": {"seconds": 86_400 * 31}}, "timeout"),
         ({"delay": {"seconds": -1}}, "delay"),
+        ({"start_time": {"seconds": 253_402_300_800}}, "start_time"),
+        ({"start_time": {"seconds": 1 << 62}}, "start_time"),
         ({"lock": "l" * 513}, "lock"),
     ],
 )
