@@ -8,6 +8,7 @@ import pytest
 
 from capsule_sidecar.model.errors import PermissionDenied
 from capsule_sidecar.runtime.addresses import Addresses
+from capsule_sidecar.storage.clock import Clock
 
 AGAIN = "; GET .../v1/files/{file_id}, or reading the message again, gives a new one"
 
@@ -38,8 +39,18 @@ def test_an_address_that_lost_a_part_was_bent_or_is_old_says_which_and_what_help
     assert refused(old, *signed(old, "fil_1")) == f"the time of this address is over{AGAIN}"
 
 
-def test_an_address_is_good_for_all_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    addresses = Addresses(b"key", 1.0, "http://here")
-    for now in (1000.0, 1000.1, 1000.999):
-        monkeypatch.setattr("capsule_sidecar.runtime.addresses.time.time", lambda now=now: now)
+class StandingClock(Clock):
+    """A clock that stands at a time."""
+
+    def __init__(self, milliseconds: int) -> None:
+        super().__init__()
+        self._now_ms = milliseconds
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+
+def test_an_address_is_good_for_all_of_its_time() -> None:
+    for now_ms in (1_000_000, 1_000_100, 1_000_999):
+        addresses = Addresses(b"key", 1.0, "http://here", StandingClock(now_ms))
         assert 1.0 <= addresses.check("fil_1", *signed(addresses, "fil_1")) <= 2.0

@@ -188,19 +188,19 @@ async def test_only_its_person_may_answer(store: Store) -> None:
 async def test_the_sweep_ends_what_nobody_answered_in_time_and_nothing_else(store: Store) -> None:
     async with store.sidecar() as sidecar:
         session, lease = await turn(sidecar)
-        prompts = [await ask(sidecar, lease, f"{n}", timeout_ms=n) for n in (3_000, 1_000, 2_000)]
+        prompts = [await ask(sidecar, lease, f"{n}", timeout_ms=n) for n in (30_000, 10_000, 20_000)]
         kept = await ask(sidecar, lease)
-        store.clock.advance(900)
+        store.clock.advance(5_000)
         await sidecar.sweep()
         assert len(await open_prompts(sidecar)) == 4
-        store.clock.advance(2_200)
+        store.clock.advance(26_000)
         await sidecar.sweep()
         assert await open_prompts(sidecar) == [kept]
         # In the order that their times were over.
         ended = [
             e.prompt_ended.prompt for e in await sidecar.log(session) if e.HasField("prompt_ended")
         ]
-        assert [prompt.message for prompt in ended] == ["1000", "2000", "3000"]
+        assert [prompt.message for prompt in ended] == ["10000", "20000", "30000"]
         assert {prompt.status for prompt in ended} == {EXPIRED}
         for prompt in prompts:
             end, accepted = await answer(sidecar, prompt)
