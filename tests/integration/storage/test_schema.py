@@ -13,9 +13,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from capsule_sidecar.model.errors import StorageUnavailable
+from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.database import Database, PostgreSQL, SQLite, open_database
 from capsule_sidecar.storage.migrate import migrate, upgrade
+from tests.integration.storage.asking import ask
+from tests.integration.storage.store import Store
+from tests.integration.storage.tasking import TASKS, submit
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -141,6 +145,41 @@ def test_the_first_migration_can_be_taken_back(empty: Database) -> None:
         assert inspect(connection).get_table_names() == ["alembic_version"]
         if connection.dialect.supports_sequences:
             assert inspect(connection).get_sequence_names() == []
+
+
+async def test_an_older_version_finds_no_tasks_and_goes_on_with_its_turns(store: Store) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from capsule_sidecar.storage import migrate as module
+
+    async with store.sidecar() as sidecar:
+        await sidecar.attach(takes=TASKS)
+        session = await sidecar.open()
+        turn = Lease((await sidecar.say(session, "hello")).ids[1], 1)
+        inside = Lease(await submit(sidecar, turn, in_session=True), 1)
+        await sidecar.stream(turn)
+        await sidecar.stream(inside)
+        await ask(sidecar, inside)
+        outside = Lease(await submit(sidecar, inside), 1)
+        await submit(sidecar, outside, delay_ms=60_000)
+    with closing(store.database()) as database:
+        config = Config()
+        config.set_main_option("script_location", str(module._SCRIPTS))
+        with database.engine.connect() as connection:
+            config.attributes.update(connection=connection, database=database)
+            command.downgrade(config, "0004")
+            counts = {
+                table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar()
+                for table in ("sessions", "invocations", "streams", "prompts", "items")
+            }
+        # A turn and its session's enter; its stream; its message and what it streams.
+        assert counts == {"sessions": 1, "invocations": 2, "streams": 1, "prompts": 0, "items": 2}
+        migrate(database)
+    async with store.sidecar() as sidecar:
+        assert await sidecar.taken_over() == Lease(turn.invocation_id, 2)
+        await sidecar.finish(Lease(turn.invocation_id, 2))
+        assert (await sidecar.kinds(session))[-1] == "invocation_ended"
 
 
 def test_a_database_of_another_kind_is_refused(tmp_path: Path) -> None:

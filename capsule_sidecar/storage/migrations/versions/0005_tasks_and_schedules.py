@@ -89,12 +89,39 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _drop_work_beside()
     for name in ("schedules", "task_cards", "jobs"):
         op.drop_table(name)
     op.drop_index("ix_invocations_later", "invocations")
     for name, column in (("prompts", "place"), ("streams", "place"), ("apps", "owner")):
         with op.batch_alter_table(name) as table:
             table.drop_column(column)
+
+
+def _drop_work_beside() -> None:
+    """Remove what an older version would take for turns, and the sessions that are none."""
+    # What is still open of theirs has nobody left to end it.
+    op.execute(
+        'DELETE FROM items WHERE (session, "offset") IN (SELECT s.session, s."offset"'
+        " FROM streams s JOIN invocations i ON i.id = s.invocation WHERE i.kind >= 7)"
+    )
+    op.execute(
+        'DELETE FROM items WHERE (session, "offset") IN (SELECT p.session, p."offset"'
+        " FROM prompts p JOIN invocations i ON i.id = p.invocation"
+        " WHERE i.kind >= 7 AND p.state = 0)"
+    )
+    op.execute(
+        "DELETE FROM stream_chunks WHERE stream IN (SELECT s.key"
+        " FROM streams s JOIN invocations i ON i.id = s.invocation WHERE i.kind >= 7)"
+    )
+    for statement in (
+        "DELETE FROM streams WHERE invocation IN (SELECT id FROM invocations WHERE kind >= 7)",
+        "DELETE FROM prompts WHERE invocation IN (SELECT id FROM invocations WHERE kind >= 7)",
+        "DELETE FROM invocations WHERE kind >= 7",
+        "DELETE FROM events WHERE session IN (SELECT id FROM sessions WHERE channel = '')",
+        "DELETE FROM sessions WHERE channel = ''",
+    ):
+        op.execute(statement)
 
 
 def _place_items(*names: str) -> None:
