@@ -380,8 +380,40 @@ async def test_what_forks_the_sidecars_takes_them_along_when_its_parent_is_gone(
         # As the system does for a parent that was killed: its end of the pipe is closed.
         await asyncio.to_thread(nursery.close)
         await eventually(lambda: sidecar._process.poll() == -signal.SIGKILL)
+        assert not sidecar._folder.exists()
     finally:
         sidecar.end()
+
+
+TESTS_THAT_ARE_KILLED = """
+import asyncio, os
+import capsule_client as capsule
+from capsule_client import testing
+from capsule_client.testing._sidecar import Sidecar
+
+async def main():
+    sidecar = Sidecar()
+    async with testing.run(capsule.App("kit"), sidecar=sidecar) as kit:
+        print(kit.http, sidecar._folder, flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_sidecar_ends_with_the_tests_that_were_killed_and_leaves_nothing() -> None:
+    tests = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TESTS_THAT_ARE_KILLED, stdout=asyncio.subprocess.PIPE
+    )
+    assert tests.stdout is not None
+    async with asyncio.timeout(60):
+        address, folder = (await tests.stdout.readline()).decode().split()
+    tests.kill()
+    await tests.wait()
+    await eventually(lambda: not Path(folder).exists())
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(address)
 
 
 PLUGIN_TEST = """

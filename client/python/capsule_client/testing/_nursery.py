@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -27,20 +28,23 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for name in _LOADED:
         import_module(name)
-    born: list[int] = []
+    born: dict[int, Path] = {}
     while line := sys.stdin.buffer.readline():
         order = json.loads(line)
         child = os.fork()
         if child == 0:
             os._exit(_live(order))
-        born.append(child)
-    for child in born:
+        born[child] = Path(order["folder"])
+    for child, folder in born.items():
         try:
             # Of those that are gone the number may be another's by now: ours alone are waited for.
             if os.waitpid(child, os.WNOHANG) == (0, 0):
                 os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
         except (ChildProcessError, ProcessLookupError):
             pass  # gone
+        # Who asked for it removes it, unless that one was killed.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _live(order: dict[str, Any]) -> int:

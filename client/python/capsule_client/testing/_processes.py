@@ -31,7 +31,7 @@ class Process(ABC):
 
 
 class Started(Process):
-    """A process of its own.
+    """A process of its own, that ends with this one.
 
     Args:
         folder: Its working directory.
@@ -48,7 +48,7 @@ class Started(Process):
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self._process = subprocess.Popen(
                 [*_command(), *arguments],
-                env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=out, stderr=err,
             )  # fmt: skip
 
     def poll(self) -> int | None:
@@ -59,6 +59,8 @@ class Started(Process):
         """Ends it."""
         self._process.kill()
         self._process.wait(_END_SECONDS)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
 
 class Nursery:
@@ -67,7 +69,8 @@ class Nursery:
     def __init__(self) -> None:
         variables = {k: v for k, v in os.environ.items() if not k.startswith("CAPSULE_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "capsule_client.testing._nursery"],
+            # -P: what lies in the folder that the tests are run in is no module of ours.
+            [sys.executable, "-P", "-m", "capsule_client.testing._nursery"],
             env=variables, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -146,11 +149,9 @@ def _exists(pid: int) -> bool:
 
 def _command() -> list[str]:
     """Returns what runs the sidecar of this environment, else the one on the path."""
-    script = Path(sys.executable).with_name("capsule-sidecar")
-    if script.is_file():
-        return [str(script)]
     if importlib.util.find_spec("capsule_sidecar") is not None:
-        return [sys.executable, "-c", "from capsule_sidecar.cli import main; main()"]
+        return [sys.executable, "-P", "-m", "capsule_client.testing._tied"]
+    # One of another environment is not tied to us: where we are killed, it stays behind.
     found = shutil.which("capsule-sidecar")
     if found is None:
         raise RuntimeError(
