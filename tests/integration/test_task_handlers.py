@@ -204,6 +204,44 @@ async def test_what_raises_is_tried_again_where_retry_for_says_so(
         ]
 
 
+async def test_a_cancelled_error_of_the_tasks_own_is_tried_again_only_where_retry_for_says_so(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as at:
+
+        async def gives_up(session: capsule.Session) -> None:
+            raise asyncio.CancelledError("nobody told it to")
+
+        never = at.app.task(retries=1, retry_for=ValueError, name="never")(gives_up)
+        once = at.app.task(retries=1, retry_for=asyncio.CancelledError, name="once")(gives_up)
+        async with at.attached(NOBODY):
+            for task, failures in ((never, 1), (once, 2)):
+                submitted = await task.submit()
+                with pytest.raises(capsule.TaskFailed):
+                    await submitted.result(30)
+                info = await submitted.info()
+                assert (info.status, info.failures) == ("failed", failures)
+                assert info.error_type == "asyncio.exceptions.CancelledError"
+
+
+async def test_every_call_of_an_unknown_tasks_handle_says_that_there_is_none(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as at:
+
+        @at.app.task()
+        async def quick(session: capsule.Session) -> None: ...
+
+        async with at.attached(NOBODY):
+            unknown = quick.handle("tsk_none")
+            for call in (unknown.status, unknown.info, unknown.result, unknown.cancel):
+                with pytest.raises(capsule.NotFound, match="'tsk_none' does not exist"):
+                    await call()
+            done = await quick.submit()
+            await done.result(30)
+            assert await done.cancel() is False
+
+
 async def test_a_submission_under_a_held_lock_joins_the_first(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         runs: list[str] = []

@@ -91,7 +91,10 @@ class TaskHandle(Generic[R_co]):
         One that does not run ends at once. The handler of a running one is cancelled: it ends when
         that has, at the latest after 10 s.
         """
-        return await self._calls().cancel("", (), None, [self._id]) > 0
+        if await self._calls().cancel("", (), None, [self._id]) > 0:
+            return True
+        await self.info()  # raises NotFound where there is none
+        return False
 
     def _late(self, patience: float | None) -> TimeoutError:
         return TimeoutError(f"task {self._id} has not ended within {patience:g} s")
@@ -188,7 +191,8 @@ class TaskFunction(Generic[P, R]):
         self._redeliver = redeliver
         self._function = function
         self._calls = calls
-        functools.update_wrapper(self, function)
+        # Names and words alone: what an object or another task keeps in itself is not ours.
+        functools.update_wrapper(self, function, updated=())
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the function here and now: no task is made."""

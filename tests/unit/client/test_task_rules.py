@@ -112,6 +112,25 @@ def test_a_name_is_declared_once_and_an_object_may_be_a_task() -> None:
         app.task()(Call())
 
 
+def test_an_object_and_a_task_of_another_app_keep_what_is_theirs() -> None:
+    one, two = capsule.App("one"), capsule.App("two")
+
+    class Call:
+        def __init__(self) -> None:
+            self._timeout = 5
+            self._name = "mine"
+            self.submit = "a word of its own"
+
+        async def __call__(self, session: capsule.Session) -> None: ...
+
+    task = one.task(name="object", timeout=60)(Call())
+    assert task.name == "object"
+    assert (task._timeout, task.submit.__name__) == (timedelta(seconds=60), "submit")
+    again = two.task(name="again", retries=1)(one.task(name="first", retries=5)(sync))
+    assert (again.name, again._retries) == ("again", 1)
+    assert again._calls == two._own_tasks
+
+
 async def test_called_directly_the_function_runs_here_and_now() -> None:
     app = capsule.App("demo")
     task = app.task(retries=3, lock="{owner_id}")(sync)
