@@ -20,6 +20,7 @@ from capsule_sidecar.storage.documents.sql import (
     Dialect,
     Sql,
     fill,
+    has_range,
     joined,
     key_range,
 )
@@ -186,7 +187,7 @@ def _choose(tests: Sequence[Test], indexes: Sequence[Index]) -> tuple[Index, lis
         here = [test for test in tests if test.path == index.path]
         if not here:
             continue
-        ranges = [test for test in here if test.op in _RANGES and key_range(test) is not None]
+        ranges = [test for test in here if test.op in _RANGES and has_range(test)]
         for test in here:
             if test.op is Op.EQUAL:
                 # What is null is often what is not there, in most documents.
@@ -233,4 +234,4 @@ def _is_exact(test: Test) -> bool:
     """Tell whether an index's keys answer a test without a look at the document."""
     if any(not isinstance(form, str) or len(form) >= KEY_CHARS for form in test.forms):
         return False
-    return test.op in (Op.EQUAL, Op.IN) or key_range(test) is not None
+    return test.op in (Op.EQUAL, Op.IN) or has_range(test)

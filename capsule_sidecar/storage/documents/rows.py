@@ -46,8 +46,9 @@ def document_json(row: Sequence[Any]) -> bytes:
     """
     _, key, body, created, updated = row[:5]
     comma = "," if len(body) > 2 else ""
-    first = _seconds(created)
-    last = first if updated == created else _seconds(updated)
+    # To the millisecond a float is exact, and written faster than two integers.
+    first = f"{created / 1000:.3f}"
+    last = first if updated == created else f"{updated / 1000:.3f}"
     return (
         f'{{"id":{encode_basestring(key)},{body[1:-1]}{comma}"create_time":{first},'
         f'"update_time":{last}}}'
@@ -55,7 +56,6 @@ def document_json(row: Sequence[Any]) -> bytes:
 
 
 def _seconds(milliseconds: int) -> str:
-    # To the millisecond a float is exact, and written faster than two integers.
     return f"{milliseconds / 1000:.3f}"
 
 

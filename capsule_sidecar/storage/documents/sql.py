@@ -266,6 +266,11 @@ def key_range(test: Test) -> tuple[str, bool, str, bool] | None:
     raise AssertionError(test.op)
 
 
+def has_range(test: Test) -> bool:
+    """Tell whether a comparison means any key: whether `key_range` returns a range."""
+    return test.form != forms.NULL or test.op in (Op.GREATER_EQUAL, Op.LESS_EQUAL)
+
+
 def _span(tag: str) -> tuple[str, bool, str, bool]:
     return tag, False, chr(ord(tag) + 1), False
 
