@@ -227,6 +227,10 @@ class Hub:
             frame = frames.event_frame(self.addresses.event(entry.data))
             for topic in topics:
                 topic.put(Entry(entry.offset, entry.position, frame))
+        if entry.body[:2] == _CLOSED:
+            # A task goes on when its session has ended, and of its end there is no event then.
+            for invocation_id in list(self._lines.get(session.id, ())):
+                self._take_line(session.id, invocation_id)
         if not entry.offset:  # the session was deleted
             self._lines.pop(session.id, None)
             self._line_owner.pop(session.id, None)
@@ -267,12 +271,15 @@ class Hub:
     def drop_lines(self, invocation_id: str) -> None:
         """Forget the status line of an attempt that is over without an event."""
         for session in [s for s, lines in self._lines.items() if invocation_id in lines]:
-            line = self._lines[session].pop(invocation_id)
-            user, app, channel = self._line_owner[session]
-            gone = events_pb2.StatusLine(invocation_id=invocation_id)
-            frame = frames.status_frame(line.session_id, 0, gone)
-            self.transient(session, user, app, channel, frame)
-            self._tidy_lines(session)
+            self._take_line(session, invocation_id)
+
+    def _take_line(self, session: int, invocation_id: str) -> None:
+        line = self._lines[session].pop(invocation_id)
+        user, app, channel = self._line_owner[session]
+        gone = events_pb2.StatusLine(invocation_id=invocation_id)
+        frame = frames.status_frame(line.session_id, 0, gone)
+        self.transient(session, user, app, channel, frame)
+        self._tidy_lines(session)
 
     def lines(
         self, *, session: int = 0, user: int = 0, channel: tuple[int, str] | None = None
@@ -326,9 +333,11 @@ def _tag(number: int) -> bytes:
     return bytes((key & 0x7F | 0x80, key >> 7))
 
 
-# What ends a status line, by the first two bytes of an event's body: a message, a stream's opening,
-# the invocation's end.
-_ENDS_LINE = frozenset(
-    _tag(events_pb2.Event.DESCRIPTOR.fields_by_name[name].number)
-    for name in ("message_added", "stream_opened", "invocation_ended")
-)
+def _kind(name: str) -> bytes:
+    """Return the first two bytes of the body of events of a kind."""
+    return _tag(events_pb2.Event.DESCRIPTOR.fields_by_name[name].number)
+
+
+# What ends a status line: a message, a stream's opening, the invocation's end.
+_ENDS_LINE = frozenset(map(_kind, ("message_added", "stream_opened", "invocation_ended")))
+_CLOSED = _kind("session_closed")

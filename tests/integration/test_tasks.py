@@ -19,6 +19,7 @@ from capsule_protocol.v1 import (
     state_service_pb2,
     task_service_pb2,
 )
+from tests.support.eventually import eventually
 from tests.support.sidecar import (
     FAST,
     BareHandler,
@@ -537,3 +538,26 @@ async def test_a_task_is_none_of_what_waits_in_its_sessions_lane(tmp_path: Path)
         await run(scene.handler, task_id)
         page = await scene.ada.call("GetTimeline", session_id=scene.session)
         assert [each.invocation_id for each in page.pending] == [scene.turn.invocation_id]
+
+
+async def test_the_status_line_of_a_task_goes_with_its_session(tmp_path: Path) -> None:
+    async with turn(tmp_path) as scene:
+        handler = scene.handler
+        work = await run(handler, (await submit(handler, scene.turn, in_session=True)).task_id)
+        line = session_service_pb2.NotifyRequest(**of(work, text="Working"))
+        await handler.result(await handler.command(notify=line))
+        await handler.finish(scene.turn)
+        await scene.ada.call("CloseSession", session_id=scene.session)
+        await handler.finish(await handler.work(3))
+        await scene.follow.sees("session_closed")
+
+        def gone() -> bool:
+            lines = [f.transient for f in scene.follow.frames if f.HasField("transient")]
+            texts = [line.status_line.text for line in lines if line.HasField("status_line")]
+            return texts == ["Working", ""]
+
+        await eventually(gone, timeout=15, message="the line is gone")
+        async with await scene.ada.follow(scene.session) as later:
+            assert not (await later.live()).status_lines
+        await handler.finish(work)
+        await reaches(handler, work.invocation_id, "COMPLETED")
