@@ -9,7 +9,7 @@ from capsule_client import _convert, _task_run, _web_form
 from capsule_client._handlers import Handlers
 from capsule_client._turn import Turn
 from capsule_client._web_arguments import BadRequest
-from capsule_client.errors import NotFound, Superseded
+from capsule_client.errors import NotFound
 from capsule_client.session import Session
 from capsule_protocol.v1 import handler_service_pb2 as pb
 
@@ -44,21 +44,14 @@ def fail(turn: Turn, outcome: pb.Outcome, error: BaseException) -> None:
     outcome.error_type = f"{module}{kind.__qualname__}"[:_MAX_ERROR_TYPE]
 
 
-def given_back(turn: Turn, handlers: Handlers) -> pb.Outcome:
-    """Returns how work ends that a process on its way out has begun and does not finish.
+def given_back(turn: Turn) -> pb.Outcome:
+    """Returns how work ends that a process has begun and does not finish.
 
-    A data or endpoint request is not begun a second time: who asks may have been half served. Nor
-    is a task that says so.
+    A data or endpoint request is not begun a second time: who asks may have been half served. Of a
+    task that must not be, the sidecar sees to it.
     """
-    kind = turn.invocation.WhichOneof("kind")
-    if kind in ("data", "endpoint"):
-        return pb.Outcome(status=pb.OUTCOME_STATUS_CANCELLED)
-    task = handlers.tasks.get(turn.invocation.task.name) if kind == "task" else None
-    if task is None or task.redeliver:
-        return pb.Outcome(status=pb.OUTCOME_STATUS_RELEASED)
-    outcome = pb.Outcome(no_retry=True)
-    fail(turn, outcome, Superseded("this process ends, and the task is not delivered again"))
-    return outcome
+    asked = turn.invocation.WhichOneof("kind") in ("data", "endpoint")
+    return pb.Outcome(status=pb.OUTCOME_STATUS_CANCELLED if asked else pb.OUTCOME_STATUS_RELEASED)
 
 
 async def _serve(turn: Turn, handlers: Handlers, outcome: pb.Outcome) -> None:

@@ -94,7 +94,7 @@ class Turns:
         """Gives back what does not end when it is cancelled."""
         for turn in self._unfinished():
             self._lose(turn, Superseded("the app is shutting down"), given_up=True)
-            self._end(turn, _running.given_back(turn, self._handlers))
+            self._end(turn, _running.given_back(turn))
 
     def close(self) -> None:
         """Ends the timer."""
@@ -245,7 +245,7 @@ class Turns:
             await _running.run(turn, self._handlers, outcome)
         except asyncio.CancelledError as error:
             if turn.released and turn.cancelled is None:
-                outcome = _running.given_back(turn, self._handlers)
+                outcome = _running.given_back(turn)
             elif turn.cancelled is None and turn.lost is None:
                 _running.fail(turn, outcome, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
@@ -262,7 +262,7 @@ class Turns:
             self._end(turn, outcome)
         elif turn.given_up and not turn.ended:
             # The sidecar may still count it as ours: given back, it is delivered again at once.
-            self._end(turn, _running.given_back(turn, self._handlers))
+            self._end(turn, _running.given_back(turn))
         else:
             self._forget(turn)
 

@@ -188,7 +188,8 @@ async def test_only_its_person_may_answer(store: Store) -> None:
 async def test_the_sweep_ends_what_nobody_answered_in_time_and_nothing_else(store: Store) -> None:
     async with store.sidecar() as sidecar:
         session, lease = await turn(sidecar)
-        prompts = [await ask(sidecar, lease, f"{n}", timeout_ms=n) for n in (30_000, 10_000, 20_000)]
+        times = (30_000, 10_000, 20_000)
+        prompts = [await ask(sidecar, lease, f"{n}", timeout_ms=n) for n in times]
         kept = await ask(sidecar, lease)
         store.clock.advance(5_000)
         await sidecar.sweep()
