@@ -163,6 +163,22 @@ test("after a reload, a card tells whether its task is over", async () => {
   expect(current(page.chat).over(task.id)).toBe("ended");
 });
 
+test("a task that failed and goes on again, as an operator may have it, is not over", async () => {
+  const task = session.submit(work, "sync");
+  session.card(task, { status: "running" });
+  session.end(work);
+  session.card(task, { status: "failed" });
+  session.end(task, "INVOCATION_STATUS_FAILED");
+  await settle();
+  expect(current(page.chat).over(task.id)).toBe("ended");
+  session.work.set(task.id, task);
+  session.card(task, { status: "running" });
+  session.status(task, "Once more");
+  await settle();
+  expect(current(page.chat).over(task.id)).toBe("");
+  expect(current(page.chat).statusLines.value.map((line) => line.text)).toEqual(["Once more"]);
+});
+
 test("a page that tells of tasks that run, or of their ends, makes no turn of them", () => {
   const timeline = new Timeline({
     attach: () => undefined,

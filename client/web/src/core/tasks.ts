@@ -14,8 +14,13 @@ export function isTask(invocationId: string): boolean {
   return invocationId.startsWith("tsk_");
 }
 
-/** The task that a block is the card of, where it has ended; empty: it is none, or goes on. */
-export function endedTask({ type, block_id: id = "", payload }: Block): string {
+/** The task that a block is the card of, and whether it has ended; null: it is of none. */
+export function cardOf({ type, block_id: id = "", payload }: Block): TaskCard | null {
   const status = (payload as { readonly status?: unknown } | null | undefined)?.status;
-  return type === "task" && isTask(id) && ENDS.includes(status) ? id : "";
+  return type === "task" && isTask(id) ? { id, ended: ENDS.includes(status) } : null;
+}
+
+export interface TaskCard {
+  readonly id: string;
+  readonly ended: boolean;
 }

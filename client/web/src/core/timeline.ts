@@ -8,7 +8,7 @@ import type { Event, GetTimelineResponse, InvocationKind, Message, TimelineItem 
 import { before, int, type MessageEntry } from "./items.ts";
 import { type At, type ItemHost, ItemSet } from "./itemset.ts";
 import type { TimelineEntry, WorkEnd } from "./model.ts";
-import { endedTask, isBeside, isTask } from "./tasks.ts";
+import { cardOf, isBeside, isTask, type TaskCard } from "./tasks.ts";
 
 /** Events about items that lie before the loaded ones, kept while those are being fetched. */
 const MAX_BELOW = 2_000;
@@ -218,12 +218,15 @@ export class Timeline {
     } else if (event.invocation_ended && this.#waiting.delete(invocationId)) {
       this.#changed = true;
     }
-    this.#taskEnded(isBeside(event.invocation_ended?.kind) ? invocationId : "");
+    if (isBeside(event.invocation_ended?.kind)) {
+      this.#taskIs({ id: invocationId, ended: true });
+    }
   }
 
-  #taskEnded(taskId: string): void {
-    if (taskId && !this.#endedTasks.has(taskId)) {
-      this.#endedTasks.add(taskId);
+  /** One that failed goes on where an operator has it tried again: its card says so. */
+  #taskIs(card: TaskCard | null): void {
+    if (card && this.#endedTasks.has(card.id) !== card.ended) {
+      this.#endedTasks[card.ended ? "add" : "delete"](card.id);
       this.#changed = true;
     }
   }
@@ -249,7 +252,7 @@ export class Timeline {
     } else if (event.stream_opened) {
       this.#set.putStream(event.stream_opened, at);
     } else if (shown?.block) {
-      this.#taskEnded(endedTask(shown.block));
+      this.#taskIs(cardOf(shown.block));
       this.#set.putBlock(shown.block, event.invocation_id ?? "", at);
     } else if (event.prompt_opened?.prompt || event.prompt_ended?.prompt) {
       const prompt = event.prompt_ended?.prompt ?? event.prompt_opened?.prompt ?? {};
@@ -266,7 +269,7 @@ export class Timeline {
     } else if (item.stream) {
       this.#set.putStream(item.stream, at);
     } else if (item.block) {
-      this.#taskEnded(endedTask(item.block));
+      this.#taskIs(cardOf(item.block));
       this.#set.putBlock(item.block, item.invocation_id ?? "", at);
     } else if (item.prompt) {
       this.#set.putPrompt(item.prompt, item.invocation_id ?? "", at);
