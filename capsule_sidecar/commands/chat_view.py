@@ -252,8 +252,12 @@ class ChatView:
 
     def _note_task(self, block: types_pb.Block) -> None:
         card = task(block)
-        if card is not None and card.ended:
+        if card is None:
+            return
+        if card.ended:
             self._tasks_over.add(block.block_id)
+        else:  # one that failed goes on where an operator has it tried again
+            self._tasks_over.discard(block.block_id)
 
     def _prompt(
         self, prompt: types_pb.Prompt, invocation_id: str, offset: int

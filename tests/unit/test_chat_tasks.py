@@ -199,6 +199,20 @@ def test_what_a_task_says_and_shows_goes_on_until_it_ends() -> None:
     assert chat.view.status_lines == []
 
 
+def test_a_task_that_failed_and_is_tried_once_more_is_heard_again() -> None:
+    chat = Chat()
+    chat.said()
+    chat.turn_ends()
+    chat.card(status="failed")
+    chat.task_ends(types_pb.INVOCATION_STATUS_FAILED)
+    line = pb.StatusLine(invocation_id=TASK, text="Reading")
+    said = pb.FollowFrame(transient=pb.Transient(after_offset=6, status_line=line))
+    assert chat.frame(said) == []
+    chat.card(status="running")
+    chat.frame(said)
+    assert [one.text for one in chat.view.status_lines] == ["Reading"]
+
+
 def test_a_page_with_tasks_makes_no_turn_of_them() -> None:
     payload = json.dumps({"label": "Read", "status": "running"}).encode()
     step = types_pb.Block(block_id="b", type="step", payload_json=payload)
