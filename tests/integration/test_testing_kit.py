@@ -385,6 +385,18 @@ async def test_what_forks_the_sidecars_takes_them_along_when_its_parent_is_gone(
         sidecar.end()
 
 
+def test_what_forks_the_sidecars_ends_though_another_process_holds_its_pipe() -> None:
+    nursery = Nursery()
+    assert nursery._process.stdin is not None
+    inherited = os.dup(nursery._process.stdin.fileno())  # as a pool that the tests have forked
+    try:
+        nursery.close()
+        assert nursery._process.poll() == 0
+        nursery.close()  # once is enough
+    finally:
+        os.close(inherited)
+
+
 TESTS_THAT_ARE_KILLED = """
 import asyncio, os
 import capsule_client as capsule

@@ -1,8 +1,8 @@
 """A process that has loaded the sidecar and forks one whenever it is asked to.
 
 Loading takes most of a sidecar's start. Run as a program: each line of its standard input is a
-JSON object that says what to run and where; its end is the end of all that it has forked. It has
-one thread while it forks, so that nothing is forked halfway.
+JSON object that says what to run and where; its end, or an empty line, is the end of all that it
+has forked. It has one thread while it forks, so that nothing is forked halfway.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     for name in _LOADED:
         import_module(name)
     born: dict[int, Path] = {}
-    while line := sys.stdin.buffer.readline():
+    while (line := sys.stdin.buffer.readline()).strip():
         order = json.loads(line)
         child = os.fork()
         if child == 0:
