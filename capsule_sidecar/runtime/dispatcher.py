@@ -440,10 +440,42 @@ class Dispatcher:
         # The other one has no places of this process to take.
         self._slots.give(process.number, -len(goes_on))
 
+    def durable(self, process: Process) -> list[Lease]:
+        """Return what a process holds of the queue's work."""
+        return [each for each in process.running if not self.calls.runs(each.invocation_id)]
+
+    def tell_overtaken(
+        self,
+        process: Process,
+        over: Iterable[Lease],
+        ending: Iterable[tuple[Lease, CancelReason]],
+    ) -> None:
+        """Tell a process of work that ended, or is to end, by way of another sidecar.
+
+        What this sidecar did itself was told before: it is passed over here.
+        """
+        if self._processes.get(process.number) is not process:
+            return
+        for lease, reason in ending:
+            if lease in process.running and lease.invocation_id not in self._ending:
+                self._notice(_told(process, lease, reason, final=False))
+        for lease in over:
+            if lease not in process.running:
+                continue
+            # The other one has no places of this process to give back.
+            if not self._prompts.waits(lease.invocation_id):
+                self._slots.give(process.number)
+            self._notice(_told(process, lease, CancelReason.SUPERSEDED, final=True))
+            self._hub.drop_lines(lease.invocation_id)
+
     def _durable(self, stream: LiveStream) -> None:
         for process in self._processes.values():
             if stream.lease in process.running:
                 process.line.durable(stream.key, stream.durable_revision, stream.durable)
+
+
+def _told(process: Process, lease: Lease, reason: CancelReason, *, final: bool) -> Notice:
+    return Notice(lease.invocation_id, lease.attempt, process.number, int(reason), final=final)
 
 
 def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:

@@ -94,7 +94,7 @@ class Sweep:
                 await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
 
     async def _tell_what_others_ended(self) -> None:
-        """Tell processes of prompts that were answered by way of another sidecar."""
+        """Tell processes of what came of their work and its prompts by way of another sidecar."""
         if self._journal.database.exclusive:
             return
         for process in self._dispatcher.processes:
@@ -102,6 +102,12 @@ class Sweep:
                 process.app, partial(leases.untold, process=process.number)
             )
             self._dispatcher.tell_untold(process, found)
+            known = self._dispatcher.durable(process)
+            if known:
+                over, ending = await self._journal.submit(
+                    process.app, partial(leases.overtaken, process=process.number, known=known)
+                )
+                self._dispatcher.tell_overtaken(process, over, ending)
 
     async def _forget(self) -> None:
         """Walk a page further through what is kept for a time only."""

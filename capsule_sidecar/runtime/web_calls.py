@@ -333,6 +333,10 @@ class WebCalls:
                     )
                 )
 
+    def runs(self, invocation_id: str) -> bool:
+        """Whether a process answers this request."""
+        return invocation_id in self._running
+
     def visitor(self, app: int, lease: Lease) -> Visitor | None:
         """Return who asks what a process is answering; None: it answers no such request."""
         running = self._running.get(lease.invocation_id)

@@ -5,7 +5,7 @@ A lease belongs to a process; a beat renews all of them by one row. Times are th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, tuple_, update
@@ -122,6 +122,29 @@ def untold(unit: Unit, process: int) -> list[Untold]:
         lease = Lease(asker.key, asker.attempt)
         found.append(Untold(lease, row.key, prompt, bool(asker.prompts)))
     return found
+
+
+def overtaken(
+    unit: Unit, process: int, known: Collection[Lease]
+) -> tuple[list[Lease], list[tuple[Lease, CancelReason]]]:
+    """Return what has come of a process's leases, whichever sidecar brought it about.
+
+    Args:
+        unit: The group's unit.
+        process: The process.
+        known: What it holds, as far as its own sidecar was told.
+
+    Returns:
+        Those of them that are over, and those that it is to end, with why.
+    """
+    held = {Lease(row.key, row.attempt): row for row in held_by(unit, process)}
+    over = [lease for lease in known if lease not in held]
+    ending = [
+        (lease, CancelReason(held[lease].cancel))
+        for lease in known
+        if lease in held and held[lease].cancel
+    ]
+    return over, ending
 
 
 def renew(unit: Unit, process: ProcessRow) -> None:
