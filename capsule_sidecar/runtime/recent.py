@@ -51,6 +51,9 @@ class Entry:
         if at < len(self.messages) and self.messages[at][:2] == (place, item):
             self.size -= len(self.messages[at][2])
             self.messages[at] = (place, item, message)
+        elif at == 0 and self.trimmed and self.messages:
+            # What a task streamed has the place where it began: others may be missing between.
+            return
         else:
             self.messages.insert(at, (place, item, message))
         self.size += len(message)
