@@ -38,11 +38,11 @@ class Asking:
     def _write(self, request: Any) -> None:
         address(request, self._turn, self._outbox.new_id())
 
-    async def _ask(self, frame: pb.HandlerFrame) -> pb.CommandResult:
+    async def _ask(self, frame: pb.HandlerFrame, *, waits: bool = False) -> pb.CommandResult:
         if self._within:
-            return await self._outbox.call(self._turn, frame)
+            return await self._outbox.call(self._turn, frame, waits=waits)
         try:
             async with asyncio.timeout(_APP_TIMEOUT):
-                return await self._outbox.call(self._turn, frame)
+                return await self._outbox.call(self._turn, frame, waits=waits)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {_APP_TIMEOUT:g} s") from error

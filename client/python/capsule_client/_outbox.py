@@ -34,7 +34,9 @@ _STREAM_ROOM = 8 * 1024  # a batch with less left is closed before a delta is cu
 class Command:
     """A request that has no answer yet."""
 
-    __slots__ = ("dropped", "future", "item", "size", "stream", "tag", "timer", "tries", "turn")
+    __slots__ = (
+        "dropped", "future", "item", "size", "stream", "tag", "timer", "tries", "turn", "waits",
+    )  # fmt: skip
 
     def __init__(self, turn: Turn, tag: int, item: bytes, stream: TextStream | None) -> None:
         self.turn = turn
@@ -44,6 +46,7 @@ class Command:
         self.stream = stream
         self.future: asyncio.Future[CommandResult] | None = None
         self.tries = 0
+        self.waits = False  # the sidecar answers when something happens
         self.timer: asyncio.TimerHandle | None = None
         self.dropped = False
 
@@ -79,12 +82,16 @@ class Outbox:
         self._blocked: list[TextStream] = []
         self._endings: dict[tuple[str, int], _Ending] = {}
         self._pacer = Pacer(stream_interval, self.mark)
-        self.waits = 0  # commands whose answer the sidecar holds back until something happens
+        # Commands whose answer the sidecar holds back, also where nobody waits for it any more.
+        self.waits = 0
 
     # What handlers send.
 
-    async def call(self, turn: Turn, frame: HandlerFrame) -> CommandResult:
-        """Sends a command and returns its result; raises what the sidecar's error means."""
+    async def call(self, turn: Turn, frame: HandlerFrame, *, waits: bool = False) -> CommandResult:
+        """Sends a command and returns its result; raises what the sidecar's error means.
+
+        With `waits` the command counts as one until the sidecar has answered it.
+        """
         turn.check()
         command = self._command(turn, frame, None)
         if not self.window.try_take(1, command.size):
@@ -96,6 +103,8 @@ class Outbox:
                 raise
         future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         command.future = future
+        command.waits = waits
+        self.waits += waits
         self._push(command)
         return await future
 
@@ -325,6 +334,7 @@ class Outbox:
             self._fail(command, error)
 
     def _settle(self, command: Command) -> None:
+        self.waits -= command.waits
         if command.stream is None:
             self.window.give(1, command.size)
 

@@ -96,11 +96,7 @@ class TaskCalls(Asking):
             if not info.ended:
                 await asyncio.sleep(min(wait, _POLL))
             return info
-        self._outbox.waits += 1
-        try:
-            return await self._get(task_id, wait)
-        finally:
-            self._outbox.waits -= 1
+        return await self._get(task_id, wait)
 
     async def find(
         self, name: str, statuses: Sequence[str], session: Session | str | None, limit: int
@@ -194,7 +190,7 @@ class TaskCalls(Asking):
         _name(request, task_id)
         if wait:
             request.wait.FromTimedelta(timedelta(seconds=wait))
-        return _info((await self._ask(frame)).get_task.task, whole=True)
+        return _info((await self._ask(frame, waits=wait > 0)).get_task.task, whole=True)
 
     async def _list(self, filter_: wire.TaskFilter, limit: int | None) -> list[wire.Task]:
         found: list[wire.Task] = []

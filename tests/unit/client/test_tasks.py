@@ -339,6 +339,49 @@ async def test_of_many_that_wait_for_results_some_look_again_instead(
             assert sidecar.line.commands("get_task")[-1].get_task.HasField("wait")  # room again
 
 
+async def test_who_gave_up_waiting_keeps_the_place_until_the_sidecar_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("capsule_client._tasks._MAX_WAITS", 2)
+    monkeypatch.setattr("capsule_client._tasks._POLL", 0.01)
+    async with Tasking() as sidecar:
+        app = make(sidecar)
+        sidecar.tasks = [wire.Task(status=wire.TASK_STATUS_RUNNING)]
+        waiting: list[pb.Command] = []
+
+        @app.task()
+        async def sync(session: capsule.Session) -> list[int]:
+            return [1]
+
+        def hold(command: pb.Command) -> None:
+            """Holds back what waits, as the sidecar does."""
+            sidecar.answer_commands = not command.get_task.HasField("wait")
+            if not sidecar.answer_commands:
+                waiting.append(command)
+
+        async with app.attached():
+            sidecar.refuse = hold
+            for _ in range(5):
+                before = len(sidecar.line.commands("get_task"))
+
+                def asked(before: int = before) -> bool:
+                    return len(sidecar.line.commands("get_task")) > before
+
+                given_up = asyncio.create_task(sync.handle("t").result())
+                await eventually(asked)
+                given_up.cancel()
+                await asyncio.gather(given_up, return_exceptions=True)
+            assert len(waiting) == 2
+            for command in waiting[:2]:
+                answer = pb.CommandResult(tag=command.tag)
+                answer.get_task.task.CopyFrom(sidecar.tasks[0])
+                sidecar.line.send(pb.SidecarFrame(command_result=answer))
+            again = asyncio.create_task(sync.handle("t").result())
+            await eventually(lambda: len(waiting) == 3)
+            again.cancel()
+            await asyncio.gather(again, return_exceptions=True)
+
+
 async def test_tasks_are_found_counted_and_cancelled_by_status_and_session() -> None:
     async with Tasking() as sidecar:
         app = make(sidecar)
