@@ -218,7 +218,9 @@ def forget(unit: Unit, after: int, rows: int) -> int | None:
     """
     jobs_, columns = schema.jobs.c, schema.invocations.c
     page = unit.query(
-        select(columns.id, columns.state, columns.end_ms, schema.sessions.c.channel)
+        select(
+            columns.id, columns.session, columns.state, columns.end_ms, schema.sessions.c.channel
+        )
         .select_from(schema.jobs)
         .join(schema.invocations, columns.id == jobs_.invocation)
         .join(schema.sessions, schema.sessions.c.id == columns.session)
@@ -236,8 +238,22 @@ def forget(unit: Unit, after: int, rows: int) -> int | None:
         unit.execute(delete(schema.task_cards).where(schema.task_cards.c.task.in_(stale)))
         unit.execute(delete(schema.jobs).where(jobs_.invocation.in_(stale)))
         unit.execute(delete(schema.invocations).where(columns.id.in_(stale)))
+        for session in {row.session for row in page if not row.channel}:
+            _forget_events(unit, session)
         unit.forget()
     return page[-1].id if len(page) == rows else None
+
+
+def _forget_events(unit: Unit, session: int) -> None:
+    """Remove what only invocations that are gone would look for in a log that nobody reads."""
+    columns, events = schema.invocations.c, schema.events.c
+    first = unit.query(
+        select(columns.place).where(columns.session == session).order_by(columns.place).limit(1)
+    )
+    if first:  # the newest event is kept in any case: offsets count on from it
+        unit.execute(
+            delete(schema.events).where(events.session == session, events.offset < first[0][0])
+        )
 
 
 def reopen(unit: Unit, invocation: InvocationRow) -> None:

@@ -162,6 +162,27 @@ async def test_a_group_that_is_run_again_queues_a_task_once(store: Store) -> Non
         assert [await submit(sidecar, again) for _ in range(2)] == keys
 
 
+async def test_what_tasks_without_a_session_submitted_is_forgotten_with_them(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        await sidecar.attach(takes=TASKS)
+        outer = await submit(sidecar)
+        inner = [await submit(sidecar, Lease(outer, 1), start_ms=n) for n in range(3)]
+        for key in (outer, *inner):
+            await end(sidecar, key)
+        events = (await sidecar.rows())["events"]
+        sidecar.clock.advance(31 * 86_400_000)
+        later = await submit(sidecar)
+        await submit(sidecar, Lease(later, 1))
+        assert (await sidecar.rows())["events"] == events + 1
+        await sidecar.do(jobs.forget, after=0, rows=100)
+        # Of each log that nobody reads, from where what is still there began.
+        assert (await sidecar.rows())["events"] == 2
+        again = await sidecar.given_back(Lease(later, 1))
+        assert (await sidecar.rows())["invocations"] == 2
+        await submit(sidecar, again)
+        assert (await sidecar.rows())["invocations"] == 2, "what is repeated is found"
+
+
 async def test_what_has_no_session_is_forgotten_long_after_its_end(store: Store) -> None:
     async with store.sidecar() as sidecar:
         await sidecar.attach(takes=TASKS)
