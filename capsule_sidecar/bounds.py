@@ -148,6 +148,8 @@ class Timing(Group):
     # The protocol promises a follower a sign of life at least every 15 s.
     follow_beat: Annotated[Seconds, Field(le=15.0)] = 15.0
     request_retention: Seconds = 24 * 3600.0
+    # After how long without an event a session is closed; 0: never.
+    session_ttl: Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)] = 0.0
     # Tasks and ticks without a session, after their end.
     task_retention: Seconds = 30 * 86_400.0
     # A prompt's: where none is asked for, and the longest.

@@ -125,6 +125,12 @@ def _proxy(value: str) -> str:
     return value
 
 
+def _identity(value: str) -> str:
+    if len(value) > 200 or not re.fullmatch(r"[a-z0-9_-]{1,32}:[^\s\x00-\x1f]+", value):
+        raise ValueError("must be of the form `<channel>:<external id>`, as `terminal:ann`")
+    return value
+
+
 Token = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_token)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_filled)]
 AppName = Annotated[str, StringConstraints(pattern=f"^{APP_NAME.pattern}$")]
@@ -132,9 +138,7 @@ HostName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", to_lower=True)
 ]
 # As channels name people: at most 200 characters in all.
-Identity = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}:[^\s\x00-\x1f]+$", max_length=200)
-]
+Identity = Annotated[str, AfterValidator(_identity)]
 ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
 
 

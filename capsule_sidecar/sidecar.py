@@ -274,6 +274,7 @@ def _terms(settings: Settings) -> Terms:
         max_waiting=limits.waiting_messages,
         max_data_bytes=limits.max_data_bytes,
         request_retention_ms=round(timing.request_retention * 1000),
+        session_ttl_ms=round(timing.session_ttl * 1000),
         task_retention_ms=round(timing.task_retention * 1000),
     )
 

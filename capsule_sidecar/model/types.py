@@ -232,6 +232,14 @@ class Declarations:
         }
         return [kind for kind, what in declared.items() if what]
 
+    def names(self, kind: InvocationKind) -> tuple[str, ...]:
+        """Return what is declared of a kind whose handlers have names."""
+        if kind == InvocationKind.ACTION:
+            return tuple(self.actions)
+        if kind == InvocationKind.TASK:
+            return tuple(self.tasks)
+        return tuple(schedule.name for schedule in self.schedules)
+
     def takes(self, kind: InvocationKind, name: str) -> bool:
         """Tell whether an invocation of this kind and name is declared."""
         match kind:
@@ -395,6 +403,7 @@ class Terms:
         max_waiting: User messages that may wait in one session.
         max_data_bytes: Bytes of a session's data, keys and values.
         request_retention_ms: How long a request id is remembered.
+        session_ttl_ms: After how long without an event a session is closed; 0: never.
         task_retention_ms: How long a task without a session is kept after its end.
     """
 
@@ -406,4 +415,5 @@ class Terms:
     max_waiting: int = 100
     max_data_bytes: int = 1 << 20
     request_retention_ms: int = 86_400_000
+    session_ttl_ms: int = 0
     task_retention_ms: int = 30 * 86_400_000

@@ -62,5 +62,6 @@ class ClockHand:
                     beating=self._slots.beating(),
                 ),
             )  # fmt: skip
+            self._sweep.wake()
             await self._sweep.once()
         return now_ms

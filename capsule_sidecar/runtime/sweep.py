@@ -10,7 +10,7 @@ from functools import partial
 from capsule_sidecar.config import Timing
 from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.runtime.dispatcher import Dispatcher
-from capsule_sidecar.storage import asking, jobs, leases, work
+from capsule_sidecar.storage import expiry, jobs, leases, work
 from capsule_sidecar.storage.journal import EVERY_APP, Journal
 from capsule_sidecar.storage.slots import Slots
 
@@ -19,6 +19,9 @@ logger = logging.getLogger("capsule.sweep")
 # Recorded requests, and jobs, that one sweep looks at, and the pause after all were looked at.
 _WALKED_ROWS = 1_000
 _WALK_SECONDS = 600.0
+# Sessions that one sweep looks at where they expire, and the pause after all were looked at.
+_EXPIRY_ROWS = 100
+_EXPIRY_SECONDS = 60.0
 
 
 class Sweep:
@@ -43,6 +46,9 @@ class Sweep:
         self._walked_requests: tuple[int, bytes] = (-1, b"")
         self._walked_jobs = 0
         self._next_walk = 0.0
+        self._ttl = timing.session_ttl
+        self._walked_sessions = 0
+        self._next_expiry = 0.0
 
     async def __aenter__(self) -> Sweep:
         self._task = asyncio.create_task(self._always(), name="sweep")
@@ -63,6 +69,10 @@ class Sweep:
                 logger.exception("the sweep failed")
             await asyncio.sleep(self._interval)
 
+    def wake(self) -> None:
+        """Let the next sweep walk at once: the clock was put forward."""
+        self._next_walk = self._next_expiry = 0.0
+
     async def once(self) -> None:
         """Do all that is due now.
 
@@ -72,13 +82,13 @@ class Sweep:
         sweep = partial(leases.sweep, texts=self._dispatcher.ending_texts())
         more = await self._journal.submit(EVERY_APP, sweep)
         while more:  # an operation for each page: others come between
-            expire = partial(asking.expire, limit=leases.SWEEP_ROWS)
-            more = await self._journal.submit(EVERY_APP, expire)
+            more = await self._journal.submit(EVERY_APP, leases.go_on)
         await self._tell_what_others_ended()
         if not self._journal.healthy:
             await self._journal.submit(0, leases.probe)
         await self._take_waiting()
         self._dispatcher.calls.wake_all()
+        await self._expire()
         await self._forget()
 
     async def _take_waiting(self) -> None:
@@ -108,6 +118,18 @@ class Sweep:
                     process.app, partial(leases.overtaken, process=process.number, known=known)
                 )
                 self._dispatcher.tell_overtaken(process, over, ending)
+
+    async def _expire(self) -> None:
+        """Walk a page further through the sessions, where they expire at all."""
+        if not self._ttl or time.monotonic() < self._next_expiry:
+            return
+        walked = await self._journal.submit(
+            EVERY_APP,
+            partial(expiry.expire_sessions, after=self._walked_sessions, rows=_EXPIRY_ROWS),
+        )
+        self._walked_sessions = walked or 0
+        if walked is None:
+            self._next_expiry = time.monotonic() + min(_EXPIRY_SECONDS, self._ttl / 4)
 
     async def _forget(self) -> None:
         """Walk a page further through what is kept for a time only."""

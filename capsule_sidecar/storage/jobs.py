@@ -119,18 +119,20 @@ def queue_tick(unit: Unit, app: int, name: str, tick_ms: int) -> InvocationRow:
     return invocation
 
 
-def begin_due(unit: Unit) -> None:
-    """Let the tasks be taken whose time has come."""
+def begin_due(unit: Unit) -> bool:
+    """Let the tasks be taken whose time has come; tell whether there may be more of them."""
     columns = schema.invocations.c
-    for found in unit.query(
+    due = unit.query(
         select(schema.invocations)
         .where(schema.is_later, columns.due_ms <= unit.now_ms)
         .order_by(columns.due_ms)
         .limit(_SWEPT)
-    ):
+    )
+    for found in due:
         invocation = unit.known_invocation(found)
         if invocation.state == WorkState.WAITING and invocation.due_ms <= unit.now_ms:
             work.make_ready(unit, invocation, unit.session_by_id(invocation.session))
+    return len(due) == _SWEPT
 
 
 def cancel_tasks(unit: Unit, caller: Caller, request: Request, wanted: TaskFilter) -> Answer:

@@ -229,10 +229,9 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
         texts: By stream, the texts in memory of those whose handlers were told to end.
 
     Returns:
-        Whether more prompts may be due: to be asked for by `asking.expire`.
+        Whether more may be due: to be asked for by `go_on`.
     """
-    more = asking.expire(unit, SWEEP_ROWS)
-    jobs.begin_due(unit)
+    more = go_on(unit)
     schedules.tick(unit)
     cards.refresh_stale(unit)
     if not unit.query(select(schema.processes.c.id).limit(1)):
@@ -245,6 +244,12 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
     _end_expired(unit, texts, pardoned_ms=_setting(unit, _AMNESTY))
     _end_overdue(unit, texts)
     return more
+
+
+def go_on(unit: Unit) -> bool:
+    """Let a page of prompts expire and of tasks begin; tell whether there may be more."""
+    prompts_left = asking.expire(unit, SWEEP_ROWS)
+    return jobs.begin_due(unit) or prompts_left
 
 
 def probe(unit: Unit) -> None:

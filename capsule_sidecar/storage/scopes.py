@@ -174,5 +174,9 @@ def _place(app: int, scope: Scope, session: int, user: int, key: str, org: str) 
             raise NoSession("this work has no session, so nothing of a session's")
         return Place(app, scope, str(session))
     if not user:
-        raise NoUser("the session has no user")
+        raise NoUser(
+            "the session has no user"
+            if session
+            else "this work has no session, and its app no owner: `owner` in the configuration"
+        )
     return Place(app, scope, str(user) if scope is Scope.USER else f"org:{org}" if org else key)

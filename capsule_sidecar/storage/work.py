@@ -6,7 +6,9 @@ invocations of one session share a lane: at most one of them is ready or leased 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from sqlalchemy import delete, select
 
@@ -249,31 +251,39 @@ def _ready_names(
 ) -> Iterator[tuple[InvocationKind, str]]:
     """Yield kind and name of what may be ready for a process: of named kinds, what there is.
 
-    A process may declare a thousand tasks of which one waits.
+    A process may declare a thousand tasks of which one waits. Names are gone through from a
+    declared one on and around: what is late in the alphabet must not wait for all the others.
     """
-    columns = schema.invocations.c
     for kind in declarations.queued():
         if kind not in _NAMED:
             yield kind, ""
             continue
-        name = ""
-        while True:
-            found = unit.query(
-                select(columns.name)
-                .where(
-                    columns.app == app,
-                    columns.kind == int(kind),
-                    columns.name > name,
-                    schema.is_ready,
-                )
-                .order_by(columns.name)
-                .limit(1)
-            )
-            if not found:
-                break
-            name = found[0][0]
+        first = random.choice(declarations.names(kind))  # noqa: S311 - spreads, guards nothing
+        for name in chain(
+            [first],
+            _names_behind(unit, app, kind, first),
+            _names_behind(unit, app, kind, "", first),
+        ):
             if declarations.takes(kind, name):
                 yield kind, name
+
+
+def _names_behind(
+    unit: Unit, app: int, kind: InvocationKind, name: str, until: str | None = None
+) -> Iterator[str]:
+    """Yield the names behind one, and before another, of which something is ready."""
+    columns = schema.invocations.c
+    while True:
+        statement = select(columns.name).where(
+            columns.app == app, columns.kind == int(kind), columns.name > name, schema.is_ready
+        )
+        if until is not None:
+            statement = statement.where(columns.name < until)
+        found = unit.query(statement.order_by(columns.name).limit(1))
+        if not found:
+            return
+        name = found[0][0]
+        yield name
 
 
 def release(unit: Unit, process: int, app: int) -> None:
@@ -366,6 +376,7 @@ def _try_later(
     if outcome is not None:
         invocation.reference, invocation.error_type = outcome.reference_id, outcome.error_type
     job.failures += 1
+    job.progress, job.progress_text = None, ""
     job.start_ms = invocation.due_ms = unit.now_ms + jobs.backoff_ms(job.failures)
     unit.change(job)
     unit.change(invocation)

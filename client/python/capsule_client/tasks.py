@@ -227,7 +227,8 @@ class TaskFunction(Generic[P, R]):
             TypeError: for an argument that is missing, not taken or not JSON.
             ValueError: for another session than the running handler's.
             Stopped: after a Stop, a cancellation or the deadline of the handler.
-            LimitExceeded: for arguments over 1 MiB, or 10,000 unended tasks of the name.
+            LimitExceeded: for arguments over 1 MiB, or 10,000 tasks of the name that wait for a
+                process.
         """
         return await self._submit(session, key, kwargs, None)
 

@@ -93,6 +93,4 @@ INTEGRATIONS = frozenset({
 })  # fmt: skip
 
 # What is promised and not there yet, each with the reason.
-MISSING: dict[str, str] = {
-    "exit on expiry": "there is no `session_ttl` to set: no session expires",
-}
+MISSING: dict[str, str] = {}

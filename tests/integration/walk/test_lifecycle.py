@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import capsule_client as capsule
+from capsule_client import testing
 from capsule_protocol.v1 import types_pb2
 from tests.integration.walk.stage import (
     WAIT,
@@ -80,6 +81,30 @@ async def test_exit_runs_when_a_session_is_closed(sidecar: Serving) -> None:
         ann = kit.user("ann")
         await ann.close()
         assert await ann.reply() == "goodbye"
+
+
+@walks("App.exit", "exit on expiry")
+async def test_exit_runs_when_a_session_expires() -> None:
+    app = capsule.App("expiring")
+    left: list[str] = []
+
+    @app.message()
+    async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+        await session.reply("hello")
+
+    @app.exit()
+    async def part(session: capsule.Session) -> None:
+        left.append(session.id)
+
+    config = '[timing]\nsession_ttl = "1h"'
+    async with testing.run(app, config=config, timeout=WAIT) as kit:
+        ann = kit.user("ann")
+        await ann.say("hello")
+        assert await ann.reply() == "hello"
+        await kit.advance(minutes=59)
+        assert not left
+        await kit.advance(minutes=2)
+        await kit.eventually(lambda: left == [ann.session_id])
 
 
 @walks("App.enter", "App.exit")
