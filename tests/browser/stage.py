@@ -215,6 +215,8 @@ async def stage(
             scene.check()
         except BaseException:  # also where the test's time is over: the picture shows why
             await _pictures(scene)
+            for number, tab in enumerate(scene.tabs, 1):
+                print(f"tab {number}: {tab.tale()}")  # noqa: T201 - pytest shows it with the failure
             raise
         finally:
             for each in browser.contexts:

@@ -60,6 +60,13 @@ class Tab:
         self.page.on("requestfailed", self._on_end)
         self.page.on("crash", lambda _: self.troubles.append("the page crashed"))
 
+    def tale(self) -> str:
+        """Returns what a failed test is to tell of this tab."""
+        return (
+            f"{self.page.url}, {self.streams} event streams of {self.streams_begun} begun, "
+            f"last requests {self.requests[-8:]}, troubles {self.troubles}"
+        )
+
     async def look(self) -> None:
         """Takes note of what the page itself has seen go wrong."""
         if not self.page.is_closed():

@@ -18,6 +18,9 @@ import struct
 from dataclasses import dataclass, field
 
 CHUNK = 65_536  # bytes that are read at once
+# What the kernel takes from a client before anybody reads: left to itself, it grows to whole files,
+# and a client that is held back would believe them sent.
+TAKEN_IN = 4 * CHUNK  # bytes
 PIECES = 50  # a throttled line forwards so often each second
 CONNECT = 5.0  # seconds
 
@@ -234,5 +237,6 @@ def _bound(port: int) -> socket.socket:
     """Returns a socket that has a port of the loopback, which others may bind, not serve, too."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TAKEN_IN)  # those it accepts have it too
     made.bind(("127.0.0.1", port))
     return made
