@@ -46,6 +46,7 @@ ROWS: dict[str, Callable[[Settings], list[Line]]] = {
     "tasks": rows_tasks.tasks,
     "data": rows_data.data,
     "collections": rows_collections.collections,
+    "collections-postgresql": rows_collections.collections_postgresql,
     "open-session": rows_storage.open_session,
     "appends": rows_storage.appends,
     "prompts": rows_prompts.prompts,

@@ -1,6 +1,7 @@
-"""Documents by hand, and as the sidecar finds them: both on one file, driver and pool of threads.
+"""Documents by hand, and as the sidecar finds them: one database, driver and pool of threads.
 
-argument: the path of the file that `fill` makes, as the database of a home is.
+argument: the path of the file that `fill` makes, as the database of a home is; or the URL of an
+empty PostgreSQL database, which it fills.
 
 Both sides begin with values and end with documents as dicts, their ids in them. By hand it is the
 SQL that a find comes to, written out beforehand, for it knows the question; the find reads a filter
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from capsule_sidecar.model.types import Terms
-from capsule_sidecar.storage.database import SQLite
+from capsule_sidecar.storage.database import Database, PostgreSQL, SQLite
 from capsule_sidecar.storage.documents import finding, forms, rows, store
 from capsule_sidecar.storage.documents.finding import Target
 from capsule_sidecar.storage.journal import Journal
@@ -33,28 +33,26 @@ from tests.bench import worker
 from tests.bench.questions import COLLECTION, DUE, TEAMS, WIDTH, asked, question
 from tests.bench.sides import APP
 
-_DOCUMENTS = (
-    "SELECT d.key, d.body, d.create_ms, d.update_ms FROM documents AS d WHERE d.id IN"
-    " (SELECT k.document FROM document_keys AS k WHERE k.\"index\" = ? AND k.holder = '' AND {})"
-    " ORDER BY d.id LIMIT 200"
-)
-_EQUAL, _RANGE = _DOCUMENTS.format("k.key = ?"), _DOCUMENTS.format("k.key >= ? AND k.key < ?")
+_DOCUMENTS = "SELECT d.key, d.body, d.create_ms, d.update_ms FROM documents AS d WHERE d.id"
+_KEYS = "SELECT k.document FROM document_keys AS k WHERE k.\"index\" = ? AND k.holder = '' AND {}"
+_END = "ORDER BY d.id LIMIT 200"
+_WAYS = {"equal": "k.key = ?", "range": "k.key >= ? AND k.key < ?"}
+_SQLITE = {kind: f"{_DOCUMENTS} IN ({_KEYS.format(way)}) {_END}" for kind, way in _WAYS.items()}
+_POSTGRESQL = {
+    kind: f"{_DOCUMENTS} = ANY (ARRAY({_KEYS.format(way)})) {_END}".replace("?", "%s")
+    for kind, way in _WAYS.items()
+}
 _TEAM_INDEX, _DUE_INDEX = 1, 2
 _MADE_MS = 1_750_000_000_000
 _TERMS = Terms(lease_ms=15_000, late_sweep_ms=3_000, max_attempts=3, max_waiting=5)
 
 
-def _fill(path: Path, count: int) -> None:
-    """Makes the file of a home with an app, a collection, its two indexes and its documents.
-
-    Not by requests, whose cost is not what is measured here; the rows are those of an insert.
-    """
-    database = SQLite(path)
-    migrate(database)
-    database.close()
+def _made(count: int) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """Returns the rows of documents and of their keys: those that an insert writes."""
     chosen = random.Random(worker.SEED)
     place = Place(1, Scope.APP, "")
-    documents, keys = [], []
+    documents: list[tuple[object, ...]] = []
+    keys: list[tuple[object, ...]] = []
     for number in range(1, count + 1):
         fields = {
             "team": f"team {chosen.randrange(TEAMS)}",
@@ -68,26 +66,41 @@ def _fill(path: Path, count: int) -> None:
         assert isinstance(form, dict)
         documents.append(rows.new_row(number, place, COLLECTION, key, made.body, form, _MADE_MS))
         keys += [(_TEAM_INDEX, "", form["team"], number), (_DUE_INDEX, "", form["due"], number)]
-    connection = sqlite3.connect(path, isolation_level=None)
+    # In their order, as an index that is built from it is.
+    return documents, sorted(keys, key=lambda row: (row[0], str(row[2]), row[3]))
+
+
+def _fill(database: Database, count: int) -> None:
+    """Makes a migrated database with an app, a collection, its two indexes and its documents.
+
+    Not by requests, whose cost is not what is measured here.
+    """
+    migrate(database)
+    documents, keys = _made(count)
+    connection = database.engine.raw_connection()
     try:
-        connection.execute("BEGIN")
-        connection.execute("INSERT INTO apps (id, name, position) VALUES (1, ?, 0)", (APP,))
-        connection.executemany(
-            "INSERT INTO document_indexes (id, app, scope, collection, path, multikey, built)"
-            " VALUES (?, 1, ?, ?, ?, 0, -1)",
+        cursor: Any = connection.cursor()
+        mark = database.placeholder
+
+        def insert(into: str, values: list[tuple[object, ...]]) -> None:
+            cursor.executemany(f"{into} VALUES ({', '.join([mark] * len(values[0]))})", values)
+
+        cursor.execute("BEGIN")
+        insert("INSERT INTO apps (id, name, position)", [(1, APP, 0)])
+        insert(
+            "INSERT INTO document_indexes (id, app, scope, collection, path, multikey, built)",
             [
-                (_TEAM_INDEX, int(Scope.APP), COLLECTION, "team"),
-                (_DUE_INDEX, int(Scope.APP), COLLECTION, "due"),
+                (number, 1, int(Scope.APP), COLLECTION, path, 0, -1)
+                for number, path in ((_TEAM_INDEX, "team"), (_DUE_INDEX, "due"))
             ],
         )
-        connection.executemany(rows.INSERT, documents)
-        # In their order, as an index that is built from it is.
-        connection.executemany(
-            'INSERT INTO document_keys ("index", holder, key, document) VALUES (?, ?, ?, ?)',
-            sorted(keys),
-        )
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        insert(rows.INSERT.partition(" VALUES ")[0], documents)
+        insert('INSERT INTO document_keys ("index", holder, key, document)', keys)
+        cursor.execute("COMMIT")
+        # What either server does by itself some time after a load like this.
+        cursor.execute("ANALYZE")
+        if database.name == "sqlite":
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         connection.close()
 
@@ -96,19 +109,23 @@ class Documents:
     """The commands.
 
     Args:
-        path: The file.
+        place: The file or the URL.
         stack: Closes it.
     """
 
-    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
-        self._path = path
+    def __init__(self, place: str, stack: AsyncExitStack) -> None:
+        served = place.startswith("postgresql")
+        self._open = partial(PostgreSQL, place) if served else partial(SQLite, Path(place))
+        self._sql = _POSTGRESQL if served else _SQLITE
         self._stack = stack
         self._target = Target(Caller(1), COLLECTION, Scope.APP)
 
     async def fill(self, count: int) -> None:
-        """Makes the file and opens it; nothing is written from then on."""
-        _fill(self._path, count)
-        journal = Journal(SQLite(self._path), Slots(fresh=10.0), _TERMS)
+        """Makes the database and opens it; nothing is written from then on."""
+        database = self._open()
+        _fill(database, count)
+        database.close()
+        journal = Journal(self._open(), Slots(fresh=10.0), _TERMS)
         self._journal = await self._stack.enter_async_context(journal)
 
     async def by_hand(self, kind: str, count: int) -> dict[str, float]:
@@ -116,12 +133,11 @@ class Documents:
 
         async def ask(value: int) -> list[dict[str, Any]]:
             if kind == "equal":
-                sql = _EQUAL
                 values: tuple[object, ...] = (_TEAM_INDEX, forms.string_key(f"team {value}"))
             else:
                 ends = (forms.number_key(Decimal(end)) for end in (value, value + WIDTH))
-                sql, values = _RANGE, (_DUE_INDEX, *ends)
-            found = await self._journal.read(partial(_fetch, sql=sql, values=values))
+                values = (_DUE_INDEX, *ends)
+            found = await self._journal.read(partial(_fetch, sql=self._sql[kind], values=values))
             return [
                 {
                     "id": key,
@@ -158,9 +174,8 @@ def _fetch(connection: Connection, sql: str, values: tuple[object, ...]) -> list
 
 
 async def main() -> None:
-    path = Path(sys.argv[1])
     async with AsyncExitStack() as stack:
-        documents = Documents(path, stack)
+        documents = Documents(sys.argv[1], stack)
         await worker.serve(
             {"fill": documents.fill, "by_hand": documents.by_hand, "find": documents.find}
         )

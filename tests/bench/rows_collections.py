@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any
 
 from tests.bench.harness import Line, Settings, alternate, at_most
 from tests.bench.processes import BenchError, Stage
 from tests.bench.questions import KINDS
 from tests.bench.sides import Sidecar
+from tests.support.postgres import postgres_server
 
 STORED = 100_000
-BY_HAND = "the same SQL by hand, same file, driver and threads; documents as dicts on both sides"
+BY_HAND = (
+    "the same SQL by hand, same database, driver and threads; documents as dicts on both sides"
+)
 WORDS = {"equal": "an equality", "range": "a range"}
 
 
@@ -62,3 +66,33 @@ def collections(settings: Settings) -> list[Line]:
             alternate(settings.rounds, by_hand, ours if finder is not None else None, take)
     lines = [*inside.values(), *across.values()]
     return [line for line in lines if line.floor]
+
+
+def collections_postgresql(settings: Settings) -> list[Line]:
+    """A find on PostgreSQL; the server is a private one."""
+    lines = {
+        kind: Line(f"p50 of {word}, 20 of {STORED:,}", "us", BY_HAND, at_most(2))
+        for kind, word in WORDS.items()
+    }
+    count = settings.count(1_000)
+    with postgres_server() as url, Stage() as stage:
+        documents = stage.worker("documents", url)
+        documents.ask("fill", count=STORED)
+        for kind in KINDS:
+
+            def ask(command: str, kind: str = kind) -> Any:
+                return documents.ask(command, kind=kind, count=count)
+
+            def take(bare: Any, mine: Any, kind: str = kind) -> None:
+                if mine is not None and mine["found"] != bare["found"]:
+                    raise BenchError(f"{mine['found']} documents, by hand {bare['found']}")
+                ours = None if mine is None else mine["p50"] * 1e6
+                lines[kind].add(bare["p50"] * 1e6, ours)
+
+            alternate(
+                settings.rounds,
+                partial(ask, "by_hand"),
+                None if settings.floors_only else partial(ask, "find"),
+                take,
+            )
+    return [line for line in lines.values() if line.floor]
