@@ -18,8 +18,8 @@ from tests.browser.tab import Tab
 from tests.browser.test_access import axe
 from tests.support.eventually import eventually
 
-SLOW = 0.03  # seconds for 64 KiB
-LARGE = 12 * 1024 * 1024
+SLOW = 0.1  # seconds for 64 KiB
+LARGE = 6 * 1024 * 1024
 # Drops or pastes files of text with the names given, as the browser would tell of it.
 _GIVE = """
 ([type, names, selector]) => {
