@@ -163,7 +163,7 @@ class Declarations:
         self,
         *,
         retries: int = 0,
-        timeout: float | timedelta | None = None,
+        timeout: str | float | timedelta | None = None,
         lock: str | None = None,
         retry_for: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         redeliver: bool = True,
@@ -178,8 +178,8 @@ class Declarations:
         Args:
             retries: How many failed tries (exceptions and timeouts) are tried again: 0 to 1,000,
                 after 1 s, 2 s, 4 s and so on up to 5 minutes, each somewhat shortened at random.
-            timeout: How long one try may take: seconds or a timedelta, at most 30 days. Then the
-                handler is cancelled. None: without bound.
+            timeout: How long one try may take: seconds, a timedelta or a string as `"10m"`; at most
+                30 days. Then the handler is cancelled. None: without bound.
             lock: A template over the arguments, as `"sync:{owner_id}"`. While a task with the same
                 lock has not ended, a submission joins it.
             retry_for: The exceptions that are tried again, subclasses included: a class or a tuple.
