@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from capsule_sidecar.commands.page import page_address
 from tests.support.eventually import eventually
-from tests.support.programs import SIDECAR, Place, running
+from tests.support.programs import SIDECAR, Place, ended, free, gone, running
 from tests.support.screen import Screen
 from tests.terminal.test_terminal_chat import QUICK
 
@@ -112,45 +108,6 @@ async def test_when_dev_is_killed_its_children_finish_and_end_and_free_their_por
 
 def numbers(path: Path) -> list[int]:
     return [int(number) for number in path.read_text().split()]
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; also one that nobody has asked for its end yet."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    if not Path("/proc/self/stat").exists():
-        return False
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state.rpartition(")")[2].split()[0] == "Z"
-
-
-def free(address: str) -> bool:
-    """Whether a port can be had."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as mine:
-        mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            mine.bind((host, int(port)))
-        except OSError:
-            return False
-    return True
-
-
-@contextmanager
-def ended(pids: Sequence[int]) -> Iterator[None]:
-    """Leaves none of our processes behind, whatever the test finds."""
-    try:
-        yield
-    finally:
-        for pid in pids:
-            if not gone(pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
 
 
 async def test_dev_on_a_terminal_says_how_to_talk_to_the_app(tmp_path: Path) -> None:
