@@ -36,7 +36,7 @@ __all__ = ["AppSettings", "ConfigError", "Limits", "Settings", "Timing", "load_s
 DEFAULT_FILE = Path("capsule.toml")
 ENV_PREFIX = "CAPSULE_"
 ENV_DELIMITER = "__"
-# What others read under the prefix: clients, and a handler that reloads.
+# What others read under the prefix: clients, and children of a parent that they do not outlive.
 FOREIGN_VARIABLES = frozenset(
     f"{ENV_PREFIX}{name}" for name in ("ADDRESS", "TOKEN", "APP", "READY_FD", "LIFE_FD")
 )

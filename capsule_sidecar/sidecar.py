@@ -19,6 +19,7 @@ from capsule_sidecar.config import Settings
 from capsule_sidecar.home import Home, open_home
 from capsule_sidecar.identity.sign_ins import SignIns
 from capsule_sidecar.identity.tokens import Tokens
+from capsule_sidecar.life import watched
 from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.model.types import Terms
 from capsule_sidecar.rpc.admin_service import AdminService
@@ -339,8 +340,8 @@ def configure_logs(settings: Settings) -> None:
     )
 
 
-async def serve(settings: Settings, home: Home) -> int:
-    """Serve until SIGTERM or SIGINT; a second signal ends the grace."""
+async def serve(settings: Settings, home: Home, life_fd: int | None) -> int:
+    """Serve until SIGTERM, SIGINT or the parent's end; a second signal ends the grace."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     sidecar = Sidecar(settings, home)
@@ -353,7 +354,7 @@ async def serve(settings: Settings, home: Home) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
-        async with sidecar:
+        async with watched(life_fd, stopping.set), sidecar:
             http = f"{'https' if settings.tls.enabled else 'http'}://{sidecar.http_address}"
             sys.stdout.write(f"ready grpc={sidecar.address} http={http}\n")
             sys.stdout.flush()
@@ -385,12 +386,12 @@ async def serve(settings: Settings, home: Home) -> int:
     return 0
 
 
-def run(settings: Settings) -> int:
-    """Serve in a loop of its own; return the exit code.
+def run(settings: Settings, life_fd: int | None = None) -> int:
+    """Serve in a loop of its own; return the exit code. Of `life_fd`, see `life`.
 
     Raises:
         HomeError: The home cannot be used, or another sidecar uses it.
     """
     configure_logs(settings)
     with open_home(settings.home) as home:
-        return uvloop.run(serve(settings, home))
+        return uvloop.run(serve(settings, home, life_fd))

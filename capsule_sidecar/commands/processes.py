@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from capsule_sidecar.life import LIFE_FD
+
 STOP_GRACE = 40.0  # seconds after SIGTERM: longer than any grace of what runs
 MAX_LINE = 64 * 1024  # bytes of a line of output; a longer one is passed on in pieces
 
@@ -27,6 +29,7 @@ class Child:
     command: Sequence[str]
     process: Process
     on_line: Callable[[str], None]
+    _life: int  # what it reads the end of, where we are gone without having ended it
     _readers: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -40,17 +43,26 @@ class Child:
         """Starts a process whose lines of output, of both kinds, go to `on_line`.
 
         It has a process group of its own: Ctrl-C reaches whoever started it, who ends it in order.
+        One of ours ends by itself, in order too, where whoever started it was killed.
         """
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=env,
-            limit=MAX_LINE,
-            process_group=0,
-        )
-        child = cls(name, command, process, on_line)
+        its_life, life = os.pipe()  # ours is closed by the system when we end, however we do
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=PIPE,
+                env={**(os.environ if env is None else env), LIFE_FD: str(its_life)},
+                limit=MAX_LINE,
+                process_group=0,
+                pass_fds=(its_life,),
+            )
+        except BaseException:
+            os.close(life)
+            raise
+        finally:
+            os.close(its_life)
+        child = cls(name, command, process, on_line, life)
         for stream in (process.stdout, process.stderr):
             assert stream is not None
             child._readers.append(asyncio.create_task(child._read(stream)))
@@ -64,6 +76,7 @@ class Child:
     async def wait(self) -> int:
         """Returns its exit code once it has ended and its output was read."""
         code = await self.process.wait()
+        self._let_go()
         # Its own children may hold the pipes open: not waited for without bound.
         await asyncio.wait(self._readers, timeout=1.0)
         return code
@@ -82,6 +95,11 @@ class Child:
         for reader in self._readers:
             reader.cancel()
         return code
+
+    def _let_go(self) -> None:
+        life, self._life = self._life, -1
+        if life >= 0:
+            os.close(life)
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         while True:

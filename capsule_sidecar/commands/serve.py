@@ -9,12 +9,17 @@ from pathlib import Path
 
 from capsule_sidecar.config import ConfigError, load_settings
 from capsule_sidecar.home import HomeError
+from capsule_sidecar.life import inherited
 
 MAX_FILES = 65_536  # more than all connections that are ever taken
 
 
 def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | None) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit code: 2 for settings that are wrong."""
+    """Runs until SIGTERM or SIGINT; returns the exit code: 2 for settings that are wrong.
+
+    Under `dev`, the end of that is as a signal.
+    """
+    life_fd = inherited()
     try:
         settings = load_settings(config, home=home, grpc=grpc, http=http)
     except ConfigError as error:
@@ -27,7 +32,7 @@ def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | 
     from capsule_sidecar import sidecar
 
     try:
-        return sidecar.run(settings)
+        return sidecar.run(settings, life_fd)
     except HomeError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -188,7 +188,7 @@ class NotFailed(DomainError):
 
 
 class NotRepeatable(DomainError):
-    """Nothing of this kind can be done again."""
+    """What failed cannot be done again: nothing of its kind can, or not now."""
 
     reason = "NOT_REPEATABLE"
 

@@ -16,6 +16,7 @@ from capsule_sidecar.model.errors import (
     NoTask,
     NotFailed,
     NotFound,
+    NotRepeatable,
     SessionClosed,
     Stopped,
 )
@@ -259,11 +260,13 @@ def _forget_events(unit: Unit, session: int) -> None:
 
 
 def reopen(unit: Unit, invocation: InvocationRow) -> None:
-    """Let a task that has failed be tried again, with all of its retries.
+    """Let a task that has failed be tried again, with all of its retries, under its lock.
 
     Raises:
         NotFailed: It has not ended, or in another way.
         SessionClosed: Its session has ended.
+        NotRepeatable: Another task has its lock by now. Going on without, both would run at once,
+            which is what a lock is to prevent.
     """
     failed = (InvocationStatus.FAILED, InvocationStatus.TIMED_OUT)
     if InvocationStatus(invocation.status) not in failed:
@@ -271,10 +274,16 @@ def reopen(unit: Unit, invocation: InvocationRow) -> None:
     session, job = unit.session_by_id(invocation.session), unit.job(invocation)
     if session.state == SessionState.CLOSED:
         raise SessionClosed("the session has ended", session_id=session.key)
-    lock = job.lock_name or None
-    if lock is not None and _holder(unit, job.app, TaskSpec(job.name, b"", lock=lock)):
-        lock = None  # another one has it by now: this one goes on without
-    job.lock, job.failures, job.result = lock, 0, None
+    holder = _holder(unit, job.app, TaskSpec(job.name, b"", lock=job.lock_name))
+    if holder is not None:
+        raise NotRepeatable(
+            f"task {invocation.key!r} is not done again while task {holder!r} has its lock"
+            f" {job.lock_name!r}",
+            invocation_id=invocation.key,
+            lock=job.lock_name,
+            task_id=holder,
+        )
+    job.lock, job.failures, job.result = job.lock_name or None, 0, None
     job.progress, job.progress_text = None, ""
     job.start_ms = unit.now_ms
     unit.change(job)

@@ -39,7 +39,7 @@ def retry(unit: Unit, app: int, key: str) -> str:
 
     Raises:
         NotFound: There is no such invocation in this app, or a file of the message is gone.
-        NotRepeatable: Its kind cannot be done again.
+        NotRepeatable: Its kind cannot be done again, or another task has its lock.
         NotFailed: It did not fail.
         SessionClosed: Its session takes no more input.
         TooManyWaiting: Too many user messages are waiting in its session.

@@ -10,11 +10,33 @@ import pytest
 
 from capsule_sidecar.commands.page import page_address
 from tests.support.eventually import eventually
-from tests.support.programs import SIDECAR, Place, running
+from tests.support.programs import SIDECAR, Place, ended, free, gone, running
 from tests.support.screen import Screen
 from tests.terminal.test_terminal_chat import QUICK
 
 DEV = [SIDECAR, "dev", "app.py:app", "--grpc", "127.0.0.1:0"]
+
+
+# An app that says which processes run it, and whose turn ends when the test lets it.
+WAITING = """
+import asyncio
+import os
+from pathlib import Path
+
+import capsule_client as capsule
+
+Path("handlers").write_text(f"{os.getpid()} {os.getppid()}")
+app = capsule.App("demo")
+
+
+@app.message()
+async def message(session: capsule.Session, msg: capsule.Message) -> None:
+    Path("started").touch()
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+    await session.reply("after all")
+    Path("done").touch()
+"""
 
 
 def write_app(folder: Path, name: str) -> None:
@@ -52,6 +74,40 @@ async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path:
             await eventually(answered_anew, timeout=20, interval=0.2)
         dev.signal(signal.SIGINT)
         assert await dev.ends(timeout=40) == 0
+
+
+@pytest.mark.parametrize("turn", [False, True], ids=["idle", "with a turn"])
+async def test_when_dev_is_killed_its_children_finish_and_end_and_free_their_ports(
+    tmp_path: Path, turn: bool
+) -> None:
+    (tmp_path / "app.py").write_text(WAITING, encoding="utf-8")
+    async with running(DEV, QUICK, cwd=tmp_path, parent=True) as dev:
+        await dev.shows("demo attached to")
+        said = re.search(r"ready grpc=(\S+) http=http://(\S+)", dev.text)
+        assert said is not None
+        home = tmp_path / ".capsule"
+        children = [int((home / "lock").read_text()), *numbers(tmp_path / "handlers")]
+        assert len({dev.process.pid, *children}) == 4, "sidecar, reloader and handler"
+        assert not any(map(gone, children))
+        assert not any(map(free, said.groups()))
+        with ended(children):
+            if turn:
+                async with Place(home, QUICK, said[1]).chat() as chat:
+                    await chat.type("hi\n")
+                    await eventually((tmp_path / "started").exists, timeout=20)
+                    dev.signal(signal.SIGKILL)
+                    assert await dev.ends() == -signal.SIGKILL
+                    (tmp_path / "go").touch()
+            else:
+                dev.signal(signal.SIGKILL)
+                assert await dev.ends() == -signal.SIGKILL
+            await eventually(lambda: all(map(gone, children)), timeout=30)
+            await eventually(lambda: all(map(free, said.groups())))
+    assert (tmp_path / "done").exists() == turn
+
+
+def numbers(path: Path) -> list[int]:
+    return [int(number) for number in path.read_text().split()]
 
 
 async def test_dev_on_a_terminal_says_how_to_talk_to_the_app(tmp_path: Path) -> None:

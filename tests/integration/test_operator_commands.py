@@ -107,15 +107,20 @@ class Shop:
         await self.ends(work, error_type="KeyError", reference_id=reference)
         return work.invocation_id
 
-    async def fails_task(self, reference: str) -> str:
-        """Lets a task without a session fail; returns its id."""
+    async def submits_task(self, **fields: Any) -> str:
+        """Submits a task without a session; returns its id."""
         stub: Any = task_service_pb2_grpc.TaskServiceStub(self.handler.channel)
         request = task_service_pb2.SubmitTaskRequest(
-            request_id=request_id(), name="sync", args_json=b'{"box":[1,2.50]}'
+            request_id=request_id(), name="sync", args_json=b'{"box":[1,2.50]}', **fields
         )
         answer = await stub.SubmitTask(request, metadata=self.handler.metadata, timeout=20)
-        await self.ends(await self.next(), error_type="TimeoutError", reference_id=reference)
         return str(answer.task_id)
+
+    async def fails_task(self, reference: str, **fields: Any) -> str:
+        """Lets a task without a session fail; returns its id."""
+        task = await self.submits_task(**fields)
+        await self.ends(await self.next(), error_type="TimeoutError", reference_id=reference)
+        return task
 
 
 @asynccontextmanager
@@ -253,6 +258,31 @@ async def test_what_failed_is_done_again_by_its_ids(tmp_path: Path) -> None:
         refused = [(one["invocation_id"], one["reason"]) for one in ran.json["refused"]]
         assert refused == [(task, "NOT_FAILED"), ("inv_none", "NOT_FOUND")]
         assert await desk.ada.texts(session) == ["hello", "hello"]
+
+
+async def test_a_failed_task_is_not_done_again_while_another_one_has_its_lock(
+    tmp_path: Path,
+) -> None:
+    async with shop(tmp_path) as desk:
+        failed = await desk.fails_task("ref_task", lock="sync:ada")
+        holder = await desk.submits_task(lock="sync:ada")
+        running = await desk.next()
+        assert (holder != failed, running.invocation_id) == (True, holder)
+        ran = await desk.run("work", "retry", "support", failed)
+        assert (ran.code, ran.out) == (1, "")
+        said = f"Task '{failed}' is not done again while task '{holder}' has its lock 'sync:ada'"
+        assert said in ran.err
+        ran = await desk.run("work", "retry", "support", "--failed", "--yes", "--json")
+        assert ran.json == {
+            "retried": [],
+            "refused": [{"invocation_id": failed, "reason": "NOT_REPEATABLE", "message": said}],
+        }
+        await desk.ends(running)
+        ran = await desk.run("work", "retry", "support", failed)
+        assert (ran.code, ran.out) == (0, f"{failed}  running\n")
+        again = await desk.next()
+        assert (again.invocation_id, again.attempt) == (failed, 2)
+        assert await desk.submits_task(lock="sync:ada") == failed, "it has its lock again"
 
 
 async def test_all_that_failed_is_done_again_in_its_order_once_the_operator_is_sure(

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.programs import ROOT, Place, Program, running
+from tests.support.programs import ROOT, Place, Program, ended, free, gone, running
 from tests.support.screen import Screen
 from tests.terminal.test_terminal_chat import QUICK, counted, spoken
 
@@ -201,3 +201,18 @@ async def test_a_port_that_is_taken_is_said_to_be(
             assert await program.ends() == 1
             assert f"127.0.0.1:{port} is taken" in program.text
             assert f"{variable}={other} make run" in program.text
+
+
+async def test_when_make_run_is_killed_both_processes_end_and_free_their_ports(
+    tmp_path: Path,
+) -> None:
+    async with demo(tmp_path) as run:
+        children = [run.pid("sidecar"), run.pid("app")]
+        ports = [run.place.address, run.page.split("/")[2]]
+        assert not any(map(gone, children))
+        assert not any(map(free, ports))
+        with ended(children):
+            run.program.signal(signal.SIGKILL)
+            assert await run.program.ends() == -signal.SIGKILL
+            await eventually(lambda: all(map(gone, children)), timeout=30)
+            await eventually(lambda: all(map(free, ports)))

@@ -8,12 +8,18 @@ import os
 import pty
 import re
 import signal
+import socket
 import struct
 import sys
 import termios
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -199,3 +205,42 @@ async def _read(program: Program) -> None:
     assert program.process.stdout is not None
     while chunk := await program.process.stdout.read(65_536):
         program.raw += chunk
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; also one that nobody has asked for its end yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    if not Path("/proc/self/stat").exists():
+        return False
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
+
+
+def free(address: str) -> bool:
+    """Whether a port can be had."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as mine:
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            mine.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def ended(pids: Sequence[int]) -> Iterator[None]:
+    """Leaves none of our processes behind, whatever the test finds."""
+    try:
+        yield
+    finally:
+        for pid in pids:
+            if not gone(pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from capsule_client import _task_rules, _web
+from capsule_client._decorators import written
 from capsule_client._handlers import (
     ActionHandler,
     Handlers,
@@ -35,7 +36,11 @@ R = TypeVar("R")
 
 
 class Declarations:
-    """The decorators of an `App`; what they declare goes out with the next attach."""
+    """The decorators of an `App`; what they declare goes out with the next attach.
+
+    Each takes parentheses, also where it takes no arguments: `@app.message()`. One that is written
+    otherwise is a TypeError that shows how.
+    """
 
     def __init__(self) -> None:
         self._handlers = Handlers()
@@ -48,6 +53,7 @@ class Declarations:
         """Returns what asks for tasks, of the running handler or else of the app itself."""
         raise NotImplementedError
 
+    @written("@app.message()")
     def message(self) -> Callable[[M], M]:
         """Declares the handler of user messages: `async def handle(session, msg)`."""
 
@@ -59,6 +65,7 @@ class Declarations:
 
         return declare
 
+    @written("@app.enter()")
     def enter(self) -> Callable[[S], S]:
         """Declares the handler of a session's opening: `async def greet(session)`."""
 
@@ -70,6 +77,7 @@ class Declarations:
 
         return declare
 
+    @written("@app.exit()")
     def exit(self) -> Callable[[S], S]:
         """Declares the handler of a session's end: `async def part(session)`."""
 
@@ -81,6 +89,7 @@ class Declarations:
 
         return declare
 
+    @written('@app.action("name")', "name")
     def action(self, name: str) -> Callable[[A], A]:
         """Declares the handler of clicks named `name`: `async def click(session, action)`."""
         if not 1 <= len(name) <= _MAX_ACTION:
@@ -94,6 +103,7 @@ class Declarations:
 
         return declare
 
+    @written('@app.data("name")', "name")
     def data(
         self, name: str, *, access: Literal["anyone", "authenticated"] = "anyone"
     ) -> Callable[[W], W]:
@@ -122,6 +132,7 @@ class Declarations:
 
         return declare
 
+    @written('@app.endpoint("GET", "/path")', "method", "path")
     def endpoint(self, method: str, path: str, *, authorized: bool = False) -> Callable[[W], W]:
         """Declares what answers a method and path under `/apps/{app}/api`.
 
@@ -147,11 +158,12 @@ class Declarations:
 
         return declare
 
+    @written("@app.task()")
     def task(
         self,
         *,
         retries: int = 0,
-        timeout: float | timedelta | None = None,
+        timeout: str | float | timedelta | None = None,
         lock: str | None = None,
         retry_for: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         redeliver: bool = True,
@@ -166,8 +178,8 @@ class Declarations:
         Args:
             retries: How many failed tries (exceptions and timeouts) are tried again: 0 to 1,000,
                 after 1 s, 2 s, 4 s and so on up to 5 minutes, each somewhat shortened at random.
-            timeout: How long one try may take: seconds or a timedelta, at most 30 days. Then the
-                handler is cancelled. None: without bound.
+            timeout: How long one try may take: seconds, a timedelta or a string as `"10m"`; at most
+                30 days. Then the handler is cancelled. None: without bound.
             lock: A template over the arguments, as `"sync:{owner_id}"`. While a task with the same
                 lock has not ended, a submission joins it.
             retry_for: The exceptions that are tried again, subclasses included: a class or a tuple.
@@ -201,6 +213,7 @@ class Declarations:
 
         return declare
 
+    @written('@app.schedule("0 8 * * *")', "cron", "timezone")
     def schedule(
         self, cron: str, timezone: str = "UTC", name: str | None = None
     ) -> Callable[[S], S]:
@@ -221,8 +234,6 @@ class Declarations:
             ValueError: for an empty cron or timezone, and a name that is declared already.
         """
         for what, value in (("cron", cron), ("timezone", timezone)):
-            if not isinstance(value, str):
-                raise TypeError(f"{what} is a string, not a {type(value).__qualname__}")
             if not value.strip():
                 raise ValueError(f"{what} is empty")
 
@@ -257,6 +268,7 @@ class Declarations:
         self._handlers.collections[name] = declared
         return Collection(name, scope, self._own_state)
 
+    @written("@app.boot()")
     def boot(self) -> Callable[[L], L]:
         """Declares an async function to run after the first attach and before any work."""
 
@@ -267,6 +279,7 @@ class Declarations:
 
         return declare
 
+    @written("@app.shutdown()")
     def shutdown(self) -> Callable[[L], L]:
         """Declares an async function to run on the way out, when no handler runs any more."""
 

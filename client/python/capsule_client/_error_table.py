@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -105,8 +105,16 @@ def from_status(status: status_pb2.Status) -> CapsuleError:
     return error
 
 
-def from_rpc(cause: grpc.aio.AioRpcError) -> CapsuleError:
-    """Returns the error that a failed call means, with the call's error as its cause."""
+def from_rpc(
+    cause: grpc.aio.AioRpcError, named: Callable[[str], str] | None = None
+) -> CapsuleError:
+    """Returns the error that a failed call means, with the call's error as its cause.
+
+    Args:
+        cause: The call's error.
+        named: Returns what its author calls the thing that a field of the request belongs to, empty
+            where nobody calls it anything. The error begins with it.
+    """
     status = status_pb2.Status()
     for key, value in cause.trailing_metadata() or ():
         if key == _DETAILS_KEY:
@@ -114,21 +122,29 @@ def from_rpc(cause: grpc.aio.AioRpcError) -> CapsuleError:
                 status.ParseFromString(value if isinstance(value, bytes) else value.encode())
             except DecodeError:
                 status.Clear()  # not ours: the code has to do
-    error = _build(cause.code(), cause.details() or "", status)
+    error = _build(cause.code(), cause.details() or "", status, named)
     error.__cause__ = cause
     return error
 
 
-def _build(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> CapsuleError:
+def _build(
+    code: grpc.StatusCode,
+    message: str,
+    status: status_pb2.Status,
+    named: Callable[[str], str] | None = None,
+) -> CapsuleError:
     info = error_details_pb2.ErrorInfo()
     request = error_details_pb2.BadRequest()
     for detail in status.details:
         if not detail.Unpack(info):
             detail.Unpack(request)
     fields = [violation.field for violation in request.field_violations if violation.field]
-    named = [field for field in fields if field not in message]
+    unsaid = [field for field in fields if field not in message]
     text = message or code.name
-    if named:
-        text = f"{text} ({', '.join(named)})"
+    if unsaid:
+        text = f"{text} ({', '.join(unsaid)})"
+    names = [] if named is None else list(dict.fromkeys(filter(None, map(named, fields))))
+    if names:
+        text = f"{', '.join(names)}: {text}"
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, CapsuleError)
     return kind(text, reason=info.reason, metadata=dict(info.metadata))

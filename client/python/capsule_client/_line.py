@@ -6,12 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from capsule_client import _channel, _frames
+from capsule_client._declared import named
 from capsule_client._error_table import from_rpc
 from capsule_client._leases import Leases
 from capsule_client._outbox import Outbox
@@ -22,6 +24,7 @@ from capsule_protocol.v1.handler_service_pb2 import (
     Beat,
     BeatAck,
     Cancel,
+    Declarations,
     Drain,
     HandlerFrame,
     Hello,
@@ -95,6 +98,7 @@ class Line:
         self._receiver = receiver
         self._channel: grpc.aio.Channel | None = None
         self._call: _Call | None = None
+        self._declared = Declarations()  # by the newest hello
         self._metadata: tuple[tuple[str, str], ...] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
@@ -167,7 +171,7 @@ class Line:
                 try:
                     await self._attach()
                 except grpc.aio.AioRpcError as error:
-                    self._failed(from_rpc(error))
+                    self._failed(from_rpc(error, partial(named, self._declared)))
                 except _Trouble as trouble:
                     self._log_trouble(str(trouble))
                 if self._leases.now() - began > _STEADY:
@@ -218,6 +222,7 @@ class Line:
     async def _converse(self, call: _Call) -> None:
         sent = self._leases.now()
         hello = self._receiver.hello()
+        self._declared = hello.declarations
         self._begin_beats()
         first = [_frames.encode(HandlerFrame(hello=hello)), *self._control()]
         try:

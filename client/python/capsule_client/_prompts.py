@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from capsule_client import _convert
+from capsule_client._durations import duration_of
 from capsule_client._files import TurnFiles
 from capsule_client._outbox import Outbox
 from capsule_client._requests import address, refusal
@@ -23,8 +24,10 @@ from capsule_client.types import FileUpload
 from capsule_protocol.v1 import types_pb2
 from capsule_protocol.v1.handler_service_pb2 import HandlerFrame
 
-_LEAST_TIMEOUT = 0.001  # seconds
-_MOST_TIMEOUT = 100 * 365 * 86_400.0  # what can be sent; how long a prompt may wait is a setting
+_LEAST_TIMEOUT = timedelta(milliseconds=1)
+_MOST_TIMEOUT = timedelta(
+    days=100 * 365
+)  # what can be sent; how long a prompt may wait is a setting
 
 
 class TurnPrompts:
@@ -67,7 +70,7 @@ class TurnPrompts:
         message: str,
         accept: str,
         path: str | os.PathLike[str] | None,
-        timeout: float | timedelta,
+        timeout: str | float | timedelta,
     ) -> FileUpload:
         """Asks for a file; see `Session.prompt_file`."""
         target = None if path is None else os.fspath(path)  # a TypeError before anyone is asked
@@ -89,7 +92,7 @@ class TurnPrompts:
         return _convert.upload(prompt.file.answer, self._files, saved)
 
     async def approval(
-        self, message: str, approve_label: str, reject_label: str, timeout: float | timedelta
+        self, message: str, approve_label: str, reject_label: str, timeout: str | float | timedelta
     ) -> bool:
         """Asks for yes or no; see `Session.prompt_approval`."""
         frame = HandlerFrame()
@@ -108,7 +111,9 @@ class TurnPrompts:
         _check(prompt, ApprovalTimeout, "nobody said yes or no")
         return prompt.approval.answer
 
-    async def choice(self, message: str, options: Sequence[str], timeout: float | timedelta) -> str:
+    async def choice(
+        self, message: str, options: Sequence[str], timeout: str | float | timedelta
+    ) -> str:
         """Asks for one of several options; see `Session.prompt_choice`."""
         frame = HandlerFrame()
         request = frame.command.prompt_choice
@@ -165,16 +170,11 @@ def _check(prompt: types_pb2.Prompt, kind: type[CapsuleError], what: str) -> Non
     raise Stopped("the prompt was withdrawn", reason="STOPPED")
 
 
-def _duration(timeout: float | timedelta) -> timedelta:
-    if isinstance(timeout, timedelta):
-        seconds = timeout.total_seconds()
-    elif isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout is seconds or a timedelta, not a {type(timeout).__qualname__}")
-    else:
-        seconds = timeout
-    if not _LEAST_TIMEOUT <= seconds <= _MOST_TIMEOUT:  # NaN is neither
+def _duration(timeout: str | float | timedelta) -> timedelta:
+    span = duration_of(timeout, "timeout")
+    if not _LEAST_TIMEOUT <= span <= _MOST_TIMEOUT:
         raise ValueError(f"timeout is a finite time of at least 1 ms, not {timeout!r}")
-    return timedelta(seconds=seconds)
+    return span
 
 
 def _options(options: Sequence[str]) -> list[str]:

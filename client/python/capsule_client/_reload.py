@@ -27,15 +27,19 @@ class Reloader:
     error, shows why, and the old one goes on.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, life_fd: int | None = None) -> None:
         self._target = target
+        self._life_fd = life_fd  # a pipe that our own parent holds
         self._current: _Child | None = None
         self._leaving: set[_Child] = set()
         self._stop = asyncio.Event()
         self._reports: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
-        """Serves until SIGTERM or Ctrl-C, then until the children have ended; returns 0."""
+        """Serves until SIGTERM or Ctrl-C, then until the children have ended; returns 0.
+
+        The end of the parent, where it holds a pipe to us, is as a signal.
+        """
         try:
             source = source_of(self._target.rpartition(":")[0])
         except TargetError as error:
@@ -45,6 +49,8 @@ class Reloader:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self._life_fd is not None:
+            loop.add_reader(self._life_fd, self._orphaned)
         seen = await asyncio.to_thread(_snapshot, root)
         await self._renew()
         try:
@@ -59,6 +65,8 @@ class Reloader:
                     await self._renew()
         finally:
             await self._end()
+            if self._life_fd is not None:
+                loop.remove_reader(self._life_fd)
         return 0
 
     async def _stopped(self, timeout: float) -> bool:
@@ -68,6 +76,12 @@ class Reloader:
         except TimeoutError:
             return False
         return True
+
+    def _orphaned(self) -> None:
+        assert self._life_fd is not None
+        asyncio.get_running_loop().remove_reader(self._life_fd)
+        if not self._stop.is_set():
+            self._on_signal()
 
     def _on_signal(self) -> None:
         self._stop.set()

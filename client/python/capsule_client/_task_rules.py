@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from string import Formatter
 from typing import Any
 
 from capsule_client import _json
+from capsule_client._durations import duration_of
 from capsule_client.errors import InvalidArgument
 
 _MAX_NAME = 128
@@ -18,7 +17,6 @@ _MAX_RETRIES = 1000
 _MAX_TIMEOUT = timedelta(days=30)
 _MAX_LOCK = 512
 _MAX_PROGRESS_MESSAGE = 1000
-_DELAY = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,8})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,11})s)?")
 
 # What `submit` and `schedule` take themselves, so that no argument of a task can have the name.
 RESERVED = frozenset({"self", "session", "key", "delay", "at"})
@@ -46,11 +44,11 @@ def check_retries(retries: int) -> int:
     return retries
 
 
-def check_timeout(timeout: float | timedelta | None) -> timedelta | None:
+def check_timeout(timeout: str | float | timedelta | None) -> timedelta | None:
     """Returns how long one try may take; raises ValueError out of 1 ms to 30 days."""
     if timeout is None:
         return None
-    span = _span(timeout, "timeout", "seconds or a timedelta")
+    span = duration_of(timeout, "timeout")
     if not timedelta(milliseconds=1) <= span <= _MAX_TIMEOUT:
         raise ValueError(f"timeout is 1 ms to 30 days, not {timeout!r}")
     return span
@@ -71,17 +69,8 @@ def check_retry_for(kinds: Any) -> tuple[type[BaseException], ...] | None:
 
 
 def delay_of(delay: str | float | timedelta) -> timedelta:
-    """Returns how long to wait: `"2d"`, `"1h30m"`, `"10s"`, seconds, or a timedelta.
-
-    Raises ValueError for another string and for less than nothing, TypeError for anything else.
-    """
-    if isinstance(delay, str):
-        parts = _DELAY.fullmatch(delay)
-        if parts is None or not delay:
-            raise ValueError(f'delay is of the form "2d", "1h30m" or "10s", not {delay!r}')
-        days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    span = _span(delay, "delay", 'a string as "30m", seconds or a timedelta')
+    """Returns how long to wait; raises ValueError for less than nothing, else as `duration_of`."""
+    span = duration_of(delay, "delay")
     if span < timedelta():
         raise ValueError(f"delay is not negative: {delay!r}")
     return span
@@ -98,11 +87,11 @@ def moment_of(at: datetime) -> datetime:
     return at
 
 
-def patience_of(timeout: float | timedelta | None) -> float | None:
+def patience_of(timeout: str | float | timedelta | None) -> float | None:
     """Returns seconds to wait for a result, None for any time."""
     if timeout is None:
         return None
-    seconds = _span(timeout, "timeout", "seconds or a timedelta").total_seconds()
+    seconds = duration_of(timeout, "timeout").total_seconds()
     if seconds < 0:
         raise ValueError(f"timeout is not negative: {timeout!r}")
     return seconds
@@ -122,19 +111,6 @@ def check_progress(fraction: float, message: str) -> None:
         message.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"message: not valid Unicode: {error.reason}") from error
-
-
-def _span(value: float | timedelta, what: str, form: str) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} is {form}, not a {type(value).__qualname__}")
-    try:
-        if math.isnan(value):
-            raise OverflowError
-        return timedelta(seconds=value)
-    except OverflowError:
-        raise ValueError(f"{what} is a finite time, not {value!r}") from None
 
 
 class Arguments:

@@ -7,10 +7,12 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from capsule_client import _context
 from capsule_client._declarations import Declarations
+from capsule_client._durations import duration_of
 from capsule_client._process import Signals, configure
 from capsule_client.errors import CapsuleError, PermissionDenied, Unavailable
 
@@ -32,7 +34,8 @@ class App(Declarations):
         name: The app's name: `[a-z0-9][a-z0-9_-]{0,62}`.
         concurrency: How many handlers run at once, 1 to 1,000.
         stream_interval: Seconds between two deltas of a reply stream; 0 sends each at once.
-        drain_timeout: Seconds that handlers get to finish when the app is asked to stop.
+        drain_timeout: How long handlers get to finish when the app is asked to stop: seconds, a
+            timedelta or a string as `"1m"`.
         address: `host:port`, `unix:path` or `https://host[:port]`. None: CAPSULE_ADDRESS, else
             127.0.0.1:7400.
         token: None: CAPSULE_TOKEN, else the file `token` of CAPSULE_HOME or `./.capsule`.
@@ -47,7 +50,7 @@ class App(Declarations):
         *,
         concurrency: int = 64,
         stream_interval: float = 0.025,
-        drain_timeout: float = 30.0,
+        drain_timeout: str | float | timedelta = 30.0,
         address: str | None = None,
         token: str | None = None,
     ) -> None:
@@ -58,12 +61,10 @@ class App(Declarations):
             raise ValueError(f"concurrency is 1 to {_MAX_CONCURRENCY}, not {concurrency}")
         if not 0 <= stream_interval <= 1:
             raise ValueError(f"stream_interval is 0 to 1 seconds, not {stream_interval}")
-        if drain_timeout < 0:
-            raise ValueError(f"drain_timeout is seconds from 0, not {drain_timeout}")
         self._name = name
         self._concurrency = concurrency
         self._stream_interval = stream_interval
-        self._drain_timeout = drain_timeout
+        self._drain_timeout = _drain_seconds(drain_timeout)
         self._address = address
         self._token = token
         self._attached = False
@@ -100,14 +101,14 @@ class App(Declarations):
         *,
         address: str | None = None,
         token: str | None = None,
-        drain_timeout: float | None = None,
+        drain_timeout: str | float | timedelta | None = None,
     ) -> AsyncIterator[None]:
         """Attaches for the time of an `async with` block; leaving it drains and detaches.
 
         Args:
             address: In place of the app's own, as for a test.
             token: In place of the app's own.
-            drain_timeout: In place of the app's own, seconds.
+            drain_timeout: In place of the app's own.
         """
         async with self._attachment(address=address, token=token, drain_timeout=drain_timeout):
             yield
@@ -157,7 +158,7 @@ class App(Declarations):
         *,
         address: str | None = None,
         token: str | None = None,
-        drain_timeout: float | None = None,
+        drain_timeout: str | float | timedelta | None = None,
     ) -> AsyncIterator[Attachment]:
         # gRPC and the stubs are loaded here: importing an app, as tests and tools do, is quick.
         from capsule_client._attachment import Attachment
@@ -177,7 +178,9 @@ class App(Declarations):
             token=TokenSource(token or self._token),
             concurrency=self._concurrency,
             stream_interval=self._stream_interval,
-            drain_timeout=self._drain_timeout if drain_timeout is None else drain_timeout,
+            drain_timeout=(
+                self._drain_timeout if drain_timeout is None else _drain_seconds(drain_timeout)
+            ),
         )
         if signals is not None:
             signals.on_signal = attachment.request_stop
@@ -205,3 +208,10 @@ class App(Declarations):
         if running is not None and running.tasks.beside(own):
             return running.tasks
         return own  # outside of any handler, or in one of another app in this process
+
+
+def _drain_seconds(given: str | float | timedelta) -> float:
+    seconds = duration_of(given, "drain_timeout").total_seconds()
+    if seconds < 0:
+        raise ValueError(f"drain_timeout is not negative: {given!r}")
+    return seconds

@@ -18,7 +18,8 @@ from capsule_client.app import App
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# How a reloading parent and its child know of each other: file descriptors of two pipes.
+# How a parent and its child know of each other: file descriptors of two pipes. The parent is a
+# reloading one, or `capsule-sidecar dev`, which has the second only.
 READY_FD = "CAPSULE_READY_FD"  # the child writes here once it is attached and booted
 LIFE_FD = "CAPSULE_LIFE_FD"  # ends when the parent does, however that comes about
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.reload:
         from capsule_client._reload import Reloader
 
-        return asyncio.run(Reloader(options.target).run())
+        return asyncio.run(Reloader(options.target, _fd(LIFE_FD)).run())
     try:
         app = load(options.target)
     except TargetError as error:

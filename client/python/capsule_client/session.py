@@ -289,7 +289,7 @@ class Session:
         message: str = "Please upload a file",
         accept: str = "",
         path: str | PathLike[str] | None = None,
-        timeout: float | timedelta = 300.0,
+        timeout: str | float | timedelta = 300.0,
     ) -> FileUpload:
         """Asks for a file and waits until someone uploads one.
 
@@ -302,12 +302,13 @@ class Session:
             accept: What is taken, as HTML's `accept`: `.pdf,image/*`. Empty: any file.
             path: Where to write the file, as `Attachment.download` takes it. None: nowhere;
                 `download` and `read` of what is returned get it.
-            timeout: Seconds or a timedelta, 1 ms to 30 days unless the sidecar is set otherwise.
+            timeout: Seconds, a timedelta or a string as `"10m"`; 1 ms to 30 days unless the sidecar
+                is set otherwise.
 
         Raises:
             FileUploadTimeout: when the time is over or the person dismisses it.
             Stopped: after a Stop or the turn's deadline. A handler that waits is cancelled then.
-            ValueError: for a timeout out of its bounds.
+            ValueError: for a malformed timeout, and one out of its bounds.
             InvalidArgument: for an empty message, or a malformed `accept`.
             LimitExceeded: with 100 prompts open in this turn.
         """
@@ -319,7 +320,7 @@ class Session:
         *,
         approve_label: str = "Approve",
         reject_label: str = "Reject",
-        timeout: float | timedelta = 300.0,
+        timeout: str | float | timedelta = 300.0,
     ) -> bool:
         """Asks for yes or no; waits as `prompt_file` does, and raises what it raises.
 
@@ -327,7 +328,8 @@ class Session:
             message: What is asked, 1 to 4,000 characters.
             approve_label: The button for yes, at most 80 characters.
             reject_label: The button for no, at most 80 characters.
-            timeout: Seconds or a timedelta, 1 ms to 30 days unless the sidecar is set otherwise.
+            timeout: Seconds, a timedelta or a string as `"10m"`; 1 ms to 30 days unless the sidecar
+                is set otherwise.
 
         Returns:
             True for yes.
@@ -338,14 +340,15 @@ class Session:
         return await self._calls.prompts.approval(message, approve_label, reject_label, timeout)
 
     async def prompt_choice(
-        self, message: str, options: Sequence[str], *, timeout: float | timedelta = 300.0
+        self, message: str, options: Sequence[str], *, timeout: str | float | timedelta = 300.0
     ) -> str:
         """Asks for one of several options; waits as `prompt_file` does, and raises what it raises.
 
         Args:
             message: What is asked, 1 to 4,000 characters.
             options: 1 to 100 different strings of 1 to 200 characters.
-            timeout: Seconds or a timedelta, 1 ms to 30 days unless the sidecar is set otherwise.
+            timeout: Seconds, a timedelta or a string as `"10m"`; 1 ms to 30 days unless the sidecar
+                is set otherwise.
 
         Returns:
             The option that was picked.

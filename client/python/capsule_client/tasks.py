@@ -52,18 +52,19 @@ class TaskHandle(Generic[R_co]):
         """Returns all that is known of the task."""
         return await self._calls().get(self._id)
 
-    async def result(self, timeout: float | timedelta | None = None) -> R_co:
+    async def result(self, timeout: str | float | timedelta | None = None) -> R_co:
         """Waits until the task has ended and returns what its handler returned.
 
         A handler that waits keeps its place of `App(concurrency=...)`, and its deadline runs on: to
         be told of the end, a card (`Session.show_task`) is cheaper.
 
         Args:
-            timeout: Seconds or a timedelta. None: as long as it takes.
+            timeout: Seconds, a timedelta or a string as `"10m"`. None: as long as it takes.
 
         Raises:
             TaskFailed: The task failed, was cancelled or timed out.
             TimeoutError: `timeout` is over; the task goes on.
+            ValueError: for a malformed or negative timeout.
             RuntimeError: for the running task's own result.
         """
         patience = _task_rules.patience_of(timeout)
@@ -178,7 +179,7 @@ class TaskFunction(Generic[P, R]):
         *,
         name: str | None,
         retries: int,
-        timeout: float | timedelta | None,
+        timeout: str | float | timedelta | None,
         lock: str | None,
         retry_for: type[BaseException] | tuple[type[BaseException], ...] | None,
         redeliver: bool,
@@ -244,8 +245,8 @@ class TaskFunction(Generic[P, R]):
         """Submits a task for later; otherwise as `submit`.
 
         Args:
-            delay: How long from now: `"2d"`, `"1h30m"`, `"10s"`, seconds, or a timedelta; at most
-                10 years.
+            delay: How long from now: seconds, a timedelta, or a string as `"90s"`, `"10m"`,
+                `"1h30m"` or `"2d"`; at most 10 years.
             at: When, instead: a datetime with a time zone. One in the past means at once.
             session: As in `submit`.
             key: As in `submit`.

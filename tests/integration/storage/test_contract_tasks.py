@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_sidecar.model.errors import NotFailed, NotFound
+from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable
 from capsule_sidecar.model.types import Lease, OutcomeStatus, TaskFilter, TaskStatus
-from capsule_sidecar.storage import job_reads, jobs
+from capsule_sidecar.storage import job_reads, jobs, retrying
 from tests.integration.storage.store import Sidecar, Store
 from tests.integration.storage.tasking import (
     TASKS,
@@ -97,6 +97,32 @@ async def test_what_failed_is_opened_again_with_all_of_its_retries(store: Store)
         assert await submit(sidecar, lock="one") == key, "it has its lock again"
         await end(sidecar, key, 2)
         assert (await task(sidecar, key)).status == TaskStatus.COMPLETED
+
+
+async def test_of_two_that_failed_under_one_lock_the_first_takes_it_again_and_the_other_waits(
+    store: Store,
+) -> None:
+    async with store.sidecar() as sidecar:
+        await sidecar.attach(takes=TASKS)
+        keys = []
+        for _ in range(2):
+            keys.append(await submit(sidecar, lock="one"))
+            await end(sidecar, keys[-1], status=FAILED)
+        first, second = keys
+        reopening = sidecar.do(retrying.retry, app=sidecar.app, key=first)  # both in one group
+        with pytest.raises(NotRepeatable, match=rf"{second}.*{first}.*'one'") as refused:
+            await sidecar.do(retrying.retry, app=sidecar.app, key=second)
+        assert await reopening == first
+        assert refused.value.metadata["task_id"] == first
+        assert refused.value.metadata["lock"] == "one"
+        assert (await task(sidecar, second)).status == TaskStatus.FAILED
+        assert await submit(sidecar, lock="one") == first, "who holds it is joined"
+        other = await submit(sidecar, lock="two")
+        assert other not in keys, "another lock is another's"
+        await end(sidecar, first, 2)
+        assert await sidecar.do(retrying.retry, app=sidecar.app, key=second) == second
+        assert await submit(sidecar, lock="one") == second
+        assert (await task(sidecar, second)).lock == "one"
 
 
 async def test_every_status_is_found_by_its_filter(store: Store) -> None:

@@ -173,6 +173,6 @@ async def test_a_schedule_that_never_fires_is_refused_by_its_name(
     @app.schedule(cron, timezone=zone)
     async def nightly(session: capsule.Session) -> None: ...
 
-    with pytest.raises(capsule.InvalidArgument, match=r"schedules\[0\]"):
+    with pytest.raises(capsule.InvalidArgument, match=r"^schedule 'nightly': .*schedules\[0\]"):
         async with app.attached():
             pass

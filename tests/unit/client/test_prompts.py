@@ -399,7 +399,9 @@ async def test_a_turn_whose_answer_has_come_is_not_given_back() -> None:
         (10**400, ValueError),
         (timedelta(0), ValueError),
         (True, TypeError),
-        ("5", TypeError),
+        ("5", ValueError),
+        ("0s", ValueError),
+        ([5], TypeError),
         (None, TypeError),
     ],
 )
