@@ -41,7 +41,7 @@ from capsule_sidecar.runtime.prompting import Prompting
 from capsule_sidecar.runtime.showing import image_request
 from capsule_sidecar.runtime.state import State
 from capsule_sidecar.runtime.tasks import Tasks
-from capsule_sidecar.storage import log, reads, showing, values, work
+from capsule_sidecar.storage import attempts, log, reads, showing, values
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
 from capsule_sidecar.storage.streams import stream_match
@@ -463,14 +463,14 @@ _BEHIND_ALL = 1 << 62
 
 def _where(unit: Unit, app: int, lease: Lease) -> tuple[Where, int]:
     """Return where an invocation writes, and its session's head."""
-    _, session = work.fence(unit, app, lease)
+    _, session = attempts.fence(unit, app, lease)
     where = Where(session.id, session.key, session.user, session.app, session.channel)
     return where, session.head
 
 
 def _within(unit: Unit, app: int, lease: Lease) -> tuple[Where, int]:
     """Return where an invocation is, and before which place its history is."""
-    invocation, session = work.in_session(unit, app, lease)
+    invocation, session = attempts.in_session(unit, app, lease)
     where = Where(session.id, session.key, session.user, session.app, session.channel)
     # What is beside the lane has all of the session's messages before it.
     return where, _BEHIND_ALL if invocation.beside else invocation.place

@@ -1,7 +1,7 @@
 """The dispatcher: processes that are attached, and the work they hold.
 
 It is told by the journal what was leased and what is over, and tells the processes. Whether
-something may be leased, and to whom, is decided where it is committed: in `storage.work` and
+something may be leased, and to whom, is decided where it is committed: in `storage.offers` and
 `storage.leases`.
 """
 
@@ -31,7 +31,7 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import jobs, leases, log, reads, schedules, work
+from capsule_sidecar.storage import attempts, jobs, leases, log, offers, reads, schedules, work
 from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
@@ -299,7 +299,7 @@ class Dispatcher:
         if self._slots.backlog(process) and not self._slots.yields(process):
             self._journal.submit(
                 app,
-                partial(work.lease_ready, app=app, process=process),
+                partial(offers.lease_ready, app=app, process=process),
                 after=lambda: self.calls.wake(app),
             ).add_done_callback(log_failure)
             return
@@ -309,11 +309,11 @@ class Dispatcher:
     def _fill(self, app: int, process: int) -> None:
         """Give places that no request has taken to queued work."""
         if self._slots.unused(process):
-            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+            self._journal.start(app, partial(offers.lease_ready, app=app, process=process))
 
     def _beaten(self, app: int, process: int) -> None:
         if self._slots.beat(process):
-            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+            self._journal.start(app, partial(offers.lease_ready, app=app, process=process))
             self.calls.wake(app)
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
@@ -490,8 +490,8 @@ def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
 
 def _take_work(unit: Unit, app: int, process: int) -> None:
     work.settle_undeclared(unit, app)
-    work.lease_ready(unit, app, process)
+    offers.lease_ready(unit, app, process)
 
 
 def _finish(unit: Unit, app: int, outcome: Outcome, texts: dict[str, str]) -> InvocationStatus:
-    return work.finish(unit, app, outcome, texts)
+    return attempts.finish(unit, app, outcome, texts)

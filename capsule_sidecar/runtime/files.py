@@ -29,7 +29,7 @@ from capsule_sidecar.runtime.conversations import Caller
 from capsule_sidecar.runtime.janitor import Janitor
 from capsule_sidecar.runtime.rates import Rate, Shares
 from capsule_sidecar.runtime.taking import Taken, Upload, check_size
-from capsule_sidecar.storage import files, reads, uploads, work
+from capsule_sidecar.storage import attempts, files, reads, uploads
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.objects import ObjectMissing, ObjectStore
@@ -291,7 +291,7 @@ class Files:
         """
 
         def look_up(unit: Unit) -> File:
-            _, session = work.fence(unit, app, lease)
+            _, session = attempts.fence(unit, app, lease)
             unit.flush_if_pending()
             return _owned(files.find(unit.connection, file_id), app, session.user)
 

@@ -32,7 +32,7 @@ from capsule_sidecar.model.types import (
     TaskSpec,
     WorkState,
 )
-from capsule_sidecar.storage import cards, encoding, job_reads, schema, streams, work
+from capsule_sidecar.storage import attempts, cards, encoding, job_reads, schema, streams, work
 from capsule_sidecar.storage.blocks import block_item
 from capsule_sidecar.storage.log import Person, find_or_make_user
 from capsule_sidecar.storage.places import place_now
@@ -66,7 +66,7 @@ def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answ
         spec: The task.
 
     Raises:
-        DomainError: As `work.held`.
+        DomainError: As `attempts.held`.
         Stopped: The invocation was told to end.
         NoSession: It is to run in the invocation's session, and there is none.
         SessionClosed: That session has ended.
@@ -139,7 +139,7 @@ def cancel_tasks(unit: Unit, caller: Caller, request: Request, wanted: TaskFilte
     """Cancel tasks. Answers how many had not ended.
 
     Raises:
-        DomainError: As `work.held`.
+        DomainError: As `attempts.held`.
     """
 
     def work_() -> tuple[Answer, InvocationRow | None]:
@@ -157,10 +157,10 @@ def report_progress(unit: Unit, app: int, lease: Lease, progress: float, message
     """Note how far a task says it is.
 
     Raises:
-        DomainError: As `work.held`.
+        DomainError: As `attempts.held`.
         NoTask: The invocation is none.
     """
-    invocation, _ = work.held(unit, app, lease)
+    invocation, _ = attempts.held(unit, app, lease)
     if invocation.kind != InvocationKind.TASK:
         raise NoTask("only a task has progress to report")
     job = unit.job(invocation)
@@ -175,12 +175,12 @@ def show_task(
     """Show a task's card, or say something else about it in place. Answers offset and block id.
 
     Raises:
-        DomainError: As `work.fence`.
+        DomainError: As `attempts.fence`.
         NotFound: There is no such task in this app.
     """
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         found = repeated(unit, invocation, request)
         if found is not None:
             return found, invocation
@@ -305,7 +305,7 @@ def _submitter(unit: Unit, caller: Caller) -> tuple[InvocationRow | None, Sessio
     """Return for which invocation, in which session, a caller asks, if for any."""
     if caller.lease is None or caller.visitor is not None:
         return None, None
-    return work.held(unit, caller.app, caller.lease)
+    return attempts.held(unit, caller.app, caller.lease)
 
 
 def _home(unit: Unit, app: int, session: SessionRow | None, *, in_session: bool) -> SessionRow:
@@ -417,5 +417,5 @@ def _cancel(unit: Unit, invocation: InvocationRow) -> bool:
         session = unit.session_by_id(invocation.session)
         work.end(unit, invocation, session, InvocationStatus.CANCELLED, reason="CANCELLED")
     elif invocation.cancel != CancelReason.TASK_CANCELLED:
-        work.cancel(unit, invocation, CancelReason.TASK_CANCELLED)
+        attempts.cancel(unit, invocation, CancelReason.TASK_CANCELLED)
     return True

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, tuple_, update
 
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.model.types import (
-    CancelReason,
-    Lease,
-    WorkState,
+from capsule_sidecar.model.types import CancelReason, Lease, WorkState
+from capsule_sidecar.storage import (
+    asking,
+    attempts,
+    cards,
+    jobs,
+    offers,
+    prompts,
+    schedules,
+    schema,
+    work,
 )
-from capsule_sidecar.storage import asking, cards, jobs, prompts, schedules, schema, work
 from capsule_sidecar.storage.clock import Clock
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
 from capsule_sidecar.storage.unit import Leased, Unit
@@ -102,13 +108,13 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
         if lease in known:
             continue
         if row.cancel:  # nobody runs it any more: it need not be told to end
-            work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
+            attempts.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
             places -= 1
         elif row.prompts:
             # It asked, and has forgotten: the next attempt joins what this one waits with.
-            work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
+            attempts.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
         else:
-            missing.append(work.leased(unit, row, unit.session_by_id(row.session)))
+            missing.append(offers.leased(unit, row, unit.session_by_id(row.session)))
     resolved = [found for found in untold(unit, process.id) if found.lease in known]
     return Attached(process.id, kept, superseded, cancelled, missing, places, resolved)
 
@@ -287,7 +293,7 @@ def _end_expired(unit: Unit, texts: Mapping[str, str], *, pardoned_ms: int) -> N
         # Not renewed since a late sweep: that it was lost may be the sidecar's doing.
         counted = process.lease_ms > pardoned_ms
         for invocation in held_by(unit, process.id):
-            work.lose(
+            attempts.lose(
                 unit, invocation, texts, counted=counted, max_attempts=unit.terms.max_attempts
             )
         unit.execute(delete(schema.processes).where(columns.id == process.id))
@@ -310,9 +316,9 @@ def _end_overdue(unit: Unit, texts: Mapping[str, str]) -> None:
         if invocation.state != WorkState.RUNNING or invocation.due_ms > unit.now_ms:
             continue
         if not invocation.cancel:
-            work.cancel(unit, invocation, CancelReason.DEADLINE)
+            attempts.cancel(unit, invocation, CancelReason.DEADLINE)
             continue
-        work.end_cancelled(unit, invocation, texts, fenced=True)
+        attempts.end_cancelled(unit, invocation, texts, fenced=True)
 
 
 def forget_requests(unit: Unit, after: tuple[int, bytes], rows: int) -> tuple[int, bytes] | None:

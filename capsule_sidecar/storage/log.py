@@ -10,12 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
-from capsule_sidecar.model.errors import (
-    DomainError,
-    InvalidArgument,
-    NotFound,
-    SessionClosed,
-)
+from capsule_sidecar.model.errors import DomainError, InvalidArgument, NotFound, SessionClosed
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import (
     Block,
@@ -30,6 +25,7 @@ from capsule_sidecar.model.types import (
     UserInfo,
 )
 from capsule_sidecar.storage import (
+    attempts,
     blocks,
     encoding,
     files,
@@ -64,7 +60,7 @@ def reply(
     """Append a complete message of the app. Answers its offset and id."""
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         found = repeated(unit, invocation, request)
         if found is not None:
             return found, invocation
@@ -88,7 +84,7 @@ def show_block(unit: Unit, app: int, lease: Lease, request: Request, block: Bloc
     """Show a block, or change the one with its id in place. Answers the offset and the id."""
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         found = repeated(unit, invocation, request)
         if found is not None:
             return found, invocation
@@ -118,7 +114,7 @@ def set_title(unit: Unit, app: int, lease: Lease, request: Request, title: str) 
     """Set the session's title. Answers the offset."""
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         streams.withdraw_earlier(unit, session, invocation)
         return Answer(_retitle(unit, session, title, invocation)), invocation
 
@@ -137,7 +133,7 @@ def update_data(unit: Unit, app: int, lease: Lease, request: Request, patch: Dat
     """Change the session's data at once. Answers the time in milliseconds."""
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.in_session(unit, app, lease)
+        invocation, session = attempts.in_session(unit, app, lease)
         values.patch_data(unit, session, patch)
         return Answer(unit.now_ms), invocation
 
@@ -169,7 +165,7 @@ def open_stream(
     """
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         found = repeated(unit, invocation, request)
         if found is not None:
             message_id, stream_id = found.ids
@@ -204,7 +200,7 @@ def close_stream(
     """
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         stream = streams.require_open(unit, key, invocation)
         if refusal is not None:
             raise refusal
@@ -222,7 +218,7 @@ def close_stream(
 
 def overflow_stream(unit: Unit, app: int, lease: Lease, key: str, text: str) -> None:
     """Complete as interrupted a stream whose text would pass the limit."""
-    invocation, session = work.fence(unit, app, lease)
+    invocation, session = attempts.fence(unit, app, lease)
     stream = streams.require_open(unit, key, invocation)
     streams.complete(unit, session, invocation, stream, text, interrupted=True)
 
@@ -395,7 +391,7 @@ def stop_invocation(
             raise NotFound(f"invocation {invocation_key!r} does not exist in this session")
         if invocation.kind in (InvocationKind.EXIT, InvocationKind.TASK):
             raise InvalidArgument("invocation_id", "neither an exit nor a task is stopped")
-        return Answer(work.request_stop(unit, invocation, session)), None
+        return Answer(attempts.request_stop(unit, invocation, session)), None
 
     answer = once(unit, user_scope(session.user, Method.STOP_INVOCATION), request, work_)
     # The status is how far it is *now*: a retry learns the end that has come since.
@@ -416,7 +412,7 @@ def stop_current(unit: Unit, person: Person, request: Request, session_key: str)
         for entry in reads.pending(unit.connection, session.id, _ALL):
             if entry.kind != InvocationKind.EXIT:
                 invocation = unit.invocation(entry.invocation_id, person.app)
-                status = work.request_stop(unit, invocation, session)
+                status = attempts.request_stop(unit, invocation, session)
                 return Answer(int(status), (invocation.key,)), None
         raise NotFound("nothing runs in this session that could be stopped", session_id=session_key)
 

@@ -27,7 +27,7 @@ from capsule_sidecar.model.types import (
     OutcomeStatus,
     Terms,
 )
-from capsule_sidecar.storage import leases, log, reads, schema, streams, work
+from capsule_sidecar.storage import attempts, leases, log, offers, reads, schema, streams, work
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
@@ -170,7 +170,7 @@ class Sidecar:
         found = await self.do(leases.attach, app=self.app, key=key, claimed=claims)
         self.slots.attach(found.process, self.app, takes, free - found.held, self)
         await self.do(work.settle_undeclared, app=self.app)
-        await self.do(work.lease_ready, app=self.app, process=found.process)
+        await self.do(offers.lease_ready, app=self.app, process=found.process)
         return found
 
     def beat(self, process: int) -> asyncio.Future[None]:
@@ -283,7 +283,7 @@ class Sidecar:
     ) -> asyncio.Future[InvocationStatus]:
         """Sends an outcome."""
         outcome = Outcome(lease, status, data or DataPatch())
-        return self.do(work.finish, app=self.app, outcome=outcome, texts=texts or {})
+        return self.do(attempts.finish, app=self.app, outcome=outcome, texts=texts or {})
 
     async def turn(self, session: str, text: str, *answers: str) -> Lease:
         """Plays a whole turn; a process must be attached."""

@@ -29,7 +29,7 @@ from capsule_sidecar.model.types import (
     TaskFilter,
     TaskStatus,
 )
-from capsule_sidecar.storage import job_reads, leases, log, reads, schema, work
+from capsule_sidecar.storage import attempts, job_reads, leases, log, offers, reads, schema, work
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.rows import Statements
@@ -55,7 +55,7 @@ def _play_turn(unit: Unit, sidecar: Sidecar, session: str, text: str) -> None:
     request = Request(Method.REPLY, request_key(), content, content)
     log.reply(unit, sidecar.app, lease, request, new_id("msg"), text)
     outcome = Outcome(lease, OutcomeStatus.COMPLETED, DataPatch())
-    work.finish(unit, sidecar.app, outcome, {})
+    attempts.finish(unit, sidecar.app, outcome, {})
 
 
 async def _fill(sidecar: Sidecar, turns: int, others: int) -> str:
@@ -393,7 +393,7 @@ async def _write_steps(sidecar: Sidecar, session: str) -> dict[str, int]:
     await counted("a sweep", sidecar.sweep)
     await counted(
         "a look for work",
-        partial(sidecar.do, work.lease_ready, app=sidecar.app, process=process),
+        partial(sidecar.do, offers.lease_ready, app=sidecar.app, process=process),
     )
     await counted(
         "a page of request ids",

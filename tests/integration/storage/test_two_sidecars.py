@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, text
 from capsule_protocol.v1 import types_pb2
 from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Superseded
 from capsule_sidecar.model.types import Answer, InvocationStatus, Lease
-from capsule_sidecar.storage import leases, log, reads, schema, work
+from capsule_sidecar.storage import leases, log, offers, reads, schema
 from capsule_sidecar.storage.database import PostgreSQL
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.unit import Unit
@@ -47,7 +47,7 @@ async def test_both_append_to_one_session_without_a_gap(postgres_store: Store) -
 
 def _take(unit: Unit, sidecar: Sidecar) -> None:
     (process,) = sidecar.slots.processes(sidecar.app)
-    work.lease_ready(unit, sidecar.app, process)
+    offers.lease_ready(unit, sidecar.app, process)
 
 
 async def test_no_number_is_given_twice(postgres_store: Store) -> None:
