@@ -32,9 +32,10 @@ from capsule_sidecar.runtime.live_stream import LiveStream, Where
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
 from capsule_sidecar.storage import attempts, jobs, leases, log, offers, reads, schedules, work
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 logger = logging.getLogger("capsule.dispatcher")
 

@@ -27,8 +27,9 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.storage import cards, encoding, offers, prompts, values, work
 from capsule_sidecar.storage import job_rules as jobs
+from capsule_sidecar.storage.commits import Notice
 from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
-from capsule_sidecar.storage.unit import Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 
 def fence(unit: Unit, app: int, lease: Lease) -> tuple[InvocationRow, SessionRow]:

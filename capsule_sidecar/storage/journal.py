@@ -26,9 +26,10 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.types import DataPatch, Terms
 from capsule_sidecar.storage.clock import Clock
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 T = TypeVar("T")
 logger = logging.getLogger("capsule.journal")

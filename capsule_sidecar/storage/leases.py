@@ -24,8 +24,9 @@ from capsule_sidecar.storage import (
     work,
 )
 from capsule_sidecar.storage.clock import Clock
+from capsule_sidecar.storage.commits import Leased
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
-from capsule_sidecar.storage.unit import Leased, Unit
+from capsule_sidecar.storage.unit import Unit
 
 _SWEPT = "swept_ms"
 _AMNESTY = "amnesty_ms"

@@ -22,8 +22,9 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.storage import cards, schema
 from capsule_sidecar.storage import job_rules as jobs
+from capsule_sidecar.storage.commits import Leased
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
-from capsule_sidecar.storage.unit import Leased, Unit
+from capsule_sidecar.storage.unit import Unit
 
 # Kinds whose handlers have names.
 _NAMED = (InvocationKind.ACTION, InvocationKind.SCHEDULE, InvocationKind.TASK)

@@ -21,9 +21,10 @@ from capsule_sidecar.model.types import (
     WorkState,
 )
 from capsule_sidecar.storage import cards, encoding, offers, prompts, schema
+from capsule_sidecar.storage.commits import Notice
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
-from capsule_sidecar.storage.unit import Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 # What moves a session up in its person's list: that it was opened, and what the person writes.
 _ACTIVITY = (InvocationKind.ENTER, InvocationKind.MESSAGE)

@@ -28,12 +28,13 @@ from capsule_sidecar.model.types import (
     Terms,
 )
 from capsule_sidecar.storage import attempts, leases, log, offers, reads, schema, streams, work
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 T = TypeVar("T")
 
