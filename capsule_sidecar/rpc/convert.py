@@ -33,7 +33,7 @@ from capsule_sidecar.model.web_calls import (
 )
 from capsule_sidecar.runtime.collections import check_declared
 from capsule_sidecar.runtime.conversations import Sent, Timeline
-from capsule_sidecar.runtime.dispatcher import Hello
+from capsule_sidecar.runtime.processes import Hello
 from capsule_sidecar.storage import encoding, prompts, reads
 
 PROTOCOL_VERSION = "1"
