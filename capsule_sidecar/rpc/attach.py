@@ -315,7 +315,7 @@ class Attachment:
             self._refuse(request.stream_id, error)
             return
         window = self._limits.stream_window_bytes
-        if self._commands.unsaved(request.stream_id) > window:
+        if self._commands.streams.unsaved(request.stream_id) > window:
             raise LimitExceeded(
                 "stream_window_bytes",
                 window,
