@@ -11,7 +11,8 @@ from capsule_sidecar.config import Timing
 from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.runtime.dispatcher import Dispatcher
 from capsule_sidecar.storage import expiry, jobs, leases, offers
-from capsule_sidecar.storage.journal import EVERY_APP, Journal
+from capsule_sidecar.storage.database import EVERY_APP
+from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.slots import Slots
 
 logger = logging.getLogger("capsule.sweep")
