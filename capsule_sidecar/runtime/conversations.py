@@ -17,9 +17,9 @@ from capsule_sidecar.model.types import InvocationStatus, Session
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
-from capsule_sidecar.storage import asking, encoding, log, reads, values
+from capsule_sidecar.storage import asking, encoding, people, reads, values
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
 
 _IDENTITY = re.compile(r"[a-z0-9_-]{1,32}:[^\x00-\x20\x7f]+")
@@ -117,7 +117,7 @@ class Conversations:
         if not caller.trusted:
             self._sessions.take((person.app, caller.identity))
         answer = await self._journal.submit(
-            person.app, partial(log.open_session, person=person, request=request, title=title)
+            person.app, partial(people.open_session, person=person, request=request, title=title)
         )
         return await self.session(person, answer.ids[0])
 
@@ -157,7 +157,7 @@ class Conversations:
         answer = await self._journal.submit(
             person.app,
             partial(
-                log.send_message, person=person, request=request, session_key=session_id,
+                people.send_message, person=person, request=request, session_key=session_id,
                 message_id=new_id("msg"), text=text, attachments=attachments,
             ),
         )  # fmt: skip
@@ -214,7 +214,7 @@ class Conversations:
         answer = await self._journal.submit(
             person.app,
             partial(
-                log.send_action, person=person, request=request, session_key=session_id,
+                people.send_action, person=person, request=request, session_key=session_id,
                 name=name, body=body,
             ),
         )  # fmt: skip
@@ -259,7 +259,7 @@ class Conversations:
         await self._journal.submit(
             person.app,
             partial(
-                log.update_session, person=person, request=request, session_key=session_id,
+                people.update_session, person=person, request=request, session_key=session_id,
                 title=title,
             ),
         )  # fmt: skip
@@ -280,7 +280,7 @@ class Conversations:
         answer = await self._journal.submit(
             person.app,
             partial(
-                log.stop_invocation, person=person, request=request, session_key=session_id,
+                people.stop_invocation, person=person, request=request, session_key=session_id,
                 invocation_key=invocation_id,
             ),
         )  # fmt: skip
@@ -298,7 +298,7 @@ class Conversations:
             Method.STOP_INVOCATION, parse_request_id(request_id), digest(session_id, "")
         )
         person = await self._changing(caller)
-        answer = await self._session_request(person, log.stop_current, request, session_id)
+        answer = await self._session_request(person, people.stop_current, request, session_id)
         return InvocationStatus(answer.offset)
 
     async def _changing(self, caller: Caller) -> Person:
@@ -316,14 +316,14 @@ class Conversations:
         """Refuse new input and queue the exit invocation."""
         request = Request(Method.CLOSE_SESSION, parse_request_id(request_id), digest(session_id))
         person = await self._changing(caller)
-        await self._session_request(person, log.close_session, request, session_id)
+        await self._session_request(person, people.close_session, request, session_id)
         return await self.session(person, session_id)
 
     async def delete_session(self, caller: Caller, request_id: str, session_id: str) -> None:
         """Stop all work of a session and remove it."""
         request = Request(Method.DELETE_SESSION, parse_request_id(request_id), digest(session_id))
         person = await self._changing(caller)
-        await self._session_request(person, log.delete_session, request, session_id)
+        await self._session_request(person, people.delete_session, request, session_id)
 
     async def _session_request(
         self, person: Person, operation: Callable[..., Answer], request: Request, session_id: str

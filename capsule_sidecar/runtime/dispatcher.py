@@ -24,7 +24,7 @@ from capsule_sidecar.runtime.outgoing import Outgoing
 from capsule_sidecar.runtime.processes import Hello, Process, ProcessLine
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import attempts, jobs, leases, log, offers, reads, schedules, work
+from capsule_sidecar.storage import apps, attempts, jobs, leases, offers, reads, schedules, work
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
@@ -95,7 +95,7 @@ class Dispatcher:
         """Return an app's number; the app is made on first sight."""
         number = self._apps.get(name)
         if number is None:
-            number = await self._journal.submit(0, partial(log.make_app, name=name))
+            number = await self._journal.submit(0, partial(apps.make_app, name=name))
             self._apps[name] = number
         return number
 

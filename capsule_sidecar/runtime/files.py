@@ -31,8 +31,8 @@ from capsule_sidecar.runtime.rates import Rate, Shares
 from capsule_sidecar.runtime.taking import Taken, Upload, check_size
 from capsule_sidecar.storage import attempts, files, reads, uploads
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.objects import ObjectMissing, ObjectStore
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Method, Request, check_same
 from capsule_sidecar.storage.unit import Unit
 from capsule_sidecar.storage.uploads import Begun, Uploader

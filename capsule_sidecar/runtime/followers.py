@@ -18,7 +18,7 @@ from capsule_sidecar.runtime import frames
 from capsule_sidecar.runtime.hub import Encode, Entry, Follower, Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.prompting import OpenPrompts
-from capsule_sidecar.storage import log, reads
+from capsule_sidecar.storage import people, reads
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
 
@@ -98,7 +98,7 @@ class Followers:
         last = await self._journal.read(partial(reads.last_position, app=app))
         _require_place(after, 1, last, "position")
         user = await self._journal.submit(
-            app, partial(log.find_or_make_user, person=log.Person(app, "", identity))
+            app, partial(people.find_or_make_user, person=people.Person(app, "", identity))
         )
         with self._hub.follow_user(user, app) as follower:
             source = _UserSource(user, self._batch)

@@ -22,7 +22,7 @@ from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import Answer as PersonsAnswer
 from capsule_sidecar.model.types import File, Lease, PromptStatus, Question, WorkState
 from capsule_sidecar.storage import attempts, encoding, files, offers, prompts, schema, streams
-from capsule_sidecar.storage.log import Person, find_user
+from capsule_sidecar.storage.people import Person, find_user
 from capsule_sidecar.storage.prompts import ENDED, OPEN, SETTLED, PromptRow
 from capsule_sidecar.storage.requests import (
     Answer,

@@ -34,7 +34,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.storage import attempts, cards, encoding, job_reads, schema, streams, work
 from capsule_sidecar.storage.blocks import block_item
-from capsule_sidecar.storage.log import Person, find_or_make_user
+from capsule_sidecar.storage.people import Person, find_or_make_user
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
     Answer,

@@ -20,7 +20,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.storage import asking, files, reads, schema
-from capsule_sidecar.storage.log import Person, find_user
+from capsule_sidecar.storage.people import Person, find_user
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, request_key

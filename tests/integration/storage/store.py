@@ -27,11 +27,22 @@ from capsule_sidecar.model.types import (
     OutcomeStatus,
     Terms,
 )
-from capsule_sidecar.storage import attempts, leases, log, offers, reads, schema, streams, work
+from capsule_sidecar.storage import (
+    apps,
+    attempts,
+    leases,
+    log,
+    offers,
+    people,
+    reads,
+    schema,
+    streams,
+    work,
+)
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
 from capsule_sidecar.storage.slots import Slots
 from capsule_sidecar.storage.unit import Unit
@@ -101,7 +112,7 @@ class Sidecar:
 
     async def of_app(self, name: str) -> Sidecar:
         """Returns the same storage as another app uses it."""
-        number = await self.journal.submit(0, partial(log.make_app, name=name))
+        number = await self.journal.submit(0, partial(apps.make_app, name=name))
         return replace(self, app=number, ada=Person(number, name, self.ada.identity))
 
     # -- people -------------------------------------------------------------------------------
@@ -113,7 +124,7 @@ class Sidecar:
         who = person or self.ada
         request = Request(Method.OPEN_SESSION, key or request_key(), digest(who.identity, title))
         answer = await self.journal.submit(
-            who.app, partial(log.open_session, person=who, request=request, title=title)
+            who.app, partial(people.open_session, person=who, request=request, title=title)
         )
         return answer.ids[0]
 
@@ -126,7 +137,7 @@ class Sidecar:
         return self.journal.submit(
             who.app,
             partial(
-                log.send_message, person=who, request=request, session_key=session,
+                people.send_message, person=who, request=request, session_key=session,
                 message_id=new_id("msg"), text=text,
             ),
         )  # fmt: skip
@@ -135,7 +146,7 @@ class Sidecar:
         """Sends an action."""
         request = Request(Method.SEND_ACTION, request_key(), digest(session, name))
         return self.do(
-            log.send_action, person=self.ada, request=request, session_key=session, name=name,
+            people.send_action, person=self.ada, request=request, session_key=session, name=name,
             body=b"",
         )  # fmt: skip
 
@@ -143,19 +154,19 @@ class Sidecar:
         """Stops an invocation."""
         request = Request(Method.STOP_INVOCATION, request_key(), digest(session, invocation))
         return self.do(
-            log.stop_invocation, person=self.ada, request=request, session_key=session,
+            people.stop_invocation, person=self.ada, request=request, session_key=session,
             invocation_key=invocation,
         )  # fmt: skip
 
     def close(self, session: str) -> asyncio.Future[Answer]:
         """Closes a session."""
         request = Request(Method.CLOSE_SESSION, request_key(), digest(session))
-        return self.do(log.close_session, person=self.ada, request=request, session_key=session)
+        return self.do(people.close_session, person=self.ada, request=request, session_key=session)
 
     def delete(self, session: str, *, key: bytes | None = None) -> asyncio.Future[Answer]:
         """Deletes a session."""
         request = Request(Method.DELETE_SESSION, key or request_key(), digest(session))
-        return self.do(log.delete_session, person=self.ada, request=request, session_key=session)
+        return self.do(people.delete_session, person=self.ada, request=request, session_key=session)
 
     # -- processes ------------------------------------------------------------------------------
 
@@ -395,7 +406,7 @@ class Store:
         slots, told = Slots(fresh=3_600), Told()
         async with Journal(self.database(), slots, terms, readers=2) as journal:
             journal.listen(told)
-            number = await journal.submit(0, partial(log.make_app, name=app))
+            number = await journal.submit(0, partial(apps.make_app, name=app))
             ada = Person(number, app, "web:ada")
             yield Sidecar(journal, slots, told, self.clock, number, ada)
 

@@ -10,7 +10,7 @@ from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import InvalidArgument, NotFound
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage import reads
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from tests.integration.storage.store import PAGE, Sidecar, Store, offsets
 
 

@@ -29,8 +29,18 @@ from capsule_sidecar.model.types import (
     TaskFilter,
     TaskStatus,
 )
-from capsule_sidecar.storage import attempts, job_reads, leases, log, offers, reads, schema, work
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage import (
+    attempts,
+    job_reads,
+    leases,
+    log,
+    offers,
+    people,
+    reads,
+    schema,
+    work,
+)
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.rows import Statements
 from capsule_sidecar.storage.tables import Tables
@@ -49,7 +59,7 @@ GROWING = {table.name for table in schema.metadata.sorted_tables} - SMALL
 def _play_turn(unit: Unit, sidecar: Sidecar, session: str, text: str) -> None:
     """A turn of one operation: a message, an answer, an end."""
     request = Request(Method.SEND_MESSAGE, request_key(), digest(session, text))
-    sent = log.send_message(unit, sidecar.ada, request, session, new_id("msg"), text)
+    sent = people.send_message(unit, sidecar.ada, request, session, new_id("msg"), text)
     lease = Lease(sent.ids[1], 1)
     content = digest(lease.invocation_id, text)
     request = Request(Method.REPLY, request_key(), content, content)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, text
 from capsule_protocol.v1 import types_pb2
 from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Superseded
 from capsule_sidecar.model.types import Answer, InvocationStatus, Lease
-from capsule_sidecar.storage import leases, log, offers, reads, schema
+from capsule_sidecar.storage import apps, leases, offers, reads, schema
 from capsule_sidecar.storage.database import PostgreSQL
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.unit import Unit
@@ -317,7 +317,7 @@ async def test_both_make_an_app_at_once_and_it_is_one(postgres_store: Store) -> 
         sides = await _two(stack, postgres_store)
         for name in ("one", "two", "three"):
             found = await asyncio.gather(
-                *(side.journal.submit(0, partial(log.make_app, name=name)) for side in sides)
+                *(side.journal.submit(0, partial(apps.make_app, name=name)) for side in sides)
             )
             assert found[0] == found[1]
 
