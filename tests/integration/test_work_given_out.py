@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capsule_sidecar.model.errors import StorageUnavailable
-from capsule_sidecar.storage import offers, work
+from capsule_sidecar.storage import offers
 from tests.support.sidecar import BareHandler, Person, running_sidecar
 
 
@@ -29,7 +29,7 @@ async def test_work_that_could_not_be_given_out_is_given_out_by_the_sweep(
                 raise StorageUnavailable("the database is locked")
             lease_ready(*args, **kwargs)
 
-        monkeypatch.setattr(work, "lease_ready", locked)
+        monkeypatch.setattr(offers, "lease_ready", locked)
         await handler.attach()
         assert (await handler.work()).turn.message.text == "hello"
         assert not refusals
