@@ -34,7 +34,7 @@ from capsule_sidecar.runtime.showing import image_request
 from capsule_sidecar.runtime.state import State
 from capsule_sidecar.runtime.stream_commands import StreamCommands
 from capsule_sidecar.runtime.tasks import Tasks
-from capsule_sidecar.storage import attempts, log, reads, showing, values
+from capsule_sidecar.storage import attempts, log, page_tokens, session_reads, showing, values
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.requests import Answer, Method, Request
 from capsule_sidecar.storage.unit import Unit
@@ -208,21 +208,21 @@ class Commands:
         where, _ = await self._journal.submit(app, partial(_within, app=app, lease=lease))
         found: tuple[Session, bytes] = await self._journal.read(
             lambda c: (
-                reads.session_by_key(c, app, where.session_id).session,
-                reads.session_data(c, where.session),
+                session_reads.session_by_key(c, app, where.session_id).session,
+                session_reads.session_data(c, where.session),
             )
         )
         return found
 
     async def list_messages(
         self, app: int, lease: Lease, size: int, token: str
-    ) -> tuple[list[reads.Item], str]:
+    ) -> tuple[list[session_reads.Item], str]:
         """Return a page of the messages before the invocation's place, and the next token."""
-        before = reads.parse_page_token(token, "messages", 3)
+        before = page_tokens.parse_page_token(token, "messages", 3)
         where, place = await self._journal.submit(app, partial(_within, app=app, lease=lease))
         items, following = await self._journal.read(
             partial(
-                reads.timeline, session=where.session, size=page_size(size, self._limits),
+                session_reads.timeline, session=where.session, size=page_size(size, self._limits),
                 max_bytes=self._limits.page_bytes, before=before, messages_before=place,
             )
         )  # fmt: skip

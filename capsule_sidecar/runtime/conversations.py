@@ -17,7 +17,15 @@ from capsule_sidecar.model.types import InvocationStatus, Session
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
-from capsule_sidecar.storage import asking, encoding, people, reads, values
+from capsule_sidecar.storage import (
+    asking,
+    encoding,
+    log_reads,
+    page_tokens,
+    people,
+    session_reads,
+    values,
+)
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
@@ -30,11 +38,11 @@ _PENDING = 200
 class Timeline:
     """A page of a timeline, and what it reflects."""
 
-    items: list[reads.Item]
+    items: list[session_reads.Item]
     next_token: str
     session: Session
     position: int
-    pending: list[reads.Pending]
+    pending: list[session_reads.Pending]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +175,8 @@ class Conversations:
 
     async def _event(self, person: Person, session_id: str, offset: int) -> bytes:
         def read(connection: Connection) -> bytes:
-            found = reads.own_session(connection, person.app, session_id, person.identity)
-            return reads.event_at(connection, found.number, offset)
+            found = session_reads.own_session(connection, person.app, session_id, person.identity)
+            return log_reads.event_at(connection, found.number, offset)
 
         return self._addresses.event(await self._journal.read(read))
 
@@ -337,7 +345,9 @@ class Conversations:
     async def session(self, person: Person, session_id: str) -> Session:
         """Return a session of this person."""
         found = await self._journal.read(
-            partial(reads.own_session, app=person.app, key=session_id, identity=person.identity)
+            partial(
+                session_reads.own_session, app=person.app, key=session_id, identity=person.identity
+            )
         )
         return found.session
 
@@ -357,10 +367,10 @@ class Conversations:
         size = page_size(size, self._limits)
 
         def page(connection: Connection) -> tuple[list[Session], str, int]:
-            sessions, following = reads.list_sessions(
+            sessions, following = session_reads.list_sessions(
                 connection, person.app, person.identity, query, size, token
             )
-            return sessions, following, reads.last_position(connection, person.app)
+            return sessions, following, log_reads.last_position(connection, person.app)
 
         return await self._journal.read(page)
 
@@ -370,18 +380,18 @@ class Conversations:
         Raises:
             InvalidArgument: Size or token is malformed.
         """
-        before = reads.parse_page_token(token, "timeline", 3)
+        before = page_tokens.parse_page_token(token, "timeline", 3)
         person = await self.person(caller)
         size = page_size(size, self._limits)
 
         def page(connection: Connection) -> Timeline:
-            found = reads.own_session(connection, person.app, session_id, person.identity)
-            items, following = reads.timeline(
+            found = session_reads.own_session(connection, person.app, session_id, person.identity)
+            items, following = session_reads.timeline(
                 connection, found.number, size, self._limits.page_bytes, before
             )
             items = [replace(item, event=self._addresses.event(item.event)) for item in items]
-            waiting = [] if token else reads.pending(connection, found.number, _PENDING)
-            position = reads.last_position(connection, person.app)
+            waiting = [] if token else session_reads.pending(connection, found.number, _PENDING)
+            position = log_reads.last_position(connection, person.app)
             return Timeline(items, following, found.session, position, waiting)
 
         return await self._journal.read(page)

@@ -24,7 +24,16 @@ from capsule_sidecar.runtime.outgoing import Outgoing
 from capsule_sidecar.runtime.processes import Hello, Process, ProcessLine
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import apps, attempts, jobs, leases, offers, reads, schedules, work
+from capsule_sidecar.storage import (
+    apps,
+    attempts,
+    jobs,
+    leases,
+    offers,
+    schedules,
+    unfinished,
+    work,
+)
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
@@ -80,10 +89,10 @@ class Dispatcher:
         live.listen(self._durable)
 
     async def __aenter__(self) -> Dispatcher:
-        for kept in await self._journal.read(reads.open_texts):
+        for kept in await self._journal.read(unfinished.open_texts):
             where = Where(kept.session, kept.session_id, kept.user, kept.app, kept.channel)
             self._live.restore(kept, where)
-        for question in await self._journal.read(reads.open_questions):
+        for question in await self._journal.read(unfinished.open_questions):
             self._prompts.restore(question)
         return self
 

@@ -29,7 +29,7 @@ from capsule_sidecar.runtime.conversations import Caller
 from capsule_sidecar.runtime.janitor import Janitor
 from capsule_sidecar.runtime.rates import Rate, Shares
 from capsule_sidecar.runtime.taking import Taken, Upload, check_size
-from capsule_sidecar.storage import attempts, files, reads, uploads
+from capsule_sidecar.storage import attempts, files, session_reads, uploads
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.objects import ObjectMissing, ObjectStore
 from capsule_sidecar.storage.people import Person
@@ -276,7 +276,7 @@ class Files:
 
         def look_up(connection: Connection) -> File:
             found = files.find(connection, file_id)
-            user = reads.user_number(connection, person.app, person.identity)
+            user = session_reads.user_number(connection, person.app, person.identity)
             return _owned(found, person.app, user)
 
         return await self._journal.read(look_up)

@@ -22,7 +22,7 @@ from capsule_sidecar.storage.inspecting import (
     SessionInfo,
 )
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.reads import page_token, parse_page_token
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 __all__ = ["InvocationFilter", "InvocationInfo", "Operations", "SessionEnd", "SessionInfo"]
 

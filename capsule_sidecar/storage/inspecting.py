@@ -21,9 +21,9 @@ from capsule_sidecar.model.types import (
     Task,
     UserInfo,
 )
-from capsule_sidecar.storage import reads, schema
+from capsule_sidecar.storage import log_reads, schema, session_reads
 from capsule_sidecar.storage.job_reads import get_task
-from capsule_sidecar.storage.reads import page_token, parse_page_token
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 # Rows that one page looks at, at the most.
 _LOOKED_AT = 20_000
@@ -248,7 +248,7 @@ def session(connection: Connection, app: int, key: str, events: int, max_bytes: 
             break
         newest.append(bytes(data))
     return SessionEnd(
-        _session(connection, row), reads.session_data(connection, row.id), newest[::-1]
+        _session(connection, row), session_reads.session_data(connection, row.id), newest[::-1]
     )
 
 
@@ -272,6 +272,6 @@ def _invocation(row: Any) -> InvocationInfo:
 def _session(connection: Connection, row: Any) -> SessionInfo:
     found = Session(
         row.key, row.app, UserInfo(row.user, row.email, row.org), row.channel, row.title,
-        SessionState(row.state), row.create_ms, reads.head(connection, row.id), row.activity,
+        SessionState(row.state), row.create_ms, log_reads.head(connection, row.id), row.activity,
     )  # fmt: skip
     return SessionInfo(found, row.identity, row.lane)

@@ -17,7 +17,7 @@ from capsule_sidecar.model.types import (
 )
 from capsule_sidecar.storage import schema
 from capsule_sidecar.storage.cards import task_status
-from capsule_sidecar.storage.reads import page_token, parse_page_token
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 _jobs, _invocations, _sessions = schema.jobs.c, schema.invocations.c, schema.sessions.c
 _COLUMNS = (

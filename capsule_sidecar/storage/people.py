@@ -21,7 +21,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     UserInfo,
 )
-from capsule_sidecar.storage import attempts, encoding, files, log, reads, schema, work
+from capsule_sidecar.storage import attempts, encoding, files, log, schema, session_reads, work
 from capsule_sidecar.storage.documents import store
 from capsule_sidecar.storage.requests import Answer, Method, Request, once, user_scope
 from capsule_sidecar.storage.rows import SessionRow
@@ -189,7 +189,7 @@ def stop_current(unit: Unit, person: Person, request: Request, session_key: str)
 
     def work_() -> tuple[Answer, None]:
         unit.flush_if_pending()
-        for entry in reads.pending(unit.connection, session.id, _ALL):
+        for entry in session_reads.pending(unit.connection, session.id, _ALL):
             if entry.kind != InvocationKind.EXIT:
                 invocation = unit.invocation(entry.invocation_id, person.app)
                 status = attempts.request_stop(unit, invocation, session)

@@ -32,10 +32,12 @@ from capsule_sidecar.storage import (
     attempts,
     leases,
     log,
+    log_reads,
     offers,
+    page_tokens,
     people,
-    reads,
     schema,
+    session_reads,
     streams,
     work,
 )
@@ -316,12 +318,12 @@ class Sidecar:
 
     async def number(self, session: str) -> int:
         """Returns how rows refer to a session."""
-        return (await self.read(reads.session_by_key, self.app, session)).number
+        return (await self.read(session_reads.session_by_key, self.app, session)).number
 
     async def log(self, session: str) -> list[events_pb2.Event]:
         """Returns a session's whole log."""
         number = await self.number(session)
-        found = await self.read(reads.events_after, number, 0, 100_000, 1 << 40)
+        found = await self.read(log_reads.events_after, number, 0, 100_000, 1 << 40)
         parsed = [events_pb2.Event.FromString(entry.data) for entry in found]
         for entry, event in zip(found, parsed, strict=True):
             assert (event.offset, event.position) == (entry.offset, entry.position)
@@ -343,9 +345,9 @@ class Sidecar:
         """Returns a page of a session's timeline and the next token."""
         number = await self.number(session)
         name = "timeline" if messages_before is None else "messages"
-        before = reads.parse_page_token(token, name, 3)
+        before = page_tokens.parse_page_token(token, name, 3)
         found, following = await self.read(
-            reads.timeline, number, size, max_bytes, before, messages_before=messages_before
+            session_reads.timeline, number, size, max_bytes, before, messages_before=messages_before
         )
         return [events_pb2.Event.FromString(item.event) for item in found], following
 

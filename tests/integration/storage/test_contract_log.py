@@ -9,7 +9,7 @@ import pytest
 
 from capsule_sidecar.model.errors import InvalidArgument, NotFound
 from capsule_sidecar.model.types import Lease
-from capsule_sidecar.storage import apps, encoding, reads, schema
+from capsule_sidecar.storage import apps, encoding, log_reads, schema
 from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, Store, offsets
@@ -66,7 +66,7 @@ async def test_what_the_loop_is_told_is_what_the_log_holds(store: Store) -> None
         await sidecar.reply(lease, "an answer")
         await sidecar.finish(lease)
         number = await sidecar.number(session)
-        stored = await sidecar.read(reads.events_after, number, 0, 100, 1 << 40)
+        stored = await sidecar.read(log_reads.events_after, number, 0, 100, 1 << 40)
         assert [entry.data for entry in sidecar.told.appended] == [e.data for e in stored]
 
 

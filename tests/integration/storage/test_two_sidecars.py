@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, text
 from capsule_protocol.v1 import types_pb2
 from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Superseded
 from capsule_sidecar.model.types import Answer, InvocationStatus, Lease
-from capsule_sidecar.storage import apps, leases, offers, reads, schema
+from capsule_sidecar.storage import apps, leases, log_reads, offers, schema
 from capsule_sidecar.storage.database import PostgreSQL
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.unit import Unit
@@ -104,7 +104,7 @@ async def test_a_reader_at_the_newest_position_of_its_app_has_missed_nothing(
             seen: dict[int, list[int]] = {}
 
             def snapshot(connection: Connection) -> tuple[int, list[int]]:
-                last = reads.last_position(connection, app)
+                last = log_reads.last_position(connection, app)
                 column = schema.events.c.position
                 rows = connection.execute(
                     select(column).where(schema.events.c.app == app).order_by(column)
@@ -359,7 +359,7 @@ async def test_a_sidecar_whose_connections_were_cut_goes_on(postgres_store: Stor
         assert sent.offset == 3
         for _ in range(2):  # a connection for each thread that reads
             try:
-                await sidecar.read(reads.last_position, sidecar.app)
+                await sidecar.read(log_reads.last_position, sidecar.app)
             except StorageUnavailable:
                 continue
         assert await sidecar.texts(session) == ["before", "lost on the way"]
