@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, select
 
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage import encoding, schema, work_schema
 from capsule_sidecar.storage.database import Database
 from capsule_sidecar.storage.rows import InvocationRow, JobRow, ProcessRow, SessionRow, StreamRow
 from capsule_sidecar.storage.transaction import Transaction
@@ -140,7 +140,9 @@ class KnownRows(Transaction):
         """
         row = self._invocation_keys.get(key)
         if row is None:
-            found = self.query(select(schema.invocations).where(schema.invocations.c.key == key))
+            found = self.query(
+                select(work_schema.invocations).where(work_schema.invocations.c.key == key)
+            )
             row = self.known_invocation(found[0]) if found else None
         if row is None or row.app != app:
             raise NotFound(f"invocation {key!r} does not exist", invocation_id=key)
@@ -154,7 +156,9 @@ class KnownRows(Transaction):
         """
         row = self._invocations.get(number)
         if row is None:
-            found = self.query(select(schema.invocations).where(schema.invocations.c.id == number))
+            found = self.query(
+                select(work_schema.invocations).where(work_schema.invocations.c.id == number)
+            )
             if not found:
                 raise NotFound("the session was deleted")
             row = self.known_invocation(found[0])
@@ -177,8 +181,8 @@ class KnownRows(Transaction):
         """Return what a task or a tick has beside its invocation."""
         row = self._jobs.get(invocation.id)
         if row is None:
-            columns = schema.jobs.c
-            found = self.query(select(schema.jobs).where(columns.invocation == invocation.id))
+            columns = work_schema.jobs.c
+            found = self.query(select(work_schema.jobs).where(columns.invocation == invocation.id))
             row = self._jobs[invocation.id] = JobRow(*found[0])
         return row
 
@@ -217,7 +221,9 @@ class KnownRows(Transaction):
         """Return a process that holds or held leases."""
         row = self._processes.get(number)
         if row is None:
-            found = self.query(select(schema.processes).where(schema.processes.c.id == number))
+            found = self.query(
+                select(work_schema.processes).where(work_schema.processes.c.id == number)
+            )
             row = self.known_process(found[0]) if found else None
         return row
 

@@ -20,7 +20,7 @@ from capsule_sidecar.model.types import (
     UserInfo,
     WorkState,
 )
-from capsule_sidecar.storage import cards, schema
+from capsule_sidecar.storage import cards, work_schema
 from capsule_sidecar.storage import job_rules as jobs
 from capsule_sidecar.storage.commits import Leased
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
@@ -88,18 +88,18 @@ def lease_ready(unit: Unit, app: int, process: int) -> None:
     declarations, places = unit.slots.look(process)
     if not places:
         return
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     used = 0
     for kind, name in _ready_names(unit, app, declarations):
         if used >= places:
             break
         for found in unit.query(
-            select(schema.invocations)
+            select(work_schema.invocations)
             .where(
                 columns.app == app,
                 columns.kind == int(kind),
                 columns.name == name,
-                schema.is_ready,
+                work_schema.is_ready,
             )
             .order_by(columns.id)
             .limit(places - used)
@@ -140,10 +140,10 @@ def _names_behind(
     unit: Unit, app: int, kind: InvocationKind, name: str, until: str | None = None
 ) -> Iterator[str]:
     """Yield the names behind one, and before another, of which something is ready."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     while True:
         statement = select(columns.name).where(
-            columns.app == app, columns.kind == int(kind), columns.name > name, schema.is_ready
+            columns.app == app, columns.kind == int(kind), columns.name > name, work_schema.is_ready
         )
         if until is not None:
             statement = statement.where(columns.name < until)

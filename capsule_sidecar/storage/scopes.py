@@ -21,11 +21,11 @@ from capsule_sidecar.model.errors import (
     Superseded,
 )
 from capsule_sidecar.model.types import Lease, UserInfo, WorkState
-from capsule_sidecar.storage import attempts, schema
+from capsule_sidecar.storage import attempts, schema, work_schema
 from capsule_sidecar.storage.rows import InvocationRow
 from capsule_sidecar.storage.unit import Unit
 
-_invocations, _sessions, _users = schema.invocations.c, schema.sessions.c, schema.users.c
+_invocations, _sessions, _users = work_schema.invocations.c, schema.sessions.c, schema.users.c
 _READER = (
     select(
         _invocations.state, _invocations.attempt, _sessions.id, _sessions.channel, _users.id,

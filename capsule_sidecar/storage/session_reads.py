@@ -22,11 +22,11 @@ from capsule_sidecar.model.types import (
     UserInfo,
     WorkState,
 )
-from capsule_sidecar.storage import log_reads, schema
+from capsule_sidecar.storage import log_reads, schema, work_schema
 from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 _sessions, _users, _apps = schema.sessions.c, schema.users.c, schema.apps.c
-_events, _items, _invocations = schema.events.c, schema.items.c, schema.invocations.c
+_events, _items, _invocations = schema.events.c, schema.items.c, work_schema.invocations.c
 
 _SESSION_COLUMNS = (
     _sessions.id,

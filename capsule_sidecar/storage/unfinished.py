@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select
 
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import schema, work_schema
 from capsule_sidecar.storage.streams import fold_chunks
 
-_sessions, _events, _invocations = schema.sessions.c, schema.events.c, schema.invocations.c
+_sessions, _events, _invocations = schema.sessions.c, schema.events.c, work_schema.invocations.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def open_texts(connection: Connection) -> list[OpenText]:
             streams.offset, streams.place, streams.revision,
         )
         .join(schema.sessions, _sessions.id == streams.session)
-        .join(schema.invocations, _invocations.id == streams.invocation)
+        .join(work_schema.invocations, _invocations.id == streams.invocation)
     ).all()  # fmt: skip
     found = []
     for row in rows:

@@ -20,7 +20,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     WorkState,
 )
-from capsule_sidecar.storage import cards, encoding, offers, prompts, schema
+from capsule_sidecar.storage import cards, encoding, offers, prompts, work_schema
 from capsule_sidecar.storage.commits import Notice
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
@@ -157,10 +157,10 @@ def end(
 
 def _promote(unit: Unit, session: SessionRow, place: int) -> None:
     """Let the next of a lane behind a place be taken, passing over what nobody handles."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     while session.lane:
         found = unit.query(
-            select(schema.invocations)
+            select(work_schema.invocations)
             .where(
                 columns.session == session.id,
                 columns.place > place,
@@ -185,13 +185,13 @@ def _promote(unit: Unit, session: SessionRow, place: int) -> None:
 
 def settle_undeclared(unit: Unit, app: int) -> None:
     """End the ready enter, exit and action invocations that no process of the app declares."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     for kind in (InvocationKind.ENTER, InvocationKind.EXIT, InvocationKind.ACTION):
         for found in unit.query(
-            select(schema.invocations).where(
+            select(work_schema.invocations).where(
                 columns.app == app,
                 columns.kind == int(kind),
-                schema.is_ready,
+                work_schema.is_ready,
             )
         ):
             invocation = unit.known_invocation(found)
@@ -202,10 +202,10 @@ def settle_undeclared(unit: Unit, app: int) -> None:
 
 def drop_work(unit: Unit, session: SessionRow) -> None:
     """Take all work of a session that is deleted from whoever holds it."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     places: list[int] = []
     for found in unit.query(
-        select(schema.invocations).where(columns.session == session.id, schema.is_running)
+        select(work_schema.invocations).where(columns.session == session.id, work_schema.is_running)
     ):
         invocation = unit.known_invocation(found)
         if invocation.state == WorkState.RUNNING:
@@ -220,9 +220,9 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
                 places.append(invocation.process)
     numbers = select(columns.id).where(columns.session == session.id)
     # A number may be given again: nothing may be left that names it.
-    unit.execute(delete(schema.task_cards).where(schema.task_cards.c.task.in_(numbers)))
-    unit.execute(delete(schema.jobs).where(schema.jobs.c.invocation.in_(numbers)))
-    unit.execute(delete(schema.invocations).where(columns.session == session.id))
+    unit.execute(delete(work_schema.task_cards).where(work_schema.task_cards.c.task.in_(numbers)))
+    unit.execute(delete(work_schema.jobs).where(work_schema.jobs.c.invocation.in_(numbers)))
+    unit.execute(delete(work_schema.invocations).where(columns.session == session.id))
     cards.drop_session(unit, session)
     # When the session's own tasks are gone: none of them may take the place of another.
     for process in places:

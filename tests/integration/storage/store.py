@@ -36,10 +36,11 @@ from capsule_sidecar.storage import (
     offers,
     page_tokens,
     people,
-    schema,
     session_reads,
     streams,
+    whole_schema,
     work,
+    work_schema,
 )
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import EVERY_APP, Database
@@ -360,8 +361,10 @@ class Sidecar:
         """Returns an invocation's row."""
 
         def row(connection: Connection) -> dict[str, Any]:
-            where = schema.invocations.c.key == key
-            found = connection.execute(select(schema.invocations).where(where)).mappings().one()
+            where = work_schema.invocations.c.key == key
+            found = (
+                connection.execute(select(work_schema.invocations).where(where)).mappings().one()
+            )
             return dict(found)
 
         return await self.journal.read(row)
@@ -376,7 +379,7 @@ class Sidecar:
         def counts(connection: Connection) -> dict[str, int]:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for table in schema.metadata.sorted_tables
+                for table in whole_schema.metadata.sorted_tables
             }
 
         return await self.journal.read(counts)

@@ -38,9 +38,9 @@ from capsule_sidecar.storage import (
     offers,
     page_tokens,
     people,
-    schema,
     session_reads,
     unfinished,
+    whole_schema,
     work,
 )
 from capsule_sidecar.storage.people import Person
@@ -56,7 +56,7 @@ from tests.integration.storage.store import EVERYTHING, Sidecar, Store, request_
 SMALL = {"apps", "processes", "streams", "settings"}
 # Partial indexes that hold no more than waits now: who walks one looks at nothing else.
 WAITING = {"ix_prompts_expire_ms"}
-GROWING = {table.name for table in schema.metadata.sorted_tables} - SMALL
+GROWING = {table.name for table in whole_schema.metadata.sorted_tables} - SMALL
 
 
 def _play_turn(unit: Unit, sidecar: Sidecar, session: str, text: str) -> None:
