@@ -46,6 +46,7 @@ from capsule_sidecar.runtime.prompting import OpenPrompts, Prompting
 from capsule_sidecar.runtime.rates import Rate
 from capsule_sidecar.runtime.scoped import Scoped
 from capsule_sidecar.runtime.state import State
+from capsule_sidecar.runtime.stream_commands import StreamCommands
 from capsule_sidecar.runtime.sweep import Sweep
 from capsule_sidecar.runtime.tasks import Tasks
 from capsule_sidecar.storage.clock import Clock
@@ -122,8 +123,8 @@ class Sidecar:
             scoped = Scoped(self.journal, live, self._dispatcher.calls)
             documents = await stack.enter_async_context(Collections(scoped))
             commands = Commands(
-                self.journal, self.hub, live, prompting, State(scoped, limits), documents,
-                Tasks(scoped, ends, limits), limits,
+                self.journal, self.hub, live, StreamCommands(self.journal, live, limits), prompting,
+                State(scoped, limits), documents, Tasks(scoped, ends, limits), limits,
             )  # fmt: skip
             await self._dispatcher.name_owners(
                 {name: app.owner for name, app in settings.apps.items() if app.owner}

@@ -12,8 +12,8 @@ from capsule_sidecar.model.errors import Unauthenticated
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.storage import logins
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.logins import Login
+from capsule_sidecar.storage.people import Person
 
 CHANNEL = "chat"
 _TOKEN_BYTES = 32

@@ -14,13 +14,13 @@ from capsule_sidecar.rpc import task_calls
 from capsule_sidecar.rpc.convert import PROTOCOL_VERSION
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.advancing import ClockHand
-from capsule_sidecar.runtime.dispatcher import Process
 from capsule_sidecar.runtime.operations import (
     InvocationFilter,
     InvocationInfo,
     Operations,
     SessionInfo,
 )
+from capsule_sidecar.runtime.processes import Process
 from capsule_sidecar.storage import encoding
 
 

@@ -31,7 +31,8 @@ from capsule_sidecar.rpc.calls import CALLS, append_stream
 from capsule_sidecar.rpc.errors import status_of
 from capsule_sidecar.rpc.guard import Context, principal
 from capsule_sidecar.runtime.commands import Commands
-from capsule_sidecar.runtime.dispatcher import Dispatcher, Process, ProcessLine
+from capsule_sidecar.runtime.dispatcher import Dispatcher
+from capsule_sidecar.runtime.processes import Process, ProcessLine
 from capsule_sidecar.storage.encoding import field_bytes
 from capsule_sidecar.storage.leases import Attached
 
@@ -314,7 +315,7 @@ class Attachment:
             self._refuse(request.stream_id, error)
             return
         window = self._limits.stream_window_bytes
-        if self._commands.unsaved(request.stream_id) > window:
+        if self._commands.streams.unsaved(request.stream_id) > window:
             raise LimitExceeded(
                 "stream_window_bytes",
                 window,

@@ -23,8 +23,9 @@ from capsule_sidecar.rpc import convert
 from capsule_sidecar.rpc.call import Call
 from capsule_sidecar.rpc.state_calls import STATE_CALLS
 from capsule_sidecar.rpc.task_calls import TASK_CALLS
-from capsule_sidecar.runtime.commands import Closed, Commands, StreamState
+from capsule_sidecar.runtime.commands import Commands
 from capsule_sidecar.runtime.live_stream import Refuse
+from capsule_sidecar.runtime.stream_commands import Closed, StreamState
 from capsule_sidecar.storage import encoding
 from capsule_sidecar.storage.requests import Answer
 
@@ -57,7 +58,7 @@ def _notify(commands: Commands, app: int, r: pb.NotifyRequest) -> Awaitable[None
 
 def _open_stream(commands: Commands, app: int, r: pb.OpenStreamRequest) -> Awaitable[StreamState]:
     lease = convert.lease(r.invocation_id, r.attempt)
-    return commands.open_stream(app, lease, r.request_id, r.key)
+    return commands.streams.open(app, lease, r.request_id, r.key)
 
 
 def append_stream(
@@ -67,7 +68,7 @@ def append_stream(
     refuse: Refuse | None = None,
 ) -> tuple[int, int]:
     """Take a delta; it is in effect when this returns, or `refuse` is told later that it is not."""
-    return commands.append_stream(
+    return commands.streams.append(
         app,
         convert.lease(r.invocation_id, r.attempt),
         r.stream_id,
@@ -84,7 +85,7 @@ def _append_stream(commands: Commands, app: int, r: pb.AppendStreamRequest) -> A
 
 
 def _close_stream(commands: Commands, app: int, r: pb.CloseStreamRequest) -> Awaitable[Closed]:
-    return commands.close_stream(
+    return commands.streams.close(
         app,
         convert.lease(r.invocation_id, r.attempt),
         r.request_id,

@@ -33,8 +33,8 @@ from capsule_sidecar.model.web_calls import (
 )
 from capsule_sidecar.runtime.collections import check_declared
 from capsule_sidecar.runtime.conversations import Sent, Timeline
-from capsule_sidecar.runtime.dispatcher import Hello
-from capsule_sidecar.storage import encoding, prompts, reads
+from capsule_sidecar.runtime.processes import Hello
+from capsule_sidecar.storage import encoding, prompts, session_reads
 
 PROTOCOL_VERSION = "1"
 _MAX_INT = (1 << 31) - 1
@@ -237,7 +237,9 @@ def sent(value: Sent, text: str, channel: str) -> channel_service_pb2.SendMessag
     )
 
 
-def messages(items: list[reads.Item], token: str) -> session_service_pb2.ListMessagesResponse:
+def messages(
+    items: list[session_reads.Item], token: str
+) -> session_service_pb2.ListMessagesResponse:
     """Return a page of history; what has neither text nor file takes no part."""
     found = (message_of(item.event) for item in items)
     return session_service_pb2.ListMessagesResponse(
@@ -265,7 +267,7 @@ def timeline(value: Timeline) -> channel_service_pb2.GetTimelineResponse:
     )
 
 
-def _item(entry: reads.Item) -> channel_service_pb2.TimelineItem:
+def _item(entry: session_reads.Item) -> channel_service_pb2.TimelineItem:
     event = events_pb2.Event.FromString(entry.event)
     item = channel_service_pb2.TimelineItem(
         place=entry.place, offset=entry.offset, invocation_id=event.invocation_id

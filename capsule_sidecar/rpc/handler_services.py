@@ -198,7 +198,7 @@ class _StreamReply:
                 await context.write(batch)
         finally:
             for stream_id in self._watched:
-                self._commands.watch_stream(stream_id, None)
+                self._commands.streams.watch(stream_id, None)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -228,7 +228,7 @@ class _StreamReply:
             self._refuse(stream_id, error)
             return
         if name == "open_stream":
-            self._commands.watch_stream(stream_id, self._durable)
+            self._commands.streams.watch(stream_id, self._durable)
             self._watched.add(stream_id)
         self._waiting += 1
         assert isinstance(future, asyncio.Future)

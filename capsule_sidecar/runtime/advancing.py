@@ -9,7 +9,8 @@ from functools import partial
 from capsule_sidecar.model.errors import InvalidArgument, PermissionDenied
 from capsule_sidecar.runtime.sweep import Sweep
 from capsule_sidecar.storage import leases
-from capsule_sidecar.storage.journal import EVERY_APP, Journal
+from capsule_sidecar.storage.database import EVERY_APP
+from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.slots import Slots
 
 logger = logging.getLogger("capsule.clock")

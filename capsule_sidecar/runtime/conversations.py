@@ -17,9 +17,17 @@ from capsule_sidecar.model.types import InvocationStatus, Session
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
-from capsule_sidecar.storage import asking, encoding, log, reads, values
+from capsule_sidecar.storage import (
+    asking,
+    encoding,
+    log_reads,
+    page_tokens,
+    people,
+    session_reads,
+    values,
+)
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
 
 _IDENTITY = re.compile(r"[a-z0-9_-]{1,32}:[^\x00-\x20\x7f]+")
@@ -30,11 +38,11 @@ _PENDING = 200
 class Timeline:
     """A page of a timeline, and what it reflects."""
 
-    items: list[reads.Item]
+    items: list[session_reads.Item]
     next_token: str
     session: Session
     position: int
-    pending: list[reads.Pending]
+    pending: list[session_reads.Pending]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,7 @@ class Conversations:
         if not caller.trusted:
             self._sessions.take((person.app, caller.identity))
         answer = await self._journal.submit(
-            person.app, partial(log.open_session, person=person, request=request, title=title)
+            person.app, partial(people.open_session, person=person, request=request, title=title)
         )
         return await self.session(person, answer.ids[0])
 
@@ -157,7 +165,7 @@ class Conversations:
         answer = await self._journal.submit(
             person.app,
             partial(
-                log.send_message, person=person, request=request, session_key=session_id,
+                people.send_message, person=person, request=request, session_key=session_id,
                 message_id=new_id("msg"), text=text, attachments=attachments,
             ),
         )  # fmt: skip
@@ -167,8 +175,8 @@ class Conversations:
 
     async def _event(self, person: Person, session_id: str, offset: int) -> bytes:
         def read(connection: Connection) -> bytes:
-            found = reads.own_session(connection, person.app, session_id, person.identity)
-            return reads.event_at(connection, found.number, offset)
+            found = session_reads.own_session(connection, person.app, session_id, person.identity)
+            return log_reads.event_at(connection, found.number, offset)
 
         return self._addresses.event(await self._journal.read(read))
 
@@ -214,7 +222,7 @@ class Conversations:
         answer = await self._journal.submit(
             person.app,
             partial(
-                log.send_action, person=person, request=request, session_key=session_id,
+                people.send_action, person=person, request=request, session_key=session_id,
                 name=name, body=body,
             ),
         )  # fmt: skip
@@ -259,7 +267,7 @@ class Conversations:
         await self._journal.submit(
             person.app,
             partial(
-                log.update_session, person=person, request=request, session_key=session_id,
+                people.update_session, person=person, request=request, session_key=session_id,
                 title=title,
             ),
         )  # fmt: skip
@@ -280,7 +288,7 @@ class Conversations:
         answer = await self._journal.submit(
             person.app,
             partial(
-                log.stop_invocation, person=person, request=request, session_key=session_id,
+                people.stop_invocation, person=person, request=request, session_key=session_id,
                 invocation_key=invocation_id,
             ),
         )  # fmt: skip
@@ -298,7 +306,7 @@ class Conversations:
             Method.STOP_INVOCATION, parse_request_id(request_id), digest(session_id, "")
         )
         person = await self._changing(caller)
-        answer = await self._session_request(person, log.stop_current, request, session_id)
+        answer = await self._session_request(person, people.stop_current, request, session_id)
         return InvocationStatus(answer.offset)
 
     async def _changing(self, caller: Caller) -> Person:
@@ -316,14 +324,14 @@ class Conversations:
         """Refuse new input and queue the exit invocation."""
         request = Request(Method.CLOSE_SESSION, parse_request_id(request_id), digest(session_id))
         person = await self._changing(caller)
-        await self._session_request(person, log.close_session, request, session_id)
+        await self._session_request(person, people.close_session, request, session_id)
         return await self.session(person, session_id)
 
     async def delete_session(self, caller: Caller, request_id: str, session_id: str) -> None:
         """Stop all work of a session and remove it."""
         request = Request(Method.DELETE_SESSION, parse_request_id(request_id), digest(session_id))
         person = await self._changing(caller)
-        await self._session_request(person, log.delete_session, request, session_id)
+        await self._session_request(person, people.delete_session, request, session_id)
 
     async def _session_request(
         self, person: Person, operation: Callable[..., Answer], request: Request, session_id: str
@@ -337,7 +345,9 @@ class Conversations:
     async def session(self, person: Person, session_id: str) -> Session:
         """Return a session of this person."""
         found = await self._journal.read(
-            partial(reads.own_session, app=person.app, key=session_id, identity=person.identity)
+            partial(
+                session_reads.own_session, app=person.app, key=session_id, identity=person.identity
+            )
         )
         return found.session
 
@@ -357,10 +367,10 @@ class Conversations:
         size = page_size(size, self._limits)
 
         def page(connection: Connection) -> tuple[list[Session], str, int]:
-            sessions, following = reads.list_sessions(
+            sessions, following = session_reads.list_sessions(
                 connection, person.app, person.identity, query, size, token
             )
-            return sessions, following, reads.last_position(connection, person.app)
+            return sessions, following, log_reads.last_position(connection, person.app)
 
         return await self._journal.read(page)
 
@@ -370,18 +380,18 @@ class Conversations:
         Raises:
             InvalidArgument: Size or token is malformed.
         """
-        before = reads.parse_page_token(token, "timeline", 3)
+        before = page_tokens.parse_page_token(token, "timeline", 3)
         person = await self.person(caller)
         size = page_size(size, self._limits)
 
         def page(connection: Connection) -> Timeline:
-            found = reads.own_session(connection, person.app, session_id, person.identity)
-            items, following = reads.timeline(
+            found = session_reads.own_session(connection, person.app, session_id, person.identity)
+            items, following = session_reads.timeline(
                 connection, found.number, size, self._limits.page_bytes, before
             )
             items = [replace(item, event=self._addresses.event(item.event)) for item in items]
-            waiting = [] if token else reads.pending(connection, found.number, _PENDING)
-            position = reads.last_position(connection, person.app)
+            waiting = [] if token else session_reads.pending(connection, found.number, _PENDING)
+            position = log_reads.last_position(connection, person.app)
             return Timeline(items, following, found.session, position, waiting)
 
         return await self._journal.read(page)

@@ -14,7 +14,7 @@ from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.recent import Entry, Recent
-from capsule_sidecar.storage import encoding, reads
+from capsule_sidecar.storage import encoding, log_reads, session_reads
 from capsule_sidecar.storage.commits import Leased
 from capsule_sidecar.storage.encoding import field_bytes, is_history
 from capsule_sidecar.storage.journal import Journal
@@ -95,9 +95,9 @@ class Deliveries:
 
     def _read(self, connection: Connection, leased: Leased) -> Entry:
         row = leased.session
-        session = reads.session_by_key(connection, row.app, row.key).session
+        session = session_reads.session_by_key(connection, row.app, row.key).session
         entry = Entry(session.app, encoding.user_info(session.user))
-        items, token = reads.timeline(
+        items, token = session_reads.timeline(
             connection,
             row.id,
             self._limits.history_messages + _READ_BEYOND,
@@ -110,7 +110,7 @@ class Deliveries:
             if is_history(message):
                 entry.add(item.place, item.offset, message.SerializeToString())
         entry.trimmed = entry.trimmed or bool(token)
-        for key, value in reads.session_values(connection, row.id):
+        for key, value in session_reads.session_values(connection, row.id):
             entry.data[key] = value
             entry.size += len(value)
         return entry
@@ -120,11 +120,11 @@ class Deliveries:
         row = leased.invocation
         cause = events_pb2.Event()
         if leased.job is None:
-            caused = reads.event_at(connection, row.session, row.place)
+            caused = log_reads.event_at(connection, row.session, row.place)
             cause.MergeFromString(self._addresses.event(caused))
         history = self._history(entry, _before(leased))
         if history is None:
-            items, _ = reads.timeline(
+            items, _ = session_reads.timeline(
                 connection,
                 row.session,
                 self._limits.history_messages,

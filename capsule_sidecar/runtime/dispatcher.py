@@ -1,7 +1,7 @@
 """The dispatcher: processes that are attached, and the work they hold.
 
 It is told by the journal what was leased and what is over, and tells the processes. Whether
-something may be leased, and to whom, is decided where it is committed: in `storage.work` and
+something may be leased, and to whom, is decided where it is committed: in `storage.offers` and
 `storage.leases`.
 """
 
@@ -10,90 +10,36 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 
-from capsule_sidecar.batching import Outbox
 from capsule_sidecar.config import Limits, Timing
 from capsule_sidecar.model.errors import Replaced
-from capsule_sidecar.model.types import (
-    CancelReason,
-    DataPatch,
-    Declarations,
-    InvocationStatus,
-    Lease,
-    Outcome,
-)
+from capsule_sidecar.model.types import CancelReason, DataPatch, InvocationStatus, Lease, Outcome
 from capsule_sidecar.runtime.delivery import Deliveries
 from capsule_sidecar.runtime.ends import Ends
 from capsule_sidecar.runtime.hub import Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.live_stream import LiveStream, Where
+from capsule_sidecar.runtime.outgoing import Outgoing
+from capsule_sidecar.runtime.processes import Hello, Process, ProcessLine
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import jobs, leases, log, reads, schedules, work
+from capsule_sidecar.storage import (
+    apps,
+    attempts,
+    jobs,
+    leases,
+    offers,
+    schedules,
+    unfinished,
+    work,
+)
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 logger = logging.getLogger("capsule.dispatcher")
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """How a process introduces itself."""
-
-    app: str
-    process_id: str
-    client_name: str
-    client_version: str
-    declarations: Declarations
-    concurrency: int
-    leases: tuple[Lease, ...]
-
-
-class ProcessLine:
-    """What a process is told; made by the transport, which knows the frames."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self.outbox = outbox
-        self.process: Process | None = None
-        # Nobody serves it any more.
-        self.gone = False
-        # Prompts that it was told of and has not acknowledged.
-        self.told: set[str] = set()
-
-    def welcome(self, found: leases.Attached) -> None:
-        """Tell what the process keeps and what it has lost."""
-        raise NotImplementedError
-
-    def cancel(self, lease: Lease, reason: CancelReason) -> None:
-        """Tell that an attempt is to end."""
-        raise NotImplementedError
-
-    def durable(self, stream_id: str, revision: int, position: int) -> None:
-        """Tell how far a stream is durable."""
-        raise NotImplementedError
-
-    def resolved(self, lease: Lease, prompt_id: str, prompt: bytes) -> None:
-        """Tell how a prompt, encoded, has ended."""
-        raise NotImplementedError
-
-    def drain(self) -> None:
-        """Tell that the sidecar takes its leave."""
-        raise NotImplementedError
-
-
-@dataclass(slots=True)
-class Process:
-    """A process that is attached to this sidecar."""
-
-    number: int
-    app: int
-    hello: Hello
-    line: ProcessLine
-    running: set[Lease] = field(default_factory=set)
-    draining: bool = False
 
 
 class Dispatcher:
@@ -133,36 +79,32 @@ class Dispatcher:
         self._deliveries = Deliveries(
             journal, hub.addresses, limits, journal.terms.turn_deadline_ms
         )
+        self._outgoing = Outgoing(self._deliveries)
         self._processes: dict[int, Process] = {}
         self._apps: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         # Invocations whose handlers were told to end and may still write.
         self._ending: set[str] = set()
-        self._outgoing: list[tuple[Process, Leased]] = []
         self._draining = False
         journal.listen(self)
         live.listen(self._durable)
 
     async def __aenter__(self) -> Dispatcher:
-        for kept in await self._journal.read(reads.open_texts):
+        for kept in await self._journal.read(unfinished.open_texts):
             where = Where(kept.session, kept.session_id, kept.user, kept.app, kept.channel)
             self._live.restore(kept, where)
-        for question in await self._journal.read(reads.open_questions):
+        for question in await self._journal.read(unfinished.open_questions):
             self._prompts.restore(question)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._outgoing.close()
         self._live.close()
 
     async def app(self, name: str) -> int:
         """Return an app's number; the app is made on first sight."""
         number = self._apps.get(name)
         if number is None:
-            number = await self._journal.submit(0, partial(log.make_app, name=name))
+            number = await self._journal.submit(0, partial(apps.make_app, name=name))
             self._apps[name] = number
         return number
 
@@ -219,7 +161,7 @@ class Dispatcher:
         for ended in found.resolved:
             self._resolved(line, ended.lease, ended.prompt_id, ended.prompt)
         for leased in found.missing:
-            self._deliver(process, leased)
+            self._outgoing.deliver(process, leased)
         self._tell_presence(app)
         self.calls.wake(app)
         self._journal.start(app, partial(_take_work, process=process.number, app=app))
@@ -299,7 +241,7 @@ class Dispatcher:
         if self._slots.backlog(process) and not self._slots.yields(process):
             self._journal.submit(
                 app,
-                partial(work.lease_ready, app=app, process=process),
+                partial(offers.lease_ready, app=app, process=process),
                 after=lambda: self.calls.wake(app),
             ).add_done_callback(log_failure)
             return
@@ -309,11 +251,11 @@ class Dispatcher:
     def _fill(self, app: int, process: int) -> None:
         """Give places that no request has taken to queued work."""
         if self._slots.unused(process):
-            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+            self._journal.start(app, partial(offers.lease_ready, app=app, process=process))
 
     def _beaten(self, app: int, process: int) -> None:
         if self._slots.beat(process):
-            self._journal.start(app, partial(work.lease_ready, app=app, process=process))
+            self._journal.start(app, partial(offers.lease_ready, app=app, process=process))
             self.calls.wake(app)
 
     def outcome(self, app: int, outcome: Outcome) -> asyncio.Future[InvocationStatus]:
@@ -352,7 +294,7 @@ class Dispatcher:
         for entry in leased:
             process = self._processes.get(entry.process)
             if process is not None:
-                self._deliver(process, entry)
+                self._outgoing.deliver(process, entry)
 
     def _notice(self, notice: Notice) -> None:
         lease = Lease(notice.invocation_id, notice.attempt)
@@ -396,37 +338,6 @@ class Dispatcher:
         for invocation_id in self._ending:
             found.update(self._live.texts(invocation_id))
         return found
-
-    def _deliver(self, process: Process, leased: Leased) -> None:
-        """Send work; what must be read for is read together with what else comes now."""
-        process.running.add(Lease(leased.invocation.key, leased.attempt))
-        frame = self._deliveries.frame_now(leased)
-        if frame is not None:
-            process.line.outbox.put(frame, always=True)
-            return
-        self._outgoing.append((process, leased))
-        if len(self._outgoing) == 1:
-            asyncio.get_running_loop().call_soon(self._start_sending)
-
-    def _start_sending(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        task = asyncio.create_task(self._send(outgoing), name="deliver")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _send(self, outgoing: list[tuple[Process, Leased]]) -> None:
-        try:
-            frames = await self._deliveries.frames([leased for _, leased in outgoing])
-        except Exception:
-            # Storage or a defect, the leases stand: a process gets them when it attaches again,
-            # or somebody else does when their term is over.
-            logger.exception("work could not be read")
-            for process, _ in outgoing:
-                process.line.outbox.fail(Replaced("work could not be delivered; attach again"))
-            return
-        for (process, _), frame in zip(outgoing, frames, strict=True):
-            if frame is not None:  # else the session was deleted; its notice is on the way
-                process.line.outbox.put(frame, always=True)
 
     def tell_untold(self, process: Process, found: Iterable[leases.Untold]) -> None:
         """Tell a process of prompts that were answered by way of another sidecar."""
@@ -490,8 +401,8 @@ def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
 
 def _take_work(unit: Unit, app: int, process: int) -> None:
     work.settle_undeclared(unit, app)
-    work.lease_ready(unit, app, process)
+    offers.lease_ready(unit, app, process)
 
 
 def _finish(unit: Unit, app: int, outcome: Outcome, texts: dict[str, str]) -> InvocationStatus:
-    return work.finish(unit, app, outcome, texts)
+    return attempts.finish(unit, app, outcome, texts)

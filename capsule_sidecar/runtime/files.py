@@ -29,10 +29,10 @@ from capsule_sidecar.runtime.conversations import Caller
 from capsule_sidecar.runtime.janitor import Janitor
 from capsule_sidecar.runtime.rates import Rate, Shares
 from capsule_sidecar.runtime.taking import Taken, Upload, check_size
-from capsule_sidecar.storage import files, reads, uploads, work
+from capsule_sidecar.storage import attempts, files, session_reads, uploads
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.objects import ObjectMissing, ObjectStore
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Method, Request, check_same
 from capsule_sidecar.storage.unit import Unit
 from capsule_sidecar.storage.uploads import Begun, Uploader
@@ -276,7 +276,7 @@ class Files:
 
         def look_up(connection: Connection) -> File:
             found = files.find(connection, file_id)
-            user = reads.user_number(connection, person.app, person.identity)
+            user = session_reads.user_number(connection, person.app, person.identity)
             return _owned(found, person.app, user)
 
         return await self._journal.read(look_up)
@@ -291,7 +291,7 @@ class Files:
         """
 
         def look_up(unit: Unit) -> File:
-            _, session = work.fence(unit, app, lease)
+            _, session = attempts.fence(unit, app, lease)
             unit.flush_if_pending()
             return _owned(files.find(unit.connection, file_id), app, session.user)
 

@@ -18,7 +18,7 @@ from capsule_sidecar.runtime import frames
 from capsule_sidecar.runtime.hub import Encode, Entry, Follower, Hub
 from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.runtime.prompting import OpenPrompts
-from capsule_sidecar.storage import log, reads
+from capsule_sidecar.storage import log_reads, people, session_reads
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
 
@@ -95,10 +95,10 @@ class Followers:
         Raises:
             PlaceUnavailable: The log does not reach the position yet.
         """
-        last = await self._journal.read(partial(reads.last_position, app=app))
+        last = await self._journal.read(partial(log_reads.last_position, app=app))
         _require_place(after, 1, last, "position")
         user = await self._journal.submit(
-            app, partial(log.find_or_make_user, person=log.Person(app, "", identity))
+            app, partial(people.find_or_make_user, person=people.Person(app, "", identity))
         )
         with self._hub.follow_user(user, app) as follower:
             source = _UserSource(user, self._batch)
@@ -110,7 +110,7 @@ class Followers:
         Raises:
             PlaceUnavailable: The log does not reach the position yet.
         """
-        last = await self._journal.read(partial(reads.last_position, app=app))
+        last = await self._journal.read(partial(log_reads.last_position, app=app))
         _require_place(after, 1, last, "position")
         with self._hub.follow_channel(app, channel) as follower:
             source = _ChannelSource(app, channel)
@@ -218,7 +218,7 @@ class _Source(Protocol):
 
     def page(
         self, connection: Connection, after: int
-    ) -> tuple[list[reads.LogEvent], int, bool]: ...
+    ) -> tuple[list[log_reads.LogEvent], int, bool]: ...
 
     def place(self, entry: Entry) -> int: ...
 
@@ -236,9 +236,13 @@ class _SessionSource:
         self._session = session
         self._max_bytes = max_bytes
 
-    def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
-        found = reads.events_after(connection, self._session, after, _PAGE_EVENTS, self._max_bytes)
-        if not found and not reads.head(connection, self._session):
+    def page(
+        self, connection: Connection, after: int
+    ) -> tuple[list[log_reads.LogEvent], int, bool]:
+        found = log_reads.events_after(
+            connection, self._session, after, _PAGE_EVENTS, self._max_bytes
+        )
+        if not found and not log_reads.head(connection, self._session):
             # Deleted before the hub knew of this follower: nobody else would tell it.
             raise NotFound("the session was deleted")
         return found, found[-1].offset if found else after, bool(found)
@@ -264,9 +268,11 @@ class _UserSource:
         self._user = user
         self._max_bytes = max_bytes
 
-    def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
-        found = reads.user_events_after(connection, self._user, after, _PAGE_EVENTS)
-        found = reads.bounded(found, self._max_bytes)
+    def page(
+        self, connection: Connection, after: int
+    ) -> tuple[list[log_reads.LogEvent], int, bool]:
+        found = log_reads.user_events_after(connection, self._user, after, _PAGE_EVENTS)
+        found = log_reads.bounded(found, self._max_bytes)
         return found, found[-1].position if found else after, bool(found)
 
     def place(self, entry: Entry) -> int:
@@ -290,9 +296,11 @@ class _ChannelSource:
         self._app = app
         self._channel = channel
 
-    def page(self, connection: Connection, after: int) -> tuple[list[reads.LogEvent], int, bool]:
-        until = reads.last_position(connection, self._app)
-        found, looked = reads.channel_events_after(
+    def page(
+        self, connection: Connection, after: int
+    ) -> tuple[list[log_reads.LogEvent], int, bool]:
+        until = log_reads.last_position(connection, self._app)
+        found, looked = log_reads.channel_events_after(
             connection, self._app, self._channel, after, until, _PAGE_POSITIONS
         )
         return found, looked, looked < until
@@ -315,9 +323,9 @@ class _ChannelSource:
 
 def _session_and_lowest(
     connection: Connection, app: int, session_id: str, identity: str
-) -> tuple[reads.FoundSession, int]:
-    found = reads.own_session(connection, app, session_id, identity)
-    return found, reads.lowest_offset(connection, found.number)
+) -> tuple[session_reads.FoundSession, int]:
+    found = session_reads.own_session(connection, app, session_id, identity)
+    return found, log_reads.lowest_offset(connection, found.number)
 
 
 def _require_place(after: int, lowest: int, highest: int, name: str) -> None:

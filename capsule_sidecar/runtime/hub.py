@@ -18,7 +18,7 @@ from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import DomainError, NotFound, ShuttingDown
 from capsule_sidecar.runtime import frames
 from capsule_sidecar.runtime.addresses import Addresses
-from capsule_sidecar.storage.unit import Appended
+from capsule_sidecar.storage.commits import Appended
 
 # Turns joined frames into what a follower is sent: gRPC's followers take them as they are.
 Encode = Callable[[bytes], bytes]

@@ -31,7 +31,7 @@ from capsule_sidecar.runtime.live_stream import (
     joined,
     size_of,
 )
-from capsule_sidecar.storage import reads, streams
+from capsule_sidecar.storage import streams, unfinished
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.unit import Unit
 
@@ -116,7 +116,7 @@ class LiveStreams:
         self._enter(stream)
         return stream
 
-    def restore(self, kept: reads.OpenText, where: Where) -> None:
+    def restore(self, kept: unfinished.OpenText, where: Where) -> None:
         """Enter a stream as its checkpoints have it, after a restart."""
         lease = Lease(kept.invocation_id, kept.attempt)
         stream = LiveStream(

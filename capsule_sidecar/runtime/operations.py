@@ -11,8 +11,9 @@ from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import InvalidArgument
 from capsule_sidecar.model.types import Task
 from capsule_sidecar.runtime.checks import page_size
-from capsule_sidecar.runtime.dispatcher import Dispatcher, Process
+from capsule_sidecar.runtime.dispatcher import Dispatcher
 from capsule_sidecar.runtime.hub import Hub
+from capsule_sidecar.runtime.processes import Process
 from capsule_sidecar.storage import inspecting, retrying, schema
 from capsule_sidecar.storage.inspecting import (
     InvocationFilter,
@@ -21,7 +22,7 @@ from capsule_sidecar.storage.inspecting import (
     SessionInfo,
 )
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.reads import page_token, parse_page_token
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 __all__ = ["InvocationFilter", "InvocationInfo", "Operations", "SessionEnd", "SessionInfo"]
 

@@ -25,8 +25,8 @@ from capsule_sidecar.runtime.live import LiveStreams
 from capsule_sidecar.storage import asking, prompts
 from capsule_sidecar.storage.commits import Appended
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.reads import OpenQuestion
 from capsule_sidecar.storage.requests import Method, Request
+from capsule_sidecar.storage.unfinished import OpenQuestion
 
 _METHODS: dict[type[Question], Method] = {
     FileQuestion: Method.PROMPT_FILE,

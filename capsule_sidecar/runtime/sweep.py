@@ -10,8 +10,9 @@ from functools import partial
 from capsule_sidecar.config import Timing
 from capsule_sidecar.model.errors import DomainError
 from capsule_sidecar.runtime.dispatcher import Dispatcher
-from capsule_sidecar.storage import expiry, jobs, leases, work
-from capsule_sidecar.storage.journal import EVERY_APP, Journal
+from capsule_sidecar.storage import expiry, jobs, leases, offers
+from capsule_sidecar.storage.database import EVERY_APP
+from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.slots import Slots
 
 logger = logging.getLogger("capsule.sweep")
@@ -101,7 +102,9 @@ class Sweep:
             for process in self._slots.processes(app):
                 if alone and not self._slots.backlog(process):
                     continue
-                await self._journal.submit(app, partial(work.lease_ready, app=app, process=process))
+                await self._journal.submit(
+                    app, partial(offers.lease_ready, app=app, process=process)
+                )
 
     async def _tell_what_others_ended(self) -> None:
         """Tell processes of what came of their work and its prompts by way of another sidecar."""

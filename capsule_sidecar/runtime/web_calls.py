@@ -15,7 +15,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -42,12 +41,10 @@ from capsule_sidecar.model.types import (
     UserInfo,
 )
 from capsule_sidecar.model.web_calls import WebRequest, WebResponse
+from capsule_sidecar.runtime.processes import Process
 from capsule_sidecar.storage.encoding import field_bytes, user_info
 from capsule_sidecar.storage.scopes import Visitor
 from capsule_sidecar.storage.slots import Slots
-
-if TYPE_CHECKING:
-    from capsule_sidecar.runtime.dispatcher import Process
 
 logger = logging.getLogger("capsule.web_calls")
 

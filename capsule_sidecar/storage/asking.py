@@ -21,8 +21,8 @@ from capsule_sidecar.model.errors import (
 from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import Answer as PersonsAnswer
 from capsule_sidecar.model.types import File, Lease, PromptStatus, Question, WorkState
-from capsule_sidecar.storage import encoding, files, prompts, schema, streams, work
-from capsule_sidecar.storage.log import Person, find_user
+from capsule_sidecar.storage import attempts, encoding, files, offers, prompts, schema, streams
+from capsule_sidecar.storage.people import Person, find_user
 from capsule_sidecar.storage.prompts import ENDED, OPEN, SETTLED, PromptRow
 from capsule_sidecar.storage.requests import (
     Answer,
@@ -65,7 +65,7 @@ def ask(
     """
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         if invocation.cancel:
             raise Stopped("this work was told to end and may ask nothing more")
         # One that waits asks no more than this; a later attempt joins what an earlier one opened.
@@ -111,7 +111,7 @@ def _join(unit: Unit, invocation: InvocationRow, row: PromptRow) -> None:
 
 def _wait(unit: Unit, invocation: InvocationRow) -> None:
     if prompts.wait(unit, invocation):
-        work.release(unit, invocation.process, invocation.app)
+        offers.release(unit, invocation.process, invocation.app)
 
 
 def acknowledge(unit: Unit, keys: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from capsule_sidecar.model.types import (
     TaskStatus,
     WorkState,
 )
-from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage import encoding, work_schema
 from capsule_sidecar.storage.blocks import block_item
 from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
 from capsule_sidecar.storage.unit import Unit
@@ -79,7 +79,7 @@ def refresh(unit: Unit, invocation: InvocationRow, job: JobRow, *, paced: bool =
         return
     job.stale, job.card_ms = 0, unit.now_ms
     unit.change(job)
-    columns = schema.task_cards.c
+    columns = work_schema.task_cards.c
     for number, message in unit.query(
         select(columns.session, columns.message).where(columns.task == invocation.id)
     ):
@@ -98,10 +98,10 @@ def refresh(unit: Unit, invocation: InvocationRow, job: JobRow, *, paced: bool =
 
 def refresh_stale(unit: Unit) -> None:
     """Bring the cards up to date that progress was reported for since."""
-    columns = schema.jobs.c
+    columns = work_schema.jobs.c
     for (number,) in unit.query(
         select(columns.invocation)
-        .where(schema.is_stale_job, columns.card_ms <= unit.now_ms)
+        .where(work_schema.is_stale_job, columns.card_ms <= unit.now_ms)
         .order_by(columns.card_ms)
         .limit(_SWEPT)
     ):
@@ -114,13 +114,15 @@ def refresh_stale(unit: Unit) -> None:
 
 def enter(unit: Unit, session: SessionRow, invocation: InvocationRow, message: str) -> None:
     """Note that a session shows a task, and what it says about it."""
-    columns, job = schema.task_cards.c, unit.job(invocation)
+    columns, job = work_schema.task_cards.c, unit.job(invocation)
     here = (columns.task == invocation.id, columns.session == session.id)
     if unit.query(select(columns.task).where(*here)):
-        unit.execute(update(schema.task_cards).where(*here).values(message=message))
+        unit.execute(update(work_schema.task_cards).where(*here).values(message=message))
         return
     unit.execute(
-        schema.task_cards.insert().values(task=invocation.id, session=session.id, message=message)
+        work_schema.task_cards.insert().values(
+            task=invocation.id, session=session.id, message=message
+        )
     )
     job.cards += 1
     unit.change(job)
@@ -128,5 +130,5 @@ def enter(unit: Unit, session: SessionRow, invocation: InvocationRow, message: s
 
 def drop_session(unit: Unit, session: SessionRow) -> None:
     """Forget the cards of a session that is deleted."""
-    columns = schema.task_cards.c
-    unit.execute(delete(schema.task_cards).where(columns.session == session.id))
+    columns = work_schema.task_cards.c
+    unit.execute(delete(work_schema.task_cards).where(columns.session == session.id))

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_
 from sqlalchemy.exc import DBAPIError
 
 from capsule_sidecar.model.errors import StorageUnavailable
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import whole_schema
 
 # The log file of SQLite is written round and round within this size; it grows beyond it only
 # while a reader holds an old snapshot.
@@ -235,7 +235,7 @@ class PostgreSQL(Database):
     exclusive = False
 
     def __init__(self, url: str) -> None:
-        schema.use_postgresql()
+        whole_schema.use_postgresql()
         # What this group has reserved, and how much it asked for last.
         self._reserved: dict[str, deque[int]] = {}
         self._asked: dict[str, int] = {}

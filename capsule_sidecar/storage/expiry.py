@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.types import InvocationKind, SessionState, WorkState
-from capsule_sidecar.storage import encoding, schema, work
+from capsule_sidecar.storage import encoding, schema, work, work_schema
 from capsule_sidecar.storage.unit import Unit
 
 
@@ -52,7 +52,7 @@ def _newest_ms(unit: Unit, session: int) -> int:
 
 
 def _close(unit: Unit, number: int) -> None:
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     if unit.query(
         select(columns.id)
         .where(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from capsule_sidecar.model.errors import DomainError, NotFound
 from capsule_sidecar.model.types import File
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import schema, work_schema
 from capsule_sidecar.storage.rows import SessionRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -242,10 +242,10 @@ def find(connection: Connection, key: str) -> Found:
 
 def user_of_invocation(connection: Connection, app: int, invocation: str) -> int | None:
     """Return the user of an invocation's session; None where there is no such invocation."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     return connection.execute(
         select(_sessions.user)
-        .join(schema.invocations, columns.session == _sessions.id)
+        .join(work_schema.invocations, columns.session == _sessions.id)
         .where(columns.key == invocation, columns.app == app)
     ).scalar()
 

@@ -21,15 +21,15 @@ from capsule_sidecar.model.types import (
     Task,
     UserInfo,
 )
-from capsule_sidecar.storage import reads, schema
+from capsule_sidecar.storage import log_reads, schema, session_reads, work_schema
 from capsule_sidecar.storage.job_reads import get_task
-from capsule_sidecar.storage.reads import page_token, parse_page_token
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 # Rows that one page looks at, at the most.
 _LOOKED_AT = 20_000
 
 _apps, _users, _sessions = schema.apps.c, schema.users.c, schema.sessions.c
-_invocations, _events = schema.invocations.c, schema.events.c
+_invocations, _events = work_schema.invocations.c, schema.events.c
 # The hidden one of an app has no channel.
 _is_conversation = _sessions.channel != ""
 
@@ -37,11 +37,11 @@ _INVOCATION = (
     select(
         _invocations.id, _invocations.key, _sessions.key, _sessions.channel, _invocations.kind,
         _invocations.status, _invocations.attempt, _invocations.create_ms, _invocations.end_ms,
-        schema.processes.c.key, _invocations.reason, _invocations.reference,
+        work_schema.processes.c.key, _invocations.reason, _invocations.reference,
         _invocations.error_type, _invocations.name,
     )
     .join(schema.sessions, _sessions.id == _invocations.session)
-    .outerjoin(schema.processes, and_(schema.processes.c.id == _invocations.process))
+    .outerjoin(work_schema.processes, and_(work_schema.processes.c.id == _invocations.process))
 )  # fmt: skip
 _SESSION = (
     select(
@@ -248,7 +248,7 @@ def session(connection: Connection, app: int, key: str, events: int, max_bytes: 
             break
         newest.append(bytes(data))
     return SessionEnd(
-        _session(connection, row), reads.session_data(connection, row.id), newest[::-1]
+        _session(connection, row), session_reads.session_data(connection, row.id), newest[::-1]
     )
 
 
@@ -272,6 +272,6 @@ def _invocation(row: Any) -> InvocationInfo:
 def _session(connection: Connection, row: Any) -> SessionInfo:
     found = Session(
         row.key, row.app, UserInfo(row.user, row.email, row.org), row.channel, row.title,
-        SessionState(row.state), row.create_ms, reads.head(connection, row.id), row.activity,
+        SessionState(row.state), row.create_ms, log_reads.head(connection, row.id), row.activity,
     )  # fmt: skip
     return SessionInfo(found, row.identity, row.lane)

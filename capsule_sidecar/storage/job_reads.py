@@ -15,11 +15,11 @@ from capsule_sidecar.model.types import (
     TaskStatus,
     WorkState,
 )
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import schema, work_schema
 from capsule_sidecar.storage.cards import task_status
-from capsule_sidecar.storage.reads import page_token, parse_page_token
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
-_jobs, _invocations, _sessions = schema.jobs.c, schema.invocations.c, schema.sessions.c
+_jobs, _invocations, _sessions = work_schema.jobs.c, work_schema.invocations.c, schema.sessions.c
 _COLUMNS = (
     _invocations.id, _invocations.key, _jobs.name, _invocations.state, _invocations.status,
     _sessions.key, _sessions.channel, _jobs.progress, _jobs.progress_text, _invocations.create_ms,
@@ -85,8 +85,8 @@ def unended(connection: Connection, app: int, wanted: TaskFilter, limit: int) ->
 
 def _tasks(statement: Select[Any]) -> Select[Any]:
     return (
-        statement.select_from(schema.jobs)
-        .join(schema.invocations, _invocations.id == _jobs.invocation)
+        statement.select_from(work_schema.jobs)
+        .join(work_schema.invocations, _invocations.id == _jobs.invocation)
         .join(schema.sessions, _sessions.id == _invocations.session)
     )
 

@@ -33,9 +33,18 @@ from capsule_sidecar.model.types import (
     TaskSpec,
     WorkState,
 )
-from capsule_sidecar.storage import cards, encoding, job_reads, schema, streams, work
+from capsule_sidecar.storage import (
+    attempts,
+    cards,
+    encoding,
+    job_reads,
+    schema,
+    streams,
+    work,
+    work_schema,
+)
 from capsule_sidecar.storage.blocks import block_item
-from capsule_sidecar.storage.log import Person, find_or_make_user
+from capsule_sidecar.storage.people import Person, find_or_make_user
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
     Answer,
@@ -67,7 +76,7 @@ def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answ
         spec: The task.
 
     Raises:
-        DomainError: As `work.held`.
+        DomainError: As `attempts.held`.
         Stopped: The invocation was told to end.
         NoSession: It is to run in the invocation's session, and there is none.
         SessionClosed: That session has ended.
@@ -122,10 +131,10 @@ def queue_tick(unit: Unit, app: int, name: str, tick_ms: int) -> InvocationRow:
 
 def begin_due(unit: Unit) -> bool:
     """Let the tasks be taken whose time has come; tell whether there may be more of them."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     due = unit.query(
-        select(schema.invocations)
-        .where(schema.is_later, columns.due_ms <= unit.now_ms)
+        select(work_schema.invocations)
+        .where(work_schema.is_later, columns.due_ms <= unit.now_ms)
         .order_by(columns.due_ms)
         .limit(_SWEPT)
     )
@@ -140,7 +149,7 @@ def cancel_tasks(unit: Unit, caller: Caller, request: Request, wanted: TaskFilte
     """Cancel tasks. Answers how many had not ended.
 
     Raises:
-        DomainError: As `work.held`.
+        DomainError: As `attempts.held`.
     """
 
     def work_() -> tuple[Answer, InvocationRow | None]:
@@ -158,10 +167,10 @@ def report_progress(unit: Unit, app: int, lease: Lease, progress: float, message
     """Note how far a task says it is.
 
     Raises:
-        DomainError: As `work.held`.
+        DomainError: As `attempts.held`.
         NoTask: The invocation is none.
     """
-    invocation, _ = work.held(unit, app, lease)
+    invocation, _ = attempts.held(unit, app, lease)
     if invocation.kind != InvocationKind.TASK:
         raise NoTask("only a task has progress to report")
     job = unit.job(invocation)
@@ -176,12 +185,12 @@ def show_task(
     """Show a task's card, or say something else about it in place. Answers offset and block id.
 
     Raises:
-        DomainError: As `work.fence`.
+        DomainError: As `attempts.fence`.
         NotFound: There is no such task in this app.
     """
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         found = repeated(unit, invocation, request)
         if found is not None:
             return found, invocation
@@ -219,13 +228,13 @@ def forget(unit: Unit, after: int, rows: int) -> int | None:
     Returns:
         Where this page ended, or None at the end.
     """
-    jobs_, columns = schema.jobs.c, schema.invocations.c
+    jobs_, columns = work_schema.jobs.c, work_schema.invocations.c
     page = unit.query(
         select(
             columns.id, columns.session, columns.state, columns.end_ms, schema.sessions.c.channel
         )
-        .select_from(schema.jobs)
-        .join(schema.invocations, columns.id == jobs_.invocation)
+        .select_from(work_schema.jobs)
+        .join(work_schema.invocations, columns.id == jobs_.invocation)
         .join(schema.sessions, schema.sessions.c.id == columns.session)
         .where(jobs_.invocation > after)
         .order_by(jobs_.invocation)
@@ -238,9 +247,9 @@ def forget(unit: Unit, after: int, rows: int) -> int | None:
         if row.state == WorkState.ENDED and row.end_ms < oldest and not row.channel
     ]
     if stale:
-        unit.execute(delete(schema.task_cards).where(schema.task_cards.c.task.in_(stale)))
-        unit.execute(delete(schema.jobs).where(jobs_.invocation.in_(stale)))
-        unit.execute(delete(schema.invocations).where(columns.id.in_(stale)))
+        unit.execute(delete(work_schema.task_cards).where(work_schema.task_cards.c.task.in_(stale)))
+        unit.execute(delete(work_schema.jobs).where(jobs_.invocation.in_(stale)))
+        unit.execute(delete(work_schema.invocations).where(columns.id.in_(stale)))
         for session in {row.session for row in page if not row.channel}:
             _forget_events(unit, session)
         unit.forget()
@@ -249,7 +258,7 @@ def forget(unit: Unit, after: int, rows: int) -> int | None:
 
 def _forget_events(unit: Unit, session: int) -> None:
     """Remove what only invocations that are gone would look for in a log that nobody reads."""
-    columns, events = schema.invocations.c, schema.events.c
+    columns, events = work_schema.invocations.c, schema.events.c
     first = unit.query(
         select(columns.place).where(columns.session == session).order_by(columns.place).limit(1)
     )
@@ -314,7 +323,7 @@ def _submitter(unit: Unit, caller: Caller) -> tuple[InvocationRow | None, Sessio
     """Return for which invocation, in which session, a caller asks, if for any."""
     if caller.lease is None or caller.visitor is not None:
         return None, None
-    return work.held(unit, caller.app, caller.lease)
+    return attempts.held(unit, caller.app, caller.lease)
 
 
 def _home(unit: Unit, app: int, session: SessionRow | None, *, in_session: bool) -> SessionRow:
@@ -346,24 +355,24 @@ def _holder(unit: Unit, app: int, spec: TaskSpec) -> str | None:
     """Return the task that holds a lock."""
     if not spec.lock:
         return None
-    jobs, columns = schema.jobs.c, schema.invocations.c
+    jobs, columns = work_schema.jobs.c, work_schema.invocations.c
     found = unit.query(
         select(columns.key)
-        .join(schema.jobs, jobs.invocation == columns.id)
+        .join(work_schema.jobs, jobs.invocation == columns.id)
         .where(jobs.app == app, jobs.name == spec.name, jobs.lock == spec.lock)
     )
     return found[0][0] if found else None
 
 
 def _check_pending(unit: Unit, app: int, name: str) -> None:
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     over = unit.query(
         select(columns.id)
         .where(
             columns.app == app,
             columns.kind == int(InvocationKind.TASK),
             columns.name == name,
-            schema.is_ready,
+            work_schema.is_ready,
         )
         .offset(MAX_PENDING - 1)
         .limit(1)
@@ -426,5 +435,5 @@ def _cancel(unit: Unit, invocation: InvocationRow) -> bool:
         session = unit.session_by_id(invocation.session)
         work.end(unit, invocation, session, InvocationStatus.CANCELLED, reason="CANCELLED")
     elif invocation.cancel != CancelReason.TASK_CANCELLED:
-        work.cancel(unit, invocation, CancelReason.TASK_CANCELLED)
+        attempts.cancel(unit, invocation, CancelReason.TASK_CANCELLED)
     return True

@@ -2,7 +2,7 @@
 
 `submit` is a plain function: the order of its calls is the order of their effects. Whatever is
 waiting when the previous group has been committed makes the next one, so one flush serves many
-callers and nobody lingers. A group that fails is run again operation by operation.
+callers and nobody lingers. How a group is run: `storage.groups`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -26,14 +26,14 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.types import DataPatch, Terms
 from capsule_sidecar.storage.clock import Clock
-from capsule_sidecar.storage.database import EVERY_APP, Database
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
+from capsule_sidecar.storage.database import Database
+from capsule_sidecar.storage.groups import Group, Operation
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 T = TypeVar("T")
 logger = logging.getLogger("capsule.journal")
-
-__all__ = ["EVERY_APP", "Journal", "Listener"]
 
 # Operations of one group, and operations that may wait for the writer.
 _GROUP = 512
@@ -53,42 +53,6 @@ class Listener(Protocol):
         """Work was leased to a process of this sidecar, or taken from one."""
 
 
-class _Operation(Generic[T]):
-    __slots__ = (
-        "after",
-        "app",
-        "appended",
-        "error",
-        "future",
-        "leased",
-        "notices",
-        "patched",
-        "result",
-        "then",
-        "work",
-    )
-
-    def __init__(
-        self,
-        app: int,
-        work: Callable[[Unit], T],
-        then: Callable[[T], None] | None,
-        after: Callable[[], None] | None,
-        future: asyncio.Future[T],
-    ) -> None:
-        self.app = app
-        self.after = after
-        self.work = work
-        self.then = then
-        self.future = future
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self.appended: list[Appended] = []
-        self.leased: list[Leased] = []
-        self.notices: list[Notice] = []
-        self.patched: list[tuple[int, DataPatch]] = []
-
-
 class Journal:
     """The database's writer and its readers, as the event loop sees them.
 
@@ -106,7 +70,7 @@ class Journal:
         self.database = database
         self.clock = Clock()
         self._slots = slots
-        self._queue: queue.SimpleQueue[_Operation[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._listener: Listener | None = None
         self._readers = readers
@@ -155,7 +119,7 @@ class Journal:
         """Have an operation run on the writer.
 
         Args:
-            app: The app whose log it may append to; 0 for none, EVERY_APP for any.
+            app: The app whose log it may append to; 0 for none, `database.EVERY_APP` for any.
             work: Runs on the writer thread. It validates, then changes; a DomainError it raises
                 fails it alone.
             then: Called with the result on the loop, in its place among the events, when the
@@ -175,7 +139,7 @@ class Journal:
             )
         else:
             self._waiting += 1
-            self._queue.put(_Operation(app, work, then, after, future))
+            self._queue.put(Operation(app, work, then, after, future))
             return future
         if after is not None:
             after()
@@ -233,7 +197,7 @@ class Journal:
 
     def _run(self, started: asyncio.Future[None]) -> None:
         try:
-            group = _Group(self.database, self._slots, self.terms, self.clock)
+            group = Group(self.database, self._slots, self.terms, self.clock)
         except BaseException as error:  # noqa: BLE001 - whoever started the journal gets it
             told = error
             if self.database.failed(error):
@@ -253,7 +217,7 @@ class Journal:
                 return
 
     @staticmethod
-    def _run_group(group: _Group, operations: list[_Operation[Any]]) -> None:
+    def _run_group(group: Group, operations: list[Operation[Any]]) -> None:
         try:
             group.run(operations)
         except Exception as error:
@@ -262,10 +226,10 @@ class Journal:
             for operation in operations:
                 operation.result, operation.error = None, error
 
-    def _drain(self, group: _Group) -> tuple[list[_Operation[Any]], bool]:
+    def _drain(self, group: Group) -> tuple[list[Operation[Any]], bool]:
         """Wait for an operation and take what else is there; look after the database when idle."""
         first = self._wait(group)
-        operations: list[_Operation[Any]] = []
+        operations: list[Operation[Any]] = []
         while first is not None:
             operations.append(first)
             if len(operations) >= _GROUP:
@@ -276,21 +240,21 @@ class Journal:
                 return operations, False
         return operations, True
 
-    def _wait(self, group: _Group) -> _Operation[Any] | None:
+    def _wait(self, group: Group) -> Operation[Any] | None:
         while True:
             try:
                 return self._queue.get(timeout=0.1 if group.owes else None)
             except queue.Empty:
                 group.maintain(idle=True)
 
-    def _tell(self, operations: list[_Operation[Any]]) -> None:
+    def _tell(self, operations: list[Operation[Any]]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._settle, operations)
         except RuntimeError:
             # The loop is closed: whoever waited is gone, and what was committed is committed.
             logger.warning("the loop ended before %d operations were answered", len(operations))
 
-    def _settle(self, operations: list[_Operation[Any]]) -> None:
+    def _settle(self, operations: list[Operation[Any]]) -> None:
         self._waiting -= len(operations)
         for operation in operations:
             error, future = operation.error, operation.future
@@ -311,7 +275,7 @@ class Journal:
             if operation.after is not None:
                 operation.after()
 
-    def _publish(self, operation: _Operation[Any]) -> None:
+    def _publish(self, operation: Operation[Any]) -> None:
         listener = self._listener
         if listener is not None:
             if operation.appended:
@@ -322,155 +286,6 @@ class Journal:
                 listener.work(operation.leased, operation.notices)
         if operation.error is None and operation.then is not None:
             operation.then(operation.result)
-
-
-class _Group:
-    """The writer's connection and unit, and how a group is run on them."""
-
-    def __init__(self, database: Database, slots: Slots, terms: Terms, clock: Clock) -> None:
-        self.database = database
-        self._clock = clock
-        self.healthy = True
-        self.owes = False
-        self._slots = slots
-        self._terms = terms
-        self._connect()
-
-    def _connect(self) -> None:
-        connection = self.database.engine.connect()
-        try:
-            self.database.prepare(connection)
-            unit = Unit(self.database, connection, self._slots, self._terms)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection, self.unit = connection, unit
-
-    def close(self) -> None:
-        self.maintain(idle=True)
-        self._connection.close()
-
-    def maintain(self, *, idle: bool) -> None:
-        """Let the database tidy up between groups."""
-        if self._connection.closed:
-            self.owes = False  # it is opened again with the next group
-            return
-        try:
-            self.database.maintain(self.unit.cursor, idle=idle)
-            self.owes = not idle
-        except Exception as error:
-            # Whatever it is, the writer goes on: without it every caller would wait for ever.
-            if self.database.failed(error):
-                logger.warning("storage could not be tidied: %s", type(error).__name__)
-            else:
-                logger.exception("storage could not be tidied")
-            self.owes = False
-
-    def run(self, operations: list[_Operation[Any]]) -> None:
-        """Run operations as one transaction, or each as its own when that fails."""
-        if self._attempt(operations, strict=False):
-            return
-        for operation in operations:
-            operation.error = operation.result = None
-            self._attempt([operation], strict=True)
-
-    def _attempt(self, operations: list[_Operation[Any]], *, strict: bool) -> bool:
-        """Run operations as one transaction; tell whether they have their results."""
-        unit = self.unit
-        failure: BaseException | None = None
-        try:
-            self._begin(operations, strict)
-            for operation in operations:
-                self._one(operation)
-            unit.finish()
-            unit.cursor.execute("COMMIT" if unit.wrote else "ROLLBACK")
-        except Exception as error:  # noqa: BLE001 - a group's failure is told to its operations
-            failure = error
-        if failure is None:
-            # Reading says nothing about a disk that is full.
-            self.healthy = self.healthy or unit.wrote
-            self.owes = self.owes or unit.wrote
-            unit.trim()
-            if not unit.database.exclusive:
-                unit.forget()
-            self.maintain(idle=False)
-            return True
-        self._abandon(operations)
-        broken = self.database.failed(failure)
-        if broken:
-            self.healthy = False
-        if strict or broken:
-            self._fail(operations, failure, broken=broken)
-            return True
-        return False
-
-    def _begin(self, operations: list[_Operation[Any]], strict: bool) -> None:
-        unit = self.unit
-        if self._connection.invalidated or self._connection.closed:
-            self._connect()
-            unit = self.unit
-        unit.strict = strict
-        self.database.begin(unit.cursor, sorted({o.app for o in operations if o.app}))
-        unit.begin(self._clock.group_ms(self.database, unit.cursor))
-
-    def _one(self, operation: _Operation[Any]) -> None:
-        unit = self.unit
-        appended, leased, notices = len(unit.appended), len(unit.leased), len(unit.notices)
-        patched = len(unit.patched)
-        try:
-            operation.result = operation.work(unit)
-        except DomainError as error:
-            if len(unit.appended) != appended:
-                # It changed something before it refused: that must not be committed with the rest.
-                raise _LateRefusal(error) from error
-            operation.error = error
-        operation.appended = unit.appended[appended:]
-        operation.leased = unit.leased[leased:]
-        operation.notices = unit.notices[notices:]
-        operation.patched = unit.patched[patched:]
-
-    def _abandon(self, operations: list[_Operation[Any]]) -> None:
-        """Undo a group: in the database, in the unit's memory and in the slots."""
-        unit = self.unit
-        unit.restore_places()
-        for operation in operations:
-            operation.appended, operation.leased, operation.notices = [], [], []
-            operation.patched = []
-        try:
-            self.database.roll_back(unit.cursor)
-        except Exception:  # noqa: BLE001 - a connection that cannot roll back is replaced
-            self._replace()
-        self.unit.forget()
-        self.unit.begin(0)
-
-    def _replace(self) -> None:
-        try:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connect()
-        except Exception as error:  # noqa: BLE001 - tried again with the next group
-            logger.warning("storage cannot be reopened yet: %s", type(error).__name__)
-
-    def _fail(
-        self, operations: list[_Operation[Any]], failure: BaseException, *, broken: bool
-    ) -> None:
-        told: BaseException = failure
-        if isinstance(failure, _LateRefusal):
-            told = failure.refusal
-        elif broken:
-            logger.error("nothing was written: %s", failure)
-            told = StorageUnavailable("storage does not answer or is full; nothing was written")
-            told.__cause__ = failure
-        elif self.database.refused(failure):
-            told = InvalidArgument("request", "holds a character that storage cannot hold")
-        for operation in operations:
-            operation.result, operation.error = None, told
-
-
-class _LateRefusal(Exception):
-    def __init__(self, refusal: DomainError) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
 
 
 def log_failure(future: asyncio.Future[Any]) -> None:

@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, tuple_, update
 
 from capsule_sidecar.model.errors import NotFound
-from capsule_sidecar.model.types import (
-    CancelReason,
-    Lease,
-    WorkState,
+from capsule_sidecar.model.types import CancelReason, Lease, WorkState
+from capsule_sidecar.storage import (
+    asking,
+    attempts,
+    cards,
+    jobs,
+    offers,
+    prompts,
+    schedules,
+    schema,
+    work,
+    work_schema,
 )
-from capsule_sidecar.storage import asking, cards, jobs, prompts, schedules, schema, work
 from capsule_sidecar.storage.clock import Clock
+from capsule_sidecar.storage.commits import Leased
 from capsule_sidecar.storage.rows import InvocationRow, ProcessRow
-from capsule_sidecar.storage.unit import Leased, Unit
+from capsule_sidecar.storage.unit import Unit
 
 _SWEPT = "swept_ms"
 _AMNESTY = "amnesty_ms"
@@ -78,8 +86,8 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
         claimed: What it says it runs, or has an outcome for.
     """
     _before_first_lease(unit)
-    columns = schema.processes.c
-    found = unit.query(select(schema.processes).where(columns.app == app, columns.key == key))
+    columns = work_schema.processes.c
+    found = unit.query(select(work_schema.processes).where(columns.app == app, columns.key == key))
     if found:
         process = unit.known_process(found[0])
     else:
@@ -102,13 +110,13 @@ def attach(unit: Unit, app: int, key: str, claimed: Iterable[Lease]) -> Attached
         if lease in known:
             continue
         if row.cancel:  # nobody runs it any more: it need not be told to end
-            work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
+            attempts.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
             places -= 1
         elif row.prompts:
             # It asked, and has forgotten: the next attempt joins what this one waits with.
-            work.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
+            attempts.lose(unit, row, {}, counted=False, max_attempts=unit.terms.max_attempts)
         else:
-            missing.append(work.leased(unit, row, unit.session_by_id(row.session)))
+            missing.append(offers.leased(unit, row, unit.session_by_id(row.session)))
     resolved = [found for found in untold(unit, process.id) if found.lease in known]
     return Attached(process.id, kept, superseded, cancelled, missing, places, resolved)
 
@@ -172,8 +180,8 @@ def beat_by_key(unit: Unit, app: int, key: str) -> int:
     Raises:
         NotFound: It never attached, or was forgotten.
     """
-    columns = schema.processes.c
-    found = unit.query(select(schema.processes).where(columns.app == app, columns.key == key))
+    columns = work_schema.processes.c
+    found = unit.query(select(work_schema.processes).where(columns.app == app, columns.key == key))
     if not found:
         raise NotFound(f"process {key!r} is not attached", process_id=key)
     process = unit.known_process(found[0])
@@ -208,10 +216,10 @@ def put_forward(unit: Unit, clock: Clock, ahead_ms: int, beating: Iterable[int])
 
 def held_by(unit: Unit, process: int) -> list[InvocationRow]:
     """Return the invocations that a process holds."""
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     rows = unit.query(
-        select(schema.invocations)
-        .where(columns.process == process, schema.is_running)
+        select(work_schema.invocations)
+        .where(columns.process == process, work_schema.is_running)
         .order_by(columns.id)
     )
     known = [unit.known_invocation(row) for row in rows]
@@ -234,7 +242,7 @@ def sweep(unit: Unit, texts: Mapping[str, str]) -> bool:
     more = go_on(unit)
     schedules.tick(unit)
     cards.refresh_stale(unit)
-    if not unit.query(select(schema.processes.c.id).limit(1)):
+    if not unit.query(select(work_schema.processes.c.id).limit(1)):
         return more
     swept = _setting(unit, _SWEPT)
     late = not 0 <= unit.now_ms - swept <= unit.terms.late_sweep_ms
@@ -259,13 +267,13 @@ def probe(unit: Unit) -> None:
 
 def _before_first_lease(unit: Unit) -> None:
     """A sidecar that had nothing to sweep starts its clock with its first process."""
-    if not unit.query(select(schema.processes.c.id).limit(1)):
+    if not unit.query(select(work_schema.processes.c.id).limit(1)):
         _set(unit, _SWEPT, unit.now_ms)
 
 
 def _grant_new_term(unit: Unit) -> None:
     until = unit.now_ms + unit.terms.lease_ms
-    for found in unit.query(select(schema.processes)):
+    for found in unit.query(select(work_schema.processes)):
         process = unit.known_process(found)
         process.lease_ms = until
         unit.change(process)
@@ -273,10 +281,10 @@ def _grant_new_term(unit: Unit) -> None:
 
 
 def _end_expired(unit: Unit, texts: Mapping[str, str], *, pardoned_ms: int) -> None:
-    columns = schema.processes.c
+    columns = work_schema.processes.c
     apps: set[int] = set()
     for found in unit.query(
-        select(schema.processes)
+        select(work_schema.processes)
         .where(columns.lease_ms < unit.now_ms)
         .order_by(columns.lease_ms)
         .limit(SWEEP_ROWS)
@@ -287,10 +295,10 @@ def _end_expired(unit: Unit, texts: Mapping[str, str], *, pardoned_ms: int) -> N
         # Not renewed since a late sweep: that it was lost may be the sidecar's doing.
         counted = process.lease_ms > pardoned_ms
         for invocation in held_by(unit, process.id):
-            work.lose(
+            attempts.lose(
                 unit, invocation, texts, counted=counted, max_attempts=unit.terms.max_attempts
             )
-        unit.execute(delete(schema.processes).where(columns.id == process.id))
+        unit.execute(delete(work_schema.processes).where(columns.id == process.id))
         unit.drop_process(process)
         apps.add(process.app)
     for app in apps:
@@ -299,10 +307,10 @@ def _end_expired(unit: Unit, texts: Mapping[str, str], *, pardoned_ms: int) -> N
 
 
 def _end_overdue(unit: Unit, texts: Mapping[str, str]) -> None:
-    columns = schema.invocations.c
+    columns = work_schema.invocations.c
     for found in unit.query(
-        select(schema.invocations)
-        .where(schema.is_running, columns.due_ms <= unit.now_ms)
+        select(work_schema.invocations)
+        .where(work_schema.is_running, columns.due_ms <= unit.now_ms)
         .order_by(columns.due_ms)
         .limit(SWEEP_ROWS)
     ):
@@ -310,9 +318,9 @@ def _end_overdue(unit: Unit, texts: Mapping[str, str]) -> None:
         if invocation.state != WorkState.RUNNING or invocation.due_ms > unit.now_ms:
             continue
         if not invocation.cancel:
-            work.cancel(unit, invocation, CancelReason.DEADLINE)
+            attempts.cancel(unit, invocation, CancelReason.DEADLINE)
             continue
-        work.end_cancelled(unit, invocation, texts, fenced=True)
+        attempts.end_cancelled(unit, invocation, texts, fenced=True)
 
 
 def forget_requests(unit: Unit, after: tuple[int, bytes], rows: int) -> tuple[int, bytes] | None:
@@ -326,7 +334,7 @@ def forget_requests(unit: Unit, after: tuple[int, bytes], rows: int) -> tuple[in
     Returns:
         Where this page ended, or None at the table's end.
     """
-    columns, running = schema.requests.c, schema.invocations.c
+    columns, running = schema.requests.c, work_schema.invocations.c
     scope, key = after
     page = unit.query(
         select(columns.scope, columns.key, columns.create_ms, columns.invocation)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from capsule_sidecar.model.types import UserInfo
-from capsule_sidecar.storage import log, schema
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage import people, schema
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.unit import Unit
 
 _logins, _users = schema.logins.c, schema.users.c
@@ -47,7 +47,7 @@ def find(connection: Connection, app: int, token: bytes) -> Login | None:
 
 def sign_in(unit: Unit, person: Person, method: str, token: bytes, ttl_ms: int) -> Login:
     """Keep a token for a person, who is made on first sight; forget those whose time is over."""
-    user = log.find_or_make_user(unit, person)
+    user = people.find_or_make_user(unit, person)
     expire_ms = unit.now_ms + ttl_ms
     unit.execute(delete(schema.logins).where(_logins.expire_ms < unit.now_ms))
     unit.execute(

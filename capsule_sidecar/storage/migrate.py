@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from capsule_sidecar.model.errors import StorageUnavailable
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import whole_schema
 from capsule_sidecar.storage.database import Database
 
 _SCRIPTS = Path(__file__).with_name("migrations")
@@ -78,7 +78,7 @@ def _make(database: Database, connection: Connection) -> bool:
         # Looked at under the lock: another sidecar may have made it meanwhile.
         empty = not inspect(connection).get_table_names()
         if empty:
-            schema.metadata.create_all(connection, checkfirst=False)
+            whole_schema.metadata.create_all(connection, checkfirst=False)
             connection.exec_driver_sql(
                 f"CREATE TABLE {_VERSIONS} (version_num VARCHAR(32) NOT NULL,"
                 f" CONSTRAINT {_VERSIONS}_pkc PRIMARY KEY (version_num))"

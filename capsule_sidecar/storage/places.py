@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from capsule_sidecar.model.types import InvocationKind, WorkState
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import work_schema
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -19,7 +19,7 @@ def place_now(unit: Unit, session: SessionRow, invocation: InvocationRow) -> int
     if not invocation.beside:
         return invocation.place
     if session.lane_place < 0:
-        columns = schema.invocations.c
+        columns = work_schema.invocations.c
         found = unit.query(
             select(columns.place)
             .where(

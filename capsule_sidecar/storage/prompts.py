@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from capsule_protocol.v1 import events_pb2, types_pb2
 from capsule_sidecar.model.types import ItemKind, PromptStatus, WorkState
-from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage import encoding, schema, work_schema
 from capsule_sidecar.storage.commits import Notice
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
@@ -66,13 +66,13 @@ def due(unit: Unit, limit: int) -> list[PromptRow]:
 
 def untold(unit: Unit, process: int) -> list[PromptRow]:
     """Return the prompts that have ended and that a process was to be told of."""
-    columns, invocations = schema.prompts.c, schema.invocations.c
+    columns, invocations = schema.prompts.c, work_schema.invocations.c
     statement = (
         select(schema.prompts)
-        .join(schema.invocations, invocations.id == columns.invocation)
+        .join(work_schema.invocations, invocations.id == columns.invocation)
         .where(
             invocations.process == process,
-            schema.is_running,
+            work_schema.is_running,
             columns.attempt == invocations.attempt,
             columns.state == ENDED,
         )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Table
 
 from capsule_sidecar.model.types import InvocationKind, SessionState, WorkState
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import schema, work_schema
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class InvocationRow:
     withdrawn: bool = False
     suffix: bytes = b""
 
-    table: ClassVar[Table] = schema.invocations
+    table: ClassVar[Table] = work_schema.invocations
 
     def values(self) -> tuple[object, ...]:
         """Return the columns in the table's order."""
@@ -133,7 +133,7 @@ class ProcessRow:
     beat_ms: int
     lease_ms: int
 
-    table: ClassVar[Table] = schema.processes
+    table: ClassVar[Table] = work_schema.processes
 
     def values(self) -> tuple[object, ...]:
         """Return the columns in the table's order."""
@@ -187,7 +187,7 @@ class JobRow:
     card_ms: int = 0
     stale: int = 0
 
-    table: ClassVar[Table] = schema.jobs
+    table: ClassVar[Table] = work_schema.jobs
 
     def values(self) -> tuple[object, ...]:
         """Return the columns in the table's order."""

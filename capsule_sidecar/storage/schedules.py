@@ -15,7 +15,7 @@ from sqlalchemy import select
 from capsule_sidecar.model.cron import latest_tick, next_tick
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus, Schedule, WorkState
-from capsule_sidecar.storage import jobs, schema, work
+from capsule_sidecar.storage import jobs, work, work_schema
 from capsule_sidecar.storage.rows import InvocationRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -40,7 +40,7 @@ def declare(unit: Unit, app: int, schedules: Sequence[Schedule]) -> None:
     """
     if not schedules:
         return
-    columns = schema.schedules.c
+    columns = work_schema.schedules.c
     known = {
         row.name: (row.cron, row.timezone)
         for row in unit.query(
@@ -65,11 +65,11 @@ def tick(unit: Unit) -> None:
     None is queued while an earlier one of its schedule is. A schedule that no process declares any
     more, while others of its app are attached, ends.
     """
-    columns = schema.schedules.c
+    columns = work_schema.schedules.c
     gone: list[tuple[object, ...]] = []
     ticked: list[tuple[object, ...]] = []
     for row in unit.query(
-        select(schema.schedules)
+        select(work_schema.schedules)
         .where(columns.next_ms <= unit.now_ms)
         .order_by(columns.next_ms)
         .limit(_SWEPT)

@@ -1,7 +1,9 @@
-"""The tables. One definition for SQLite and PostgreSQL; Alembic's migrations make the same schema.
+"""The tables of conversations: people, sessions, their log, and what is open in them.
 
-Times are Unix epoch milliseconds. Rows refer to each other by integer ids; what leaves the sidecar
-is named by the unguessable `key`.
+One definition for SQLite and PostgreSQL; Alembic's migrations make the same schema. Those of work
+are in `work_schema`, those of values and documents in `state_schema`. Times are Unix epoch
+milliseconds. Rows refer to each other by integer ids; what leaves the sidecar is named by the
+unguessable `key`.
 """
 
 from __future__ import annotations
@@ -9,37 +11,24 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
-    Float,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    Sequence,
     SmallInteger,
     String,
     Table,
     Text,
     UniqueConstraint,
-    and_,
     literal_column,
     text,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# An integer primary key is the row id in SQLite only when its type is INTEGER.
-_RowId = BigInteger().with_variant(Integer(), "sqlite")
+from capsule_sidecar.storage.metadata import RowId, metadata
 
 apps = Table(
     "apps",
     metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("id", RowId, primary_key=True, autoincrement=False),
     Column("name", String(63), nullable=False, unique=True),
     # The newest position of its log; its row is locked by whoever appends. PostgreSQL alone keeps
     # it: with one writer the newest position of all is the newest of each app.
@@ -51,7 +40,7 @@ apps = Table(
 users = Table(
     "users",
     metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("id", RowId, primary_key=True, autoincrement=False),
     Column("app", BigInteger, nullable=False),
     Column("identity", String(200), nullable=False),
     Column("key", String(40), nullable=False, unique=True),
@@ -80,7 +69,7 @@ logins = Table(
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
+    Column("id", RowId, primary_key=True, autoincrement=False),
     Column("key", String(40), nullable=False, unique=True),
     Column("app", BigInteger, nullable=False),
     Column("user", BigInteger, nullable=False),
@@ -102,7 +91,7 @@ events = Table(
     "events",
     metadata,
     # App-wide order. Assigned when a group is written, under the app's lock, so it is commit order.
-    Column("position", _RowId, primary_key=True, autoincrement=False),
+    Column("position", RowId, primary_key=True, autoincrement=False),
     # NULL where the event lies in no session's log (session_deleted).
     Column("session", BigInteger),
     Column("offset", BigInteger),
@@ -146,142 +135,6 @@ session_data = Table(
     Column("key", String(256), primary_key=True),
     Column("value", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
-)
-
-invocations = Table(
-    "invocations",
-    metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
-    Column("key", String(40), nullable=False, unique=True),
-    Column("app", BigInteger, nullable=False),
-    Column("session", BigInteger, nullable=False),
-    Column("kind", SmallInteger, nullable=False),
-    # The action's, task's or schedule's name; empty for every other kind.
-    Column("name", String(128), nullable=False),
-    # The offset of the event that caused it: its order in the lane, and where its items sort.
-    Column("place", BigInteger, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    Column("status", SmallInteger, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    # Attempts that were lost and count towards the maximum.
-    Column("losses", Integer, nullable=False),
-    # The process that holds it, or held it last; 0: none did.
-    Column("process", BigInteger, nullable=False),
-    # Why it is being cancelled (CancelReason); 0: it is not.
-    Column("cancel", SmallInteger, nullable=False),
-    # When the running attempt's deadline, or the grace after a cancellation, ends; of a task that
-    # waits, when it may begin.
-    Column("due_ms", BigInteger, nullable=False),
-    Column("create_ms", BigInteger, nullable=False),
-    Column("end_ms", BigInteger, nullable=False),
-    Column("reason", String(64), nullable=False),
-    Column("reference", String(64), nullable=False),
-    Column("error_type", String(200), nullable=False),
-    # Open prompts that the running attempt has asked for: with any, it waits, takes no place of its
-    # process, and this is what is left of its deadline.
-    Column("prompts", Integer, nullable=False),
-    Column("left_ms", BigInteger, nullable=False),
-    Index("ix_invocations_session_place", "session", "place"),
-    Index("ix_invocations_app_id", "app", "id"),
-    Index(
-        "ix_invocations_ready",
-        "app",
-        "kind",
-        "name",
-        "id",
-        sqlite_where=text("state = 1"),
-    ),
-    Index(
-        "ix_invocations_held",
-        "process",
-        sqlite_where=text("state = 2"),
-    ),
-    Index(
-        "ix_invocations_due",
-        "due_ms",
-        sqlite_where=text("state = 2"),
-    ),
-    Index(
-        "ix_invocations_later",
-        "due_ms",
-        sqlite_where=text("state = 0 AND kind = 7"),
-    ),
-)
-
-# What invocations beside the lane have more: runs of tasks, and ticks of schedules.
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("invocation", _RowId, primary_key=True, autoincrement=False),
-    Column("app", BigInteger, nullable=False),
-    Column("name", String(128), nullable=False),
-    Column("args", LargeBinary, nullable=False),
-    Column("result", LargeBinary),
-    Column("progress", Float),
-    Column("progress_text", Text, nullable=False),
-    # When a task may begin at the earliest; the time that a tick is for.
-    Column("start_ms", BigInteger, nullable=False),
-    Column("retries", Integer, nullable=False),
-    Column("failures", Integer, nullable=False),
-    # 0: none.
-    Column("timeout_ms", BigInteger, nullable=False),
-    Column("redeliver", SmallInteger, nullable=False),
-    # Held until it ends, then NULL; and its name, for who looks.
-    Column("lock", String(512)),
-    Column("lock_name", String(512), nullable=False),
-    # Sessions that show it, when they were told last, and whether they show less than there is.
-    Column("cards", Integer, nullable=False),
-    Column("card_ms", BigInteger, nullable=False),
-    Column("stale", SmallInteger, nullable=False),
-    Index("ix_jobs_app_name", "app", "name", "invocation"),
-    Index(
-        "ix_jobs_lock",
-        "app",
-        "name",
-        "lock",
-        unique=True,
-        sqlite_where=text("lock IS NOT NULL"),
-    ),
-    Index("ix_jobs_stale", "card_ms", sqlite_where=text("stale = 1")),
-)
-
-# Which sessions show which tasks, and what they say about them.
-task_cards = Table(
-    "task_cards",
-    metadata,
-    Column("task", BigInteger, primary_key=True, autoincrement=False),
-    Column("session", BigInteger, primary_key=True, autoincrement=False),
-    Column("message", Text, nullable=False),
-    Index("ix_task_cards_session", "session"),
-    sqlite_with_rowid=False,
-)
-
-# When handlers are to be asked again and again.
-schedules = Table(
-    "schedules",
-    metadata,
-    Column("app", BigInteger, primary_key=True, autoincrement=False),
-    Column("name", String(128), primary_key=True),
-    Column("cron", String(256), nullable=False),
-    Column("timezone", String(64), nullable=False),
-    Column("next_ms", BigInteger, nullable=False),
-    # Its latest tick; 0: none yet.
-    Column("invocation", BigInteger, nullable=False),
-    Index("ix_schedules_next_ms", "next_ms"),
-    sqlite_with_rowid=False,
-)
-
-# Who holds leases. One row is renewed by each beat, however many leases there are.
-processes = Table(
-    "processes",
-    metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
-    Column("key", String(36), nullable=False),
-    Column("app", BigInteger, nullable=False),
-    Column("beat_ms", BigInteger, nullable=False),
-    Column("lease_ms", BigInteger, nullable=False),
-    UniqueConstraint("app", "key"),
-    Index("ix_processes_lease_ms", "lease_ms"),
 )
 
 # Streams that are open, and the text of each as its checkpoints wrote it.
@@ -363,71 +216,6 @@ files = Table(
     sqlite_with_rowid=False,
 )
 
-
-# Text that compares by code point in either database, whatever a server's locale is.
-def _plain(length: int) -> String:
-    return String(length).with_variant(String(length, collation="C"), "postgresql")
-
-
-# Small values by key. Whose they are: a session's number, a user's, an owner's id, or nobody's.
-key_values = Table(
-    "key_values",
-    metadata,
-    Column("app", BigInteger, primary_key=True, autoincrement=False),
-    Column("scope", SmallInteger, primary_key=True, autoincrement=False),
-    Column("holder", _plain(210), primary_key=True),
-    Column("key", _plain(256), primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-    Column("update_ms", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-# Documents, in the order of their ids that of insertion.
-documents = Table(
-    "documents",
-    metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
-    Column("app", BigInteger, nullable=False),
-    Column("scope", SmallInteger, nullable=False),
-    Column("holder", _plain(210), nullable=False),
-    Column("collection", _plain(64), nullable=False),
-    Column("key", _plain(128), nullable=False),
-    # As it was written, without id and times; and as queries look into it (jsonb in PostgreSQL).
-    Column("body", Text, nullable=False),
-    Column("form", Text, nullable=False),
-    Column("create_ms", BigInteger, nullable=False),
-    Column("update_ms", BigInteger, nullable=False),
-    UniqueConstraint("app", "scope", "holder", "collection", "key"),
-    Index("ix_documents_place", "app", "scope", "holder", "collection", "id"),
-)
-
-# Declared indexes: of a collection in one scope, over a dotted path.
-document_indexes = Table(
-    "document_indexes",
-    metadata,
-    Column("id", _RowId, primary_key=True, autoincrement=False),
-    Column("app", BigInteger, nullable=False),
-    Column("scope", SmallInteger, nullable=False),
-    Column("collection", _plain(64), nullable=False),
-    Column("path", _plain(512), nullable=False),
-    # 1: a document has, or had, an array on the path or an object at its end.
-    Column("multikey", SmallInteger, nullable=False),
-    # Documents up to this one have their keys; -1: all have.
-    Column("built", BigInteger, nullable=False),
-    UniqueConstraint("app", "scope", "collection", "path"),
-)
-
-# What indexed paths lead to, in each document.
-document_keys = Table(
-    "document_keys",
-    metadata,
-    Column("index", BigInteger, primary_key=True, autoincrement=False),
-    Column("holder", _plain(210), primary_key=True),
-    Column("key", _plain(400), primary_key=True),
-    Column("document", BigInteger, primary_key=True, autoincrement=False),
-    sqlite_with_rowid=False,
-)
-
 # Every request with an id: what it answered, and what a later attempt may repeat.
 requests = Table(
     "requests",
@@ -461,36 +249,8 @@ settings = Table(
     Column("value", Text, nullable=False),
 )
 
-
-def use_postgresql() -> None:
-    """Give partial indexes their condition for PostgreSQL too, and forms their type.
-
-    To name it in the definitions would load that dialect, 2 MiB, wherever SQLite is used.
-    """
-    for table in metadata.tables.values():
-        for index in table.indexes:
-            where = index.dialect_options["sqlite"]["where"]
-            if where is not None:
-                index.dialect_options["postgresql"]["where"] = where
-    from sqlalchemy.dialects.postgresql import JSONB
-
-    documents.c.form.type = Text().with_variant(JSONB(), "postgresql")
-
-
 # The conditions of partial indexes, for queries that use them. Written out rather than bound:
 # SQLite would prepare a query with a bound one anew at each execution, at five times its cost.
-is_ready = invocations.c.state == literal_column("1")
-is_later = and_(
-    invocations.c.state == literal_column("0"), invocations.c.kind == literal_column("7")
-)
-is_running = invocations.c.state == literal_column("2")
-is_stale_job = jobs.c.stale == literal_column("1")
 is_open_prompt = prompts.c.state == literal_column("0")
 is_passing_file = files.c.expire_ms > literal_column("0")
 is_of_later_attempt = requests.c.attempt > literal_column("1")
-
-# PostgreSQL numbers rows by these; in SQLite the one writer counts in memory.
-_numbered = (
-    apps, users, sessions, events, invocations, processes, documents, document_indexes,
-)  # fmt: skip
-numbers = tuple(Sequence(f"{table.name}_numbers", metadata=metadata) for table in _numbered)

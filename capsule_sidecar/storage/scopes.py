@@ -21,11 +21,11 @@ from capsule_sidecar.model.errors import (
     Superseded,
 )
 from capsule_sidecar.model.types import Lease, UserInfo, WorkState
-from capsule_sidecar.storage import schema, work
+from capsule_sidecar.storage import attempts, schema, work_schema
 from capsule_sidecar.storage.rows import InvocationRow
 from capsule_sidecar.storage.unit import Unit
 
-_invocations, _sessions, _users = schema.invocations.c, schema.sessions.c, schema.users.c
+_invocations, _sessions, _users = work_schema.invocations.c, schema.sessions.c, schema.users.c
 _READER = (
     select(
         _invocations.state, _invocations.attempt, _sessions.id, _sessions.channel, _users.id,
@@ -103,7 +103,7 @@ def place_to_write(unit: Unit, caller: Caller, scope: Scope) -> tuple[Place, Inv
         return _of_visitor(caller.app, caller.visitor, scope, unit.query), None
     if caller.lease is None:
         return _of_app(caller, scope), None
-    invocation, session = work.held(unit, caller.app, caller.lease)
+    invocation, session = attempts.held(unit, caller.app, caller.lease)
     number = 0 if session.hidden else session.id
     user = unit.owner(caller.app) if session.hidden else session.user
     if scope is not Scope.OWNER:

@@ -14,7 +14,7 @@ from capsule_sidecar.model.blocks import image_file
 from capsule_sidecar.model.errors import DomainError, InvalidArgument, NotFound
 from capsule_sidecar.model.ids import digest, new_id
 from capsule_sidecar.model.types import Block, File, ItemKind, Lease
-from capsule_sidecar.storage import encoding, files, schema, streams, work
+from capsule_sidecar.storage import attempts, encoding, files, schema, streams
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
     Answer,
@@ -50,7 +50,7 @@ def show_image(
         missing = error  # what was answered before is answered again all the same
 
     def work_() -> tuple[Answer, InvocationRow]:
-        invocation, session = work.fence(unit, app, lease)
+        invocation, session = attempts.fence(unit, app, lease)
         if file is None:
             assert missing is not None
             raise missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage import encoding, schema, work_schema
 from capsule_sidecar.storage.commits import Appended
 from capsule_sidecar.storage.database import Database
 from capsule_sidecar.storage.rows import (
@@ -42,17 +42,17 @@ class Tables:
         self.items = Statements(schema.items, mark, mutable=("kind", "event"), replace=True)
         self.data = Statements(schema.session_data, mark, mutable=("value",), replace=True)
         self.invocations = Statements(
-            schema.invocations,
+            work_schema.invocations,
             mark,
             mutable=(
                 "state", "status", "attempt", "losses", "process", "cancel", "due_ms", "end_ms",
                 "reason", "reference", "error_type", "prompts", "left_ms",
             ),
         )  # fmt: skip
-        self.processes = Statements(schema.processes, mark, mutable=("beat_ms", "lease_ms"))
+        self.processes = Statements(work_schema.processes, mark, mutable=("beat_ms", "lease_ms"))
         self.streams = Statements(schema.streams, mark, mutable=("revision",))
         self.jobs = Statements(
-            schema.jobs,
+            work_schema.jobs,
             mark,
             mutable=(
                 "result", "progress", "progress_text", "start_ms", "failures", "lock", "cards",

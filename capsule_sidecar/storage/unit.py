@@ -8,38 +8,23 @@ is held here and written by `flush`, a statement a table for the whole group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, and_, select
-from sqlalchemy.sql import Select
+from sqlalchemy import Connection
 
-from capsule_sidecar.model.errors import DomainError, NotFound
 from capsule_sidecar.model.types import DataPatch, Declarations, InvocationKind, Terms
-from capsule_sidecar.storage import encoding, schema
+from capsule_sidecar.storage import encoding
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import Database
-from capsule_sidecar.storage.rows import (
-    InvocationRow,
-    JobRow,
-    ProcessRow,
-    SessionRow,
-    StreamRow,
-    run,
-)
+from capsule_sidecar.storage.known_rows import KnownRows
+from capsule_sidecar.storage.rows import InvocationRow, JobRow, ProcessRow, SessionRow, StreamRow
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.tables import AnyRow, Pending, Tables
-
-__all__ = ["Appended", "Leased", "Notice", "Unit"]
+from capsule_sidecar.storage.tables import AnyRow
 
 _Row = TypeVar("_Row", SessionRow, InvocationRow, ProcessRow, StreamRow, JobRow)
 
-# What the writer remembers from one group to the next, at the most, of each kind of row.
-_REMEMBERED = 20_000
 
-
-class Unit:
+class Unit(KnownRows):
     """A group's view of the database, and what it will write.
 
     Args:
@@ -52,20 +37,16 @@ class Unit:
     def __init__(
         self, database: Database, connection: Connection, slots: Slots, terms: Terms
     ) -> None:
+        super().__init__(database, connection)
         self.terms = terms
-        self.database = database
-        self.connection = connection
-        self.cursor = connection.connection.cursor()
         self.slots = slots
-        self.tables = Tables(database)
         # Check request ids before the work, not only by the table's key. See Journal.
         self.strict = False
         self.now_ms = 0
         self.time = b""
-        self.forget()
         self.begin(0)
 
-    # -- a group's life ------------------------------------------------------------------
+    # -- a group's life --------------------------------------------------------------------------
 
     def begin(self, now_ms: int) -> None:
         """Start a group: nothing is pending, and the time is the database's."""
@@ -86,277 +67,14 @@ class Unit:
             self.now_ms = now_ms
             self.time = encoding.time_field(now_ms)
 
-    def forget(self) -> None:
-        """Forget what was read: the next operation reads it anew."""
-        self._sessions: dict[int, SessionRow] = {}
-        self._session_keys: dict[str, SessionRow] = {}
-        self._invocations: dict[int, InvocationRow] = {}
-        self._invocation_keys: dict[str, InvocationRow] = {}
-        self._processes: dict[int, ProcessRow] = {}
-        self._streams: dict[str, StreamRow] = {}
-        self._jobs: dict[int, JobRow] = {}
-        self._hidden: dict[int, SessionRow] = {}
-        self._owners: dict[int, int] = {}
-        self._identities: dict[int, str] = {}
-
-    def trim(self) -> None:
-        """Keep the memory of what was read within its size."""
-        if (
-            max(
-                len(self._sessions),
-                len(self._invocations),
-                len(self._streams),
-                len(self._jobs),
-                len(self._identities),
-            )
-            > _REMEMBERED
-        ):
-            self.forget()
-
-    def _clear(self) -> None:
-        self._pending = pending = Pending()
-        self.items = pending.items
-        self.requests = pending.requests
-        self.chunks = pending.chunks
-        self.data = pending.data
-        self.new_users = pending.users
-
-    @property
-    def pending(self) -> bool:
-        """Whether something is waiting to be written."""
-        return bool(self._pending)
-
-    # -- rows ------------------------------------------------------------------------------
-
-    def session(self, key: str, app: int) -> SessionRow:
-        """Return an app's session.
-
-        Raises:
-            NotFound: There is none of this key in this app.
-        """
-        row = self._session_keys.get(key)
-        if row is None:
-            row = self._read_session(schema.sessions.c.key == key)
-        if row is None or row.app != app:
-            raise NotFound(f"session {key!r} does not exist", session_id=key)
-        return row
-
-    def session_by_id(self, number: int) -> SessionRow:
-        """Return the session that another row refers to."""
-        row = self._sessions.get(number)
-        if row is None:
-            row = self._read_session(schema.sessions.c.id == number)
-        if row is None:
-            raise NotFound("the session was deleted")
-        return row
-
-    def _read_session(self, where: Any) -> SessionRow | None:
-        found = self.connection.execute(select(schema.sessions).where(where)).first()
-        if found is None:
-            return None
-        row = SessionRow(*found)
-        known = self._sessions.get(row.id)
-        if known is not None:
-            return known
-        events = schema.events.c
-        row.head = (
-            self.connection.execute(
-                select(events.offset)
-                .where(events.session == row.id)
-                .order_by(events.offset.desc())
-                .limit(1)
-            ).scalar()
-            or 0
-        )
-        self._remember_session(row)
-        return row
-
-    def _remember_session(self, row: SessionRow) -> None:
-        row.prefix = encoding.session_prefix(row.key)
-        self._sessions[row.id] = row
-        self._session_keys[row.key] = row
-
-    def invocation(self, key: str, app: int) -> InvocationRow:
-        """Return an app's invocation.
-
-        Raises:
-            NotFound: There is none of this key in this app.
-        """
-        row = self._invocation_keys.get(key)
-        if row is None:
-            found = self.query(select(schema.invocations).where(schema.invocations.c.key == key))
-            row = self.known_invocation(found[0]) if found else None
-        if row is None or row.app != app:
-            raise NotFound(f"invocation {key!r} does not exist", invocation_id=key)
-        return row
-
-    def invocation_by_id(self, number: int) -> InvocationRow:
-        """Return the invocation that another row refers to.
-
-        Raises:
-            NotFound: Its session was deleted.
-        """
-        row = self._invocations.get(number)
-        if row is None:
-            found = self.query(select(schema.invocations).where(schema.invocations.c.id == number))
-            if not found:
-                raise NotFound("the session was deleted")
-            row = self.known_invocation(found[0])
-        return row
-
-    def known_invocation(self, columns: Any) -> InvocationRow:
-        """Return the row in memory for columns just read."""
-        row = self._invocations.get(columns[0])
-        if row is None:
-            row = InvocationRow(*columns)
-            self._remember_invocation(row)
-        return row
-
-    def _remember_invocation(self, row: InvocationRow) -> None:
-        row.suffix = encoding.invocation_suffix(row.key)
-        self._invocations[row.id] = row
-        self._invocation_keys[row.key] = row
-
-    def process(self, number: int) -> ProcessRow | None:
-        """Return a process that holds or held leases."""
-        row = self._processes.get(number)
-        if row is None:
-            found = self.query(select(schema.processes).where(schema.processes.c.id == number))
-            row = self.known_process(found[0]) if found else None
-        return row
-
-    def known_process(self, columns: Any) -> ProcessRow:
-        """Return the row in memory for columns just read."""
-        row = self._processes.get(columns[0])
-        if row is None:
-            row = ProcessRow(*columns)
-            self._processes[row.id] = row
-        return row
-
-    def stream(self, key: str) -> StreamRow | None:
-        """Return an open stream."""
-        row = self._streams.get(key)
-        if row is None:
-            found = self.query(select(schema.streams).where(schema.streams.c.key == key))
-            row = self.known_stream(found[0]) if found else None
-        return row
-
-    def known_stream(self, columns: Any) -> StreamRow:
-        """Return the row in memory for columns just read."""
-        row = self._streams.get(columns[0])
-        if row is None:
-            row = StreamRow(*columns)
-            self._streams[row.key] = row
-        return row
-
-    def job(self, invocation: InvocationRow) -> JobRow:
-        """Return what a task or a tick has beside its invocation."""
-        row = self._jobs.get(invocation.id)
-        if row is None:
-            columns = schema.jobs.c
-            found = self.query(select(schema.jobs).where(columns.invocation == invocation.id))
-            row = self._jobs[invocation.id] = JobRow(*found[0])
-        return row
-
-    def hidden_session(self, app: int) -> SessionRow | None:
-        """Return where an app works without a conversation; None where it never did."""
-        row = self._hidden.get(app)
-        if row is None:
-            columns = schema.sessions.c
-            row = self._read_session(
-                and_(columns.user == 0, columns.app == app, columns.channel == "")
-            )
-            if row is not None:
-                self._hidden[app] = row
-        return row
-
-    def owner(self, app: int) -> int:
-        """Return the number of the user whose work without a session is; 0: nobody's."""
-        owner = self._owners.get(app)
-        if owner is None:
-            found = self.query(select(schema.apps.c.owner).where(schema.apps.c.id == app))
-            owner = self._owners[app] = int(found[0][0]) if found else 0
-        return owner
-
-    def streams_of(self, invocation: InvocationRow) -> list[StreamRow]:
-        """Return the open streams of an invocation."""
-        if invocation.streams is None:
-            columns = schema.streams.c
-            invocation.streams = {
-                row.key: row
-                for row in map(
-                    self.known_stream,
-                    self.query(select(schema.streams).where(columns.invocation == invocation.id)),
-                )
-            }
-        return list(invocation.streams.values())
-
-    def user_columns(self, number: int) -> tuple[str, str, str]:
-        """Return a user's public id, e-mail address and organisation."""
-        for row in self.new_users:
-            if row[0] == number:
-                return str(row[3]), str(row[4]), str(row[5])
-        columns = schema.users.c
-        found = self.query(
-            select(columns.key, columns.email, columns.org).where(columns.id == number)
-        )
-        return tuple(found[0])
-
-    def identity_of(self, number: int) -> str:
-        """Return the channel identity of a user."""
-        identity = self._identities.get(number)
-        if identity is None:
-            columns = schema.users.c
-            identity = self.query(select(columns.identity).where(columns.id == number))[0][0]
-            assert isinstance(identity, str)
-            self._identities[number] = identity
-        return identity
-
-    def query(self, statement: Select[Any]) -> list[Any]:
-        """Read rows, after writing what is pending, so that the group sees its own changes."""
+    def finish(self) -> None:
+        """Write what is pending at a group's end: every position is known then."""
         self.flush_if_pending()
-        return list(self.connection.execute(statement))
+        for entry in self.leased:
+            # The message that it is for was numbered after it was leased.
+            entry.activity = entry.session.activity
 
-    def execute(self, statement: Any) -> None:
-        """Execute a statement that changes many rows, after writing what is pending."""
-        self.flush_if_pending()
-        self.connection.execute(statement)
-        self._written += 1
-
-    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        """Read rows by a statement's text, whose marks are `?`, after writing what is pending."""
-        self.flush_if_pending()
-        self.cursor.execute(self._marked(statement), values)
-        return list(self.cursor.fetchall())
-
-    def write(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute a statement's text, whose marks are `?`, for each row, after what is pending."""
-        if rows:
-            self.flush_if_pending()
-            run(self.cursor, self._marked(statement), rows)
-            self._written += 1
-
-    def _marked(self, statement: str) -> str:
-        mark = self.database.placeholder
-        return statement if mark == "?" else statement.replace("?", mark)
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Undo what is written inside, if it ends with an error: what refuses changes nothing."""
-        self.flush_if_pending()
-        self.cursor.execute("SAVEPOINT whole")
-        try:
-            yield
-        except DomainError:
-            self.cursor.execute("ROLLBACK TO SAVEPOINT whole")
-            raise
-        self.cursor.execute("RELEASE SAVEPOINT whole")
-
-    def number(self, table: str, column: str = "id") -> int:
-        """Reserve a row's number."""
-        return self.database.numbers(self.cursor, table, column, 1)[0]
-
-    # -- changes -----------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------
 
     def add(self, row: _Row) -> _Row:
         """Add a new row."""
@@ -394,22 +112,6 @@ class Unit:
             self._pending.closed_streams.append((row.key,))
         else:
             self.chunks[:] = [chunk for chunk in self.chunks if chunk[0] != row.key]
-
-    def drop_session(self, row: SessionRow) -> None:
-        """Forget a session whose rows were removed, and everything of it."""
-        self._sessions.pop(row.id, None)
-        self._session_keys.pop(row.key, None)
-        for invocation in [i for i in self._invocations.values() if i.session == row.id]:
-            self._jobs.pop(invocation.id, None)
-            del self._invocations[invocation.id]
-            del self._invocation_keys[invocation.key]
-        for stream in [s for s in self._streams.values() if s.session == row.id]:
-            del self._streams[stream.key]
-
-    def drop_process(self, row: ProcessRow) -> None:
-        """Forget a process whose row was removed."""
-        self._processes.pop(row.id, None)
-        self._pending.dirty.pop(id(row), None)
 
     def append(
         self,
@@ -487,7 +189,7 @@ class Unit:
         self.items.pop((session.id, place, offset), None)
         self._pending.dropped_items.append((session.id, place, offset))
 
-    # -- places --------------------------------------------------------------------------------
+    # -- places ----------------------------------------------------------------------------------
 
     def enter_process(
         self, process: int, app: int, declarations: Declarations, free: int, owner: object
@@ -523,28 +225,3 @@ class Unit:
         for app in self.slots.apps():
             # What was leased may be waiting again, whatever the group found.
             self.slots.expect(app)
-
-    # -- writing --------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Write everything pending, inside the group's transaction."""
-        self._pending.write(self.database, self.cursor, self.tables)
-        self._written += 1
-        self._clear()
-
-    def flush_if_pending(self) -> None:
-        """Write what is pending, if anything is."""
-        if self.pending:
-            self.flush()
-
-    def finish(self) -> None:
-        """Write what is pending at a group's end: every position is known then."""
-        self.flush_if_pending()
-        for entry in self.leased:
-            # The message that it is for was numbered after it was leased.
-            entry.activity = entry.session.activity
-
-    @property
-    def wrote(self) -> bool:
-        """Whether the transaction holds anything to commit."""
-        return self._written > 0

@@ -11,8 +11,8 @@ from sqlalchemy import func, select, update
 
 from capsule_sidecar.model.errors import LimitExceeded, NotFound
 from capsule_sidecar.model.types import Lease
-from capsule_sidecar.storage import files, log, schema, work
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage import attempts, files, people, schema
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import (
     Answer,
     Method,
@@ -97,16 +97,16 @@ def begin(
 
 def _scope(unit: Unit, uploader: Uploader) -> int:
     if uploader.person is not None:
-        user = log.find_or_make_user(unit, uploader.person)
+        user = people.find_or_make_user(unit, uploader.person)
         return user_scope(user, Method.UPLOAD_FILE)
     return handler_scope(uploader.app, Method.UPLOAD_FILE)
 
 
 def _owner(unit: Unit, uploader: Uploader) -> tuple[int, SessionRow | None]:
     if uploader.person is not None:
-        return log.find_or_make_user(unit, uploader.person), None
+        return people.find_or_make_user(unit, uploader.person), None
     assert uploader.lease is not None
-    _, session = work.fence(unit, uploader.app, uploader.lease)
+    _, session = attempts.fence(unit, uploader.app, uploader.lease)
     return session.user, session
 
 
@@ -152,7 +152,7 @@ def complete(
     def work_() -> tuple[Answer, InvocationRow | None]:
         invocation = None
         if uploader.lease is not None:
-            invocation, _ = work.fence(unit, uploader.app, uploader.lease)
+            invocation, _ = attempts.fence(unit, uploader.app, uploader.lease)
         rows = unit.query(
             select(_files.state, _files.session, _files.user)
             .where(_files.key == key)

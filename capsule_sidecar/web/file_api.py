@@ -15,7 +15,7 @@ from capsule_sidecar.model.types import File
 from capsule_sidecar.runtime.files import Files
 from capsule_sidecar.runtime.rates import Shares
 from capsule_sidecar.runtime.taking import Upload
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.web.chat_api import REQUEST_ID
 from capsule_sidecar.web.file_form import AROUND, FIELD, FileForm
 from capsule_sidecar.web.file_response import FileResponse

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from capsule_protocol.v1 import channel_service_pb2, handler_service_pb2, session_service_pb2
 from capsule_sidecar.rpc.server import SERVICES
-from capsule_sidecar.storage import log, reads
+from capsule_sidecar.storage import log, log_reads, session_reads
 from tests.support.sidecar import (
     BareHandler,
     Person,
@@ -54,14 +54,14 @@ async def test_a_fault_of_a_reading_call_tells_a_reference_and_nothing_else(
 ) -> None:
     async with turn(tmp_path) as desk:
         with monkeypatch.context() as patch:
-            patch.setattr(reads, "timeline", broken)
+            patch.setattr(session_reads, "timeline", broken)
             for form in ("unary", "command"):
                 _is_internal(await desk.answer(form, "list_messages"), caplog)
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await desk.person.timeline(desk.session)
         _is_internal(refusal_of(error.value), caplog)
         with monkeypatch.context() as patch:
-            patch.setattr(reads, "events_after", broken)
+            patch.setattr(log_reads, "events_after", broken)
             call = desk.person.stub.FollowSession(
                 channel_service_pb2.FollowSessionRequest(
                     identity="terminal:ada", session_id=desk.session

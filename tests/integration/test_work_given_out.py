@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capsule_sidecar.model.errors import StorageUnavailable
-from capsule_sidecar.storage import work
+from capsule_sidecar.storage import offers
 from tests.support.sidecar import BareHandler, Person, running_sidecar
 
 
@@ -21,7 +21,7 @@ async def test_work_that_could_not_be_given_out_is_given_out_by_the_sweep(
         BareHandler(running) as handler,
     ):
         await ada.say(await ada.open(), "hello")
-        lease_ready, refusals = work.lease_ready, [1]
+        lease_ready, refusals = offers.lease_ready, [1]
 
         def locked(*args: Any, **kwargs: Any) -> None:
             if refusals:
@@ -29,7 +29,7 @@ async def test_work_that_could_not_be_given_out_is_given_out_by_the_sweep(
                 raise StorageUnavailable("the database is locked")
             lease_ready(*args, **kwargs)
 
-        monkeypatch.setattr(work, "lease_ready", locked)
+        monkeypatch.setattr(offers, "lease_ready", locked)
         await handler.attach()
         assert (await handler.work()).turn.message.text == "hello"
         assert not refusals

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from capsule_sidecar.batching import Outbox
 from capsule_sidecar.model.types import Declarations
-from capsule_sidecar.runtime.dispatcher import Hello, ProcessLine
+from capsule_sidecar.runtime.processes import Hello, ProcessLine
 from capsule_sidecar.storage.unit import Unit
 from tests.support.sidecar import request_id, running_sidecar
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from capsule_sidecar.storage.schema import metadata
+from capsule_sidecar.storage.whole_schema import metadata
 
 connection = context.config.attributes["connection"]
 database = context.config.attributes["database"]

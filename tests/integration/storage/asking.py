@@ -19,8 +19,8 @@ from capsule_sidecar.model.types import (
     Question,
 )
 from capsule_sidecar.runtime.prompting import OpenPrompts
-from capsule_sidecar.storage import asking, files, reads, schema
-from capsule_sidecar.storage.log import Person, find_user
+from capsule_sidecar.storage import asking, files, schema, unfinished
+from capsule_sidecar.storage.people import Person, find_user
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, request_key
@@ -154,7 +154,7 @@ async def statuses(sidecar: Sidecar, session: str) -> list[types_pb2.PromptStatu
 async def open_prompts(sidecar: Sidecar) -> list[types_pb2.Prompt]:
     """Returns what a sidecar that starts now shows as open."""
     restored = OpenPrompts()
-    for question in await sidecar.read(reads.open_questions):
+    for question in await sidecar.read(unfinished.open_questions):
         restored.restore(question)
     found = list(restored.shown(user=1))
     assert restored.total == len(found)
@@ -166,7 +166,7 @@ async def folded(sidecar: Sidecar) -> bool:
     followed, restored = OpenPrompts(), OpenPrompts()
     for entry in sidecar.told.appended:
         followed.publish(entry)
-    for question in await sidecar.read(reads.open_questions):
+    for question in await sidecar.read(unfinished.open_questions):
         restored.restore(question)
     return list(followed.shown(user=1)) == list(restored.shown(user=1))
 

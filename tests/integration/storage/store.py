@@ -27,13 +27,28 @@ from capsule_sidecar.model.types import (
     OutcomeStatus,
     Terms,
 )
-from capsule_sidecar.storage import leases, log, reads, schema, streams, work
+from capsule_sidecar.storage import (
+    apps,
+    attempts,
+    leases,
+    log,
+    log_reads,
+    offers,
+    page_tokens,
+    people,
+    session_reads,
+    streams,
+    whole_schema,
+    work,
+    work_schema,
+)
+from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.database import EVERY_APP, Database
 from capsule_sidecar.storage.journal import Journal
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
 from capsule_sidecar.storage.slots import Slots
-from capsule_sidecar.storage.unit import Appended, Leased, Notice, Unit
+from capsule_sidecar.storage.unit import Unit
 
 T = TypeVar("T")
 
@@ -100,7 +115,7 @@ class Sidecar:
 
     async def of_app(self, name: str) -> Sidecar:
         """Returns the same storage as another app uses it."""
-        number = await self.journal.submit(0, partial(log.make_app, name=name))
+        number = await self.journal.submit(0, partial(apps.make_app, name=name))
         return replace(self, app=number, ada=Person(number, name, self.ada.identity))
 
     # -- people -------------------------------------------------------------------------------
@@ -112,7 +127,7 @@ class Sidecar:
         who = person or self.ada
         request = Request(Method.OPEN_SESSION, key or request_key(), digest(who.identity, title))
         answer = await self.journal.submit(
-            who.app, partial(log.open_session, person=who, request=request, title=title)
+            who.app, partial(people.open_session, person=who, request=request, title=title)
         )
         return answer.ids[0]
 
@@ -125,7 +140,7 @@ class Sidecar:
         return self.journal.submit(
             who.app,
             partial(
-                log.send_message, person=who, request=request, session_key=session,
+                people.send_message, person=who, request=request, session_key=session,
                 message_id=new_id("msg"), text=text,
             ),
         )  # fmt: skip
@@ -134,7 +149,7 @@ class Sidecar:
         """Sends an action."""
         request = Request(Method.SEND_ACTION, request_key(), digest(session, name))
         return self.do(
-            log.send_action, person=self.ada, request=request, session_key=session, name=name,
+            people.send_action, person=self.ada, request=request, session_key=session, name=name,
             body=b"",
         )  # fmt: skip
 
@@ -142,19 +157,19 @@ class Sidecar:
         """Stops an invocation."""
         request = Request(Method.STOP_INVOCATION, request_key(), digest(session, invocation))
         return self.do(
-            log.stop_invocation, person=self.ada, request=request, session_key=session,
+            people.stop_invocation, person=self.ada, request=request, session_key=session,
             invocation_key=invocation,
         )  # fmt: skip
 
     def close(self, session: str) -> asyncio.Future[Answer]:
         """Closes a session."""
         request = Request(Method.CLOSE_SESSION, request_key(), digest(session))
-        return self.do(log.close_session, person=self.ada, request=request, session_key=session)
+        return self.do(people.close_session, person=self.ada, request=request, session_key=session)
 
     def delete(self, session: str, *, key: bytes | None = None) -> asyncio.Future[Answer]:
         """Deletes a session."""
         request = Request(Method.DELETE_SESSION, key or request_key(), digest(session))
-        return self.do(log.delete_session, person=self.ada, request=request, session_key=session)
+        return self.do(people.delete_session, person=self.ada, request=request, session_key=session)
 
     # -- processes ------------------------------------------------------------------------------
 
@@ -170,7 +185,7 @@ class Sidecar:
         found = await self.do(leases.attach, app=self.app, key=key, claimed=claims)
         self.slots.attach(found.process, self.app, takes, free - found.held, self)
         await self.do(work.settle_undeclared, app=self.app)
-        await self.do(work.lease_ready, app=self.app, process=found.process)
+        await self.do(offers.lease_ready, app=self.app, process=found.process)
         return found
 
     def beat(self, process: int) -> asyncio.Future[None]:
@@ -283,7 +298,7 @@ class Sidecar:
     ) -> asyncio.Future[InvocationStatus]:
         """Sends an outcome."""
         outcome = Outcome(lease, status, data or DataPatch())
-        return self.do(work.finish, app=self.app, outcome=outcome, texts=texts or {})
+        return self.do(attempts.finish, app=self.app, outcome=outcome, texts=texts or {})
 
     async def turn(self, session: str, text: str, *answers: str) -> Lease:
         """Plays a whole turn; a process must be attached."""
@@ -304,12 +319,12 @@ class Sidecar:
 
     async def number(self, session: str) -> int:
         """Returns how rows refer to a session."""
-        return (await self.read(reads.session_by_key, self.app, session)).number
+        return (await self.read(session_reads.session_by_key, self.app, session)).number
 
     async def log(self, session: str) -> list[events_pb2.Event]:
         """Returns a session's whole log."""
         number = await self.number(session)
-        found = await self.read(reads.events_after, number, 0, 100_000, 1 << 40)
+        found = await self.read(log_reads.events_after, number, 0, 100_000, 1 << 40)
         parsed = [events_pb2.Event.FromString(entry.data) for entry in found]
         for entry, event in zip(found, parsed, strict=True):
             assert (event.offset, event.position) == (entry.offset, entry.position)
@@ -331,9 +346,9 @@ class Sidecar:
         """Returns a page of a session's timeline and the next token."""
         number = await self.number(session)
         name = "timeline" if messages_before is None else "messages"
-        before = reads.parse_page_token(token, name, 3)
+        before = page_tokens.parse_page_token(token, name, 3)
         found, following = await self.read(
-            reads.timeline, number, size, max_bytes, before, messages_before=messages_before
+            session_reads.timeline, number, size, max_bytes, before, messages_before=messages_before
         )
         return [events_pb2.Event.FromString(item.event) for item in found], following
 
@@ -346,8 +361,10 @@ class Sidecar:
         """Returns an invocation's row."""
 
         def row(connection: Connection) -> dict[str, Any]:
-            where = schema.invocations.c.key == key
-            found = connection.execute(select(schema.invocations).where(where)).mappings().one()
+            where = work_schema.invocations.c.key == key
+            found = (
+                connection.execute(select(work_schema.invocations).where(where)).mappings().one()
+            )
             return dict(found)
 
         return await self.journal.read(row)
@@ -362,7 +379,7 @@ class Sidecar:
         def counts(connection: Connection) -> dict[str, int]:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for table in schema.metadata.sorted_tables
+                for table in whole_schema.metadata.sorted_tables
             }
 
         return await self.journal.read(counts)
@@ -394,7 +411,7 @@ class Store:
         slots, told = Slots(fresh=3_600), Told()
         async with Journal(self.database(), slots, terms, readers=2) as journal:
             journal.listen(told)
-            number = await journal.submit(0, partial(log.make_app, name=app))
+            number = await journal.submit(0, partial(apps.make_app, name=app))
             ada = Person(number, app, "web:ada")
             yield Sidecar(journal, slots, told, self.clock, number, ada)
 

@@ -14,7 +14,7 @@ from capsule_sidecar.model.types import (
     TaskFilter,
     TaskSpec,
 )
-from capsule_sidecar.storage import job_reads, jobs, work
+from capsule_sidecar.storage import attempts, job_reads, jobs
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.scopes import Caller
 from tests.integration.storage.store import Sidecar, request_key
@@ -70,7 +70,7 @@ async def end(
 ) -> None:
     """Sends a task's outcome."""
     outcome = Outcome(Lease(task_id, attempt), status, result_json=result)
-    await sidecar.do(work.finish, app=sidecar.app, outcome=outcome, texts={})
+    await sidecar.do(attempts.finish, app=sidecar.app, outcome=outcome, texts={})
 
 
 async def task(sidecar: Sidecar, task_id: str) -> Task:

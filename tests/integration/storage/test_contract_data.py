@@ -8,7 +8,7 @@ import pytest
 
 from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.model.types import DataPatch, InvocationStatus, Lease, Terms
-from capsule_sidecar.storage import reads
+from capsule_sidecar.storage import session_reads
 from tests.integration.storage.store import Sidecar, Store
 
 SMALL = Terms(max_data_bytes=100)
@@ -23,7 +23,7 @@ async def _turn(sidecar: Sidecar) -> tuple[str, Lease]:
 
 async def _data(sidecar: Sidecar, session: str) -> object:
     number = await sidecar.number(session)
-    return json.loads(await sidecar.read(reads.session_data, number))
+    return json.loads(await sidecar.read(session_reads.session_data, number))
 
 
 async def test_a_patch_sets_replaces_and_deletes(store: Store) -> None:
@@ -53,7 +53,7 @@ async def test_values_come_back_byte_for_byte_after_a_restart(store: Store) -> N
         await sidecar.patch(lease, {"\u00e9 \U0001f600": b"123456789012345678901234567890.10"})
     async with store.sidecar() as sidecar:
         number = await sidecar.number(session)
-        found = await sidecar.read(reads.session_data, number)
+        found = await sidecar.read(session_reads.session_data, number)
         assert found.endswith(b":123456789012345678901234567890.10}")
         assert list(json.loads(found)) == ["\u00e9 \U0001f600"]
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import Answer, CancelReason, FileQuestion, Lease
-from capsule_sidecar.storage import files, reads, schema
+from capsule_sidecar.storage import files, log_reads, schema
 from capsule_sidecar.storage.scopes import Scope
 from tests.integration.storage import tasking
 from tests.integration.storage.asking import answer, ask, upload
@@ -70,7 +70,7 @@ async def test_a_deleted_session_leaves_no_row_but_its_event(store: Store) -> No
         assert event.HasField("session_deleted")
         assert (event.session_id, event.offset) == (session, 0)
         (deleted,) = await sidecar.read(
-            reads.user_events_after, 1, sidecar.told.appended[-2].position, 10
+            log_reads.user_events_after, 1, sidecar.told.appended[-2].position, 10
         )
         assert deleted.data == sidecar.told.appended[-1].data
         for refused in (sidecar.say(session, "x"), sidecar.close(session)):

@@ -20,7 +20,7 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage.documents import finding
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.scopes import Scope
 from tests.integration.storage.desk import Desk, Json
 from tests.integration.storage.store import Sidecar, Store

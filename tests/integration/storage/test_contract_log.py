@@ -9,8 +9,8 @@ import pytest
 
 from capsule_sidecar.model.errors import InvalidArgument, NotFound
 from capsule_sidecar.model.types import Lease
-from capsule_sidecar.storage import encoding, log, reads, schema
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage import apps, encoding, log_reads, schema
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, Store, offsets
 
@@ -41,7 +41,7 @@ async def test_concurrent_writers_leave_no_gap_in_any_sessions_offsets(store: St
 
 async def test_positions_increase_in_the_order_of_commits_over_all_apps(store: Store) -> None:
     async with store.sidecar() as sidecar:
-        other = await sidecar.journal.submit(0, lambda unit: log.make_app(unit, "other"))
+        other = await sidecar.journal.submit(0, lambda unit: apps.make_app(unit, "other"))
         people = [sidecar.ada, Person(other, "other", "web:bob")]
         sessions = [await sidecar.open(person=person) for person in people]
         await asyncio.gather(
@@ -66,7 +66,7 @@ async def test_what_the_loop_is_told_is_what_the_log_holds(store: Store) -> None
         await sidecar.reply(lease, "an answer")
         await sidecar.finish(lease)
         number = await sidecar.number(session)
-        stored = await sidecar.read(reads.events_after, number, 0, 100, 1 << 40)
+        stored = await sidecar.read(log_reads.events_after, number, 0, 100, 1 << 40)
         assert [entry.data for entry in sidecar.told.appended] == [e.data for e in stored]
 
 

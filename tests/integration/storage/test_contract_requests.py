@@ -15,7 +15,7 @@ from capsule_sidecar.model.errors import (
 )
 from capsule_sidecar.model.types import Lease
 from capsule_sidecar.storage import leases
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage.people import Person
 from tests.integration.storage.store import TERMS, Sidecar, Store, request_key
 
 

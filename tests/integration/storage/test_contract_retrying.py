@@ -9,7 +9,7 @@ import pytest
 
 from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable, SessionClosed
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus, OutcomeStatus
-from capsule_sidecar.storage import inspecting, retrying, work
+from capsule_sidecar.storage import inspecting, offers, retrying
 from capsule_sidecar.storage.inspecting import InvocationFilter
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, Store
@@ -24,7 +24,7 @@ async def _failed(sidecar: Sidecar, session: str, text: str) -> str:
 
 def _take(unit: Unit, sidecar: Sidecar) -> None:
     (process,) = sidecar.slots.processes(sidecar.app)
-    work.lease_ready(unit, sidecar.app, process)
+    offers.lease_ready(unit, sidecar.app, process)
 
 
 async def _listed(sidecar: Sidecar, wanted: InvocationFilter) -> list[str]:

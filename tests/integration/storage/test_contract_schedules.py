@@ -17,7 +17,7 @@ from capsule_sidecar.model.types import (
     OutcomeStatus,
     Schedule,
 )
-from capsule_sidecar.storage import schedules, schema
+from capsule_sidecar.storage import schedules, work_schema
 from tests.integration.storage.store import MESSAGES, TERMS, Sidecar, Store
 
 _MINUTE = 60_000
@@ -54,11 +54,11 @@ async def _ticks(side: Sidecar) -> list[tuple[str, int, InvocationStatus]]:
     """Returns schedule, time and status of every tick, in order."""
 
     def rows(connection: Connection) -> list[Any]:
-        columns, jobs = schema.invocations.c, schema.jobs.c
+        columns, jobs = work_schema.invocations.c, work_schema.jobs.c
         return list(
             connection.execute(
                 select(columns.name, jobs.start_ms, columns.status)
-                .join(schema.jobs, jobs.invocation == columns.id)
+                .join(work_schema.jobs, jobs.invocation == columns.id)
                 .where(columns.kind == int(InvocationKind.SCHEDULE))
                 .order_by(columns.id)
             )

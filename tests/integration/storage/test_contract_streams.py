@@ -7,7 +7,7 @@ import pytest
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import StreamClosed
 from capsule_sidecar.model.types import Lease, OutcomeStatus
-from capsule_sidecar.storage import reads
+from capsule_sidecar.storage import unfinished
 from tests.integration.storage.store import Sidecar, Store
 
 
@@ -53,10 +53,10 @@ async def test_a_checkpoint_at_an_earlier_place_replaces_what_was_behind_it(
         await sidecar.checkpoint(stream, 0, 0, "Once upon")
         await sidecar.checkpoint(stream, 1, 9, " a time")
         await sidecar.checkpoint(stream, 2, 5, "more", revision=1)
-        (kept,) = await sidecar.read(reads.open_texts)
+        (kept,) = await sidecar.read(unfinished.open_texts)
         assert (kept.text, kept.revision, kept.chunks) == ("Once more", 1, 3)
         await sidecar.checkpoint(stream, 3, 0, "", revision=2)
-        (kept,) = await sidecar.read(reads.open_texts)
+        (kept,) = await sidecar.read(unfinished.open_texts)
         assert (kept.text, kept.revision) == ("", 2)
         await sidecar.checkpoint(stream, 4, 0, "Never mind", revision=2)
         await sidecar.complete(lease, stream)
@@ -77,7 +77,7 @@ async def test_open_streams_outlive_the_sidecar_with_their_text(store: Store) ->
         session, lease, stream = await _stream(sidecar)
         await sidecar.checkpoint(stream, 0, 0, "half a sen")
     async with store.sidecar() as sidecar:
-        (kept,) = await sidecar.read(reads.open_texts)
+        (kept,) = await sidecar.read(unfinished.open_texts)
         assert (kept.stream_id, kept.session_id, kept.text) == (stream, session, "half a sen")
         assert (kept.invocation_id, kept.attempt) == (lease.invocation_id, 1)
         await sidecar.checkpoint(stream, kept.chunks, 10, "tence")

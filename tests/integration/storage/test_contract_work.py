@@ -20,7 +20,7 @@ from capsule_sidecar.model.types import (
     Lease,
     OutcomeStatus,
 )
-from capsule_sidecar.storage import reads
+from capsule_sidecar.storage import session_reads
 from tests.integration.storage.store import EVERYTHING, TERMS, Sidecar, Store
 
 
@@ -283,10 +283,10 @@ async def test_what_has_not_ended_is_listed_in_order_of_arrival(store: Store) ->
         sent = [await sidecar.say(session, text) for text in "abcd"]
         await sidecar.stop(session, sent[2].ids[1])
         number = await sidecar.number(session)
-        found = await sidecar.read(reads.pending, number, 100)
+        found = await sidecar.read(session_reads.pending, number, 100)
         assert [entry.invocation_id for entry in found] == [sent[n].ids[1] for n in (0, 1, 3)]
         assert [entry.status for entry in found] == [
             InvocationStatus.RUNNING, InvocationStatus.QUEUED, InvocationStatus.QUEUED,
         ]  # fmt: skip
-        newest = await sidecar.read(reads.pending, number, 2)
+        newest = await sidecar.read(session_reads.pending, number, 2)
         assert [entry.invocation_id for entry in newest] == [sent[n].ids[1] for n in (1, 3)]

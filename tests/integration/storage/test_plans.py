@@ -29,8 +29,21 @@ from capsule_sidecar.model.types import (
     TaskFilter,
     TaskStatus,
 )
-from capsule_sidecar.storage import job_reads, leases, log, reads, schema, work
-from capsule_sidecar.storage.log import Person
+from capsule_sidecar.storage import (
+    attempts,
+    job_reads,
+    leases,
+    log,
+    log_reads,
+    offers,
+    page_tokens,
+    people,
+    session_reads,
+    unfinished,
+    whole_schema,
+    work,
+)
+from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.rows import Statements
 from capsule_sidecar.storage.tables import Tables
@@ -43,19 +56,19 @@ from tests.integration.storage.store import EVERYTHING, Sidecar, Store, request_
 SMALL = {"apps", "processes", "streams", "settings"}
 # Partial indexes that hold no more than waits now: who walks one looks at nothing else.
 WAITING = {"ix_prompts_expire_ms"}
-GROWING = {table.name for table in schema.metadata.sorted_tables} - SMALL
+GROWING = {table.name for table in whole_schema.metadata.sorted_tables} - SMALL
 
 
 def _play_turn(unit: Unit, sidecar: Sidecar, session: str, text: str) -> None:
     """A turn of one operation: a message, an answer, an end."""
     request = Request(Method.SEND_MESSAGE, request_key(), digest(session, text))
-    sent = log.send_message(unit, sidecar.ada, request, session, new_id("msg"), text)
+    sent = people.send_message(unit, sidecar.ada, request, session, new_id("msg"), text)
     lease = Lease(sent.ids[1], 1)
     content = digest(lease.invocation_id, text)
     request = Request(Method.REPLY, request_key(), content, content)
     log.reply(unit, sidecar.app, lease, request, new_id("msg"), text)
     outcome = Outcome(lease, OutcomeStatus.COMPLETED, DataPatch())
-    work.finish(unit, sidecar.app, outcome, {})
+    attempts.finish(unit, sidecar.app, outcome, {})
 
 
 async def _fill(sidecar: Sidecar, turns: int, others: int) -> str:
@@ -271,57 +284,65 @@ def _reads(sidecar: Sidecar, number: int, key: str) -> dict[str, Read]:
     app = sidecar.app
 
     def head(connection: Connection) -> int:
-        return reads.head(connection, number)
+        return log_reads.head(connection, number)
 
     def deep(connection: Connection) -> object:
         # The page before the newest but one: a person who scrolls.
-        _, token = reads.timeline(connection, number, 20, 1 << 20, None)
-        return reads.timeline(
-            connection, number, 20, 1 << 20, reads.parse_page_token(token, "timeline", 3)
+        _, token = session_reads.timeline(connection, number, 20, 1 << 20, None)
+        return session_reads.timeline(
+            connection, number, 20, 1 << 20, page_tokens.parse_page_token(token, "timeline", 3)
         )
 
     def oldest(connection: Connection) -> object:
         # In the middle of the first turn.
-        return reads.timeline(connection, number, 20, 1 << 20, (number, 3, 30))
+        return session_reads.timeline(connection, number, 20, 1 << 20, (number, 3, 30))
 
     def second(connection: Connection) -> object:
-        _, token = reads.list_sessions(connection, app, "web:ada", "", 2, "")
-        return reads.list_sessions(connection, app, "web:ada", "", 2, token)
+        _, token = session_reads.list_sessions(connection, app, "web:ada", "", 2, "")
+        return session_reads.list_sessions(connection, app, "web:ada", "", 2, token)
 
     def last(connection: Connection) -> object:
-        token = reads.page_token("sessions", 5, 5)
-        return reads.list_sessions(connection, app, "web:ada", "", 2, token)
+        token = page_tokens.page_token("sessions", 5, 5)
+        return session_reads.list_sessions(connection, app, "web:ada", "", 2, token)
 
     def history(connection: Connection) -> object:
         place = head(connection)
-        return reads.timeline(connection, number, 50, 1 << 20, None, messages_before=place)
+        return session_reads.timeline(connection, number, 50, 1 << 20, None, messages_before=place)
 
     def older_history(connection: Connection) -> object:
-        return reads.timeline(connection, number, 20, 1 << 20, (number, 3, 30), messages_before=40)
+        return session_reads.timeline(
+            connection, number, 20, 1 << 20, (number, 3, 30), messages_before=40
+        )
 
     return {
-        "a session": lambda c: reads.session_by_key(c, app, key),
-        "a person's session": lambda c: reads.own_session(c, app, key, "web:ada"),
-        "the newest page": lambda c: reads.timeline(c, number, 20, 1 << 20, None),
+        "a session": lambda c: session_reads.session_by_key(c, app, key),
+        "a person's session": lambda c: session_reads.own_session(c, app, key, "web:ada"),
+        "the newest page": lambda c: session_reads.timeline(c, number, 20, 1 << 20, None),
         "the page before": deep,
         "the oldest page": oldest,
         "history": history,
         "older history": older_history,
-        "what has not ended": lambda c: reads.pending(c, number, 200),
-        "sessions": lambda c: reads.list_sessions(c, app, "web:ada", "", 2, ""),
+        "what has not ended": lambda c: session_reads.pending(c, number, 200),
+        "sessions": lambda c: session_reads.list_sessions(c, app, "web:ada", "", 2, ""),
         "more sessions": second,
         "the oldest sessions": last,
-        "sessions by their title": lambda c: reads.list_sessions(c, app, "web:bob", "x", 2, ""),
-        "the newest events": lambda c: reads.events_after(c, number, head(c) - 10, 100, 1 << 20),
-        "the oldest events": lambda c: reads.events_after(c, number, 0, 10, 1 << 20),
-        "the lowest offset": lambda c: reads.lowest_offset(c, number),
-        "the newest position": lambda c: reads.last_position(c, app),
-        "a channel's events": lambda c: reads.channel_events_after(c, app, "web", 20, 1 << 60, 20),
-        "data": lambda c: reads.session_data(c, number),
-        "an event": lambda c: reads.event_at(c, number, 3),
-        "open streams": reads.open_texts,
-        "open prompts": reads.open_questions,
-        "a person's events": lambda c: reads.user_events_after(c, 1, 20, 10),
+        "sessions by their title": lambda c: session_reads.list_sessions(
+            c, app, "web:bob", "x", 2, ""
+        ),
+        "the newest events": lambda c: log_reads.events_after(
+            c, number, head(c) - 10, 100, 1 << 20
+        ),
+        "the oldest events": lambda c: log_reads.events_after(c, number, 0, 10, 1 << 20),
+        "the lowest offset": lambda c: log_reads.lowest_offset(c, number),
+        "the newest position": lambda c: log_reads.last_position(c, app),
+        "a channel's events": lambda c: log_reads.channel_events_after(
+            c, app, "web", 20, 1 << 60, 20
+        ),
+        "data": lambda c: session_reads.session_data(c, number),
+        "an event": lambda c: log_reads.event_at(c, number, 3),
+        "open streams": unfinished.open_texts,
+        "open prompts": unfinished.open_questions,
+        "a person's events": lambda c: log_reads.user_events_after(c, 1, 20, 10),
     }
 
 
@@ -393,7 +414,7 @@ async def _write_steps(sidecar: Sidecar, session: str) -> dict[str, int]:
     await counted("a sweep", sidecar.sweep)
     await counted(
         "a look for work",
-        partial(sidecar.do, work.lease_ready, app=sidecar.app, process=process),
+        partial(sidecar.do, offers.lease_ready, app=sidecar.app, process=process),
     )
     await counted(
         "a page of request ids",

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 from capsule_sidecar.model.errors import StorageUnavailable
 from capsule_sidecar.model.types import Lease
-from capsule_sidecar.storage import schema
+from capsule_sidecar.storage import whole_schema
 from capsule_sidecar.storage.database import Database, PostgreSQL, SQLite, open_database
 from capsule_sidecar.storage.migrate import migrate, upgrade
 from tests.integration.storage.asking import ask
@@ -68,15 +68,15 @@ def _where(index: Any) -> str:
 def test_migrated_and_fresh_schema_are_the_same(empty: Database) -> None:
     with empty.engine.connect() as connection:
         upgrade(empty, connection)
-        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), whole_schema.metadata) == []
         version = MigrationContext.configure(connection).get_current_revision()
         migrated = _shape(connection)
-        schema.metadata.drop_all(connection)
+        whole_schema.metadata.drop_all(connection)
         connection.execute(text("DROP TABLE alembic_version"))
         migrate(empty)
         assert _shape(connection) == migrated
         assert MigrationContext.configure(connection).get_current_revision() == version
-    assert len(migrated) >= len(schema.metadata.tables)
+    assert len(migrated) >= len(whole_schema.metadata.tables)
 
 
 def test_a_database_of_an_older_version_is_migrated(empty: Database) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, text
 from capsule_protocol.v1 import types_pb2
 from capsule_sidecar.model.errors import NotFound, StorageUnavailable, Superseded
 from capsule_sidecar.model.types import Answer, InvocationStatus, Lease
-from capsule_sidecar.storage import leases, log, reads, schema, work
+from capsule_sidecar.storage import apps, leases, log_reads, offers, schema
 from capsule_sidecar.storage.database import PostgreSQL
 from capsule_sidecar.storage.migrate import migrate
 from capsule_sidecar.storage.unit import Unit
@@ -47,7 +47,7 @@ async def test_both_append_to_one_session_without_a_gap(postgres_store: Store) -
 
 def _take(unit: Unit, sidecar: Sidecar) -> None:
     (process,) = sidecar.slots.processes(sidecar.app)
-    work.lease_ready(unit, sidecar.app, process)
+    offers.lease_ready(unit, sidecar.app, process)
 
 
 async def test_no_number_is_given_twice(postgres_store: Store) -> None:
@@ -104,7 +104,7 @@ async def test_a_reader_at_the_newest_position_of_its_app_has_missed_nothing(
             seen: dict[int, list[int]] = {}
 
             def snapshot(connection: Connection) -> tuple[int, list[int]]:
-                last = reads.last_position(connection, app)
+                last = log_reads.last_position(connection, app)
                 column = schema.events.c.position
                 rows = connection.execute(
                     select(column).where(schema.events.c.app == app).order_by(column)
@@ -317,7 +317,7 @@ async def test_both_make_an_app_at_once_and_it_is_one(postgres_store: Store) -> 
         sides = await _two(stack, postgres_store)
         for name in ("one", "two", "three"):
             found = await asyncio.gather(
-                *(side.journal.submit(0, partial(log.make_app, name=name)) for side in sides)
+                *(side.journal.submit(0, partial(apps.make_app, name=name)) for side in sides)
             )
             assert found[0] == found[1]
 
@@ -359,7 +359,7 @@ async def test_a_sidecar_whose_connections_were_cut_goes_on(postgres_store: Stor
         assert sent.offset == 3
         for _ in range(2):  # a connection for each thread that reads
             try:
-                await sidecar.read(reads.last_position, sidecar.app)
+                await sidecar.read(log_reads.last_position, sidecar.app)
             except StorageUnavailable:
                 continue
         assert await sidecar.texts(session) == ["before", "lost on the way"]

@@ -1,4 +1,4 @@
-"""What readers ask of the log: pages of it, and the timeline as it is now.
+"""What readers ask of sessions: the sessions, their data, and the timeline as it is now.
 
 Each function is given a connection inside a snapshot. Every query is an index look-up bounded by
 its page.
@@ -6,7 +6,6 @@ its page.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +22,11 @@ from capsule_sidecar.model.types import (
     UserInfo,
     WorkState,
 )
-from capsule_sidecar.storage import schema
-from capsule_sidecar.storage.streams import fold_chunks
+from capsule_sidecar.storage import log_reads, schema, work_schema
+from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 
 _sessions, _users, _apps = schema.sessions.c, schema.users.c, schema.apps.c
-
-_events, _items, _invocations = schema.events.c, schema.items.c, schema.invocations.c
+_events, _items, _invocations = schema.events.c, schema.items.c, work_schema.invocations.c
 
 _SESSION_COLUMNS = (
     _sessions.id,
@@ -46,7 +44,6 @@ _SESSION_COLUMNS = (
     _sessions.user,
 )
 
-
 # Statements that every turn runs are built once: building one costs several times its execution.
 _SESSION_BY_KEY = (
     select(*_SESSION_COLUMNS)
@@ -54,35 +51,10 @@ _SESSION_BY_KEY = (
     .join(schema.apps, _apps.id == _sessions.app)
     .where(_sessions.key == bindparam("key"), _sessions.app == bindparam("app"))
 )
-_HEAD = (
-    select(_events.offset)
-    .where(_events.session == bindparam("session"))
-    .order_by(_events.offset.desc())
-    .limit(1)
-)
-_EVENT_AT = select(_events.data).where(
-    _events.session == bindparam("session"), _events.offset == bindparam("offset")
-)
 _DATA = (
     select(schema.session_data.c.key, schema.session_data.c.value)
     .where(schema.session_data.c.session == bindparam("session"))
     .order_by(schema.session_data.c.key)
-)
-_EVENTS_AFTER = (
-    select(_events.position, _events.offset, _events.data)
-    .where(_events.session == bindparam("session"), _events.offset > bindparam("after"))
-    .order_by(_events.offset)
-    .limit(bindparam("limit"))
-)
-# One writer: with its newest position, all before it are there.
-_LAST_POSITION = select(func.max(_events.position))
-# Several: another app's newest position may lie behind one of this app's that is still to come.
-_LAST_POSITION_OF_APP = select(_apps.position).where(_apps.id == bindparam("app"))
-_USER_EVENTS_AFTER = (
-    select(_events.position, _events.offset, _events.data)
-    .where(_events.user == bindparam("user"), _events.position > bindparam("after"))
-    .order_by(_events.position)
-    .limit(bindparam("limit"))
 )
 _ITEMS = (
     select(_items.place, _items.offset, _items.kind, _events.data)
@@ -135,86 +107,6 @@ class Pending:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenText:
-    """An open stream with its text as its checkpoints have it."""
-
-    stream_id: str
-    session: int
-    session_id: str
-    user: int
-    app: int
-    channel: str
-    invocation_id: str
-    attempt: int
-    message_id: str
-    offset: int
-    place: int
-    revision: int
-    text: str
-    chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenQuestion:
-    """A prompt that waits for a person; `event` is the encoded Event that opened it."""
-
-    session: int
-    session_id: str
-    user: int
-    app: int
-    channel: str
-    event: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LogEvent:
-    """An encoded event with the order it is read in."""
-
-    position: int
-    offset: int
-    data: bytes
-
-
-def page_token(*parts: int | str) -> str:
-    """Return an opaque token for the place where a page ended; the first part names the list."""
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-
-def parse_page_token(token: str, name: str, length: int) -> tuple[int, ...] | None:
-    """Return the numbers of a token of the list so named; None for an empty one.
-
-    Raises:
-        InvalidArgument: It is none of ours.
-    """
-    if not token:
-        return None
-    try:
-        parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, RecursionError):
-        parts = None
-    if (
-        not isinstance(parts, list)
-        or len(parts) != length + 1
-        or parts[0] != name
-        or not all(type(part) is int and 0 <= part < 1 << 63 for part in parts[1:])
-    ):
-        raise InvalidArgument("page_token", "is not a token of this list")
-    return tuple(parts[1:])
-
-
-def head(connection: Connection, session: int) -> int:
-    """Return a session's newest offset."""
-    return connection.execute(_HEAD, {"session": session}).scalar() or 0
-
-
-def last_position(connection: Connection, app: int) -> int:
-    """Return a position up to which all events of an app are there, and behind which none is."""
-    if connection.dialect.name == "sqlite":
-        return connection.execute(_LAST_POSITION).scalar() or 0
-    return connection.execute(_LAST_POSITION_OF_APP, {"app": app}).scalar() or 0
-
-
 def _found(connection: Connection, row: Any) -> FoundSession:
     number = row.id
     return FoundSession(
@@ -223,7 +115,8 @@ def _found(connection: Connection, row: Any) -> FoundSession:
         row.identity,
         Session(
             row.key, row.name, UserInfo(row.user_key, row.email, row.org), row.channel, row.title,
-            SessionState(row.state), row.create_ms, head(connection, number), row.activity,
+            SessionState(row.state), row.create_ms, log_reads.head(connection, number),
+            row.activity,
         ),
     )  # fmt: skip
 
@@ -362,67 +255,6 @@ def pending(connection: Connection, session: int, limit: int) -> list[Pending]:
     return found[::-1]
 
 
-def events_after(
-    connection: Connection, session: int, offset: int, limit: int, max_bytes: int
-) -> list[LogEvent]:
-    """Return events of a session behind an offset: at least one where there is any."""
-    rows = connection.execute(_EVENTS_AFTER, {"session": session, "after": offset, "limit": limit})
-    return bounded([LogEvent(*row) for row in rows], max_bytes)
-
-
-def bounded(found: list[LogEvent], max_bytes: int) -> list[LogEvent]:
-    """Return as many as fit; the first always does."""
-    total = 0
-    for index, entry in enumerate(found):
-        total += len(entry.data)
-        if index and total > max_bytes:
-            return found[:index]
-    return found
-
-
-def lowest_offset(connection: Connection, session: int) -> int:
-    """Return the offset of the oldest event that is kept."""
-    return (
-        connection.execute(
-            select(_events.offset)
-            .where(_events.session == session)
-            .order_by(_events.offset)
-            .limit(1)
-        ).scalar()
-        or 1
-    )
-
-
-def channel_events_after(
-    connection: Connection, app: int, channel: str, position: int, until: int, limit: int
-) -> tuple[list[LogEvent], int]:
-    """Return events of a channel's sessions behind a position, and how far was looked.
-
-    Looks at `limit` positions of the log at the most, whoever they belong to.
-    """
-    last = min(until, position + limit)
-    rows = connection.execute(
-        select(_events.position, _events.offset, _events.data)
-        .join(schema.users, _users.id == _events.user)
-        .where(
-            _events.position > position,
-            _events.position <= last,
-            _events.app == app,
-            _users.identity.startswith(f"{channel}:", autoescape=True),
-        )
-        .order_by(_events.position)
-    )
-    return [LogEvent(p, o or 0, data) for p, o, data in rows], last
-
-
-def user_events_after(
-    connection: Connection, user: int, position: int, limit: int
-) -> list[LogEvent]:
-    """Return events of a user's sessions behind a position, in order."""
-    rows = connection.execute(_USER_EVENTS_AFTER, {"user": user, "after": position, "limit": limit})
-    return [LogEvent(p, offset or 0, data) for p, offset, data in rows]
-
-
 def session_values(connection: Connection, session: int) -> list[tuple[str, bytes]]:
     """Return a session's data by key; values are JSON."""
     return [(key, bytes(value)) for key, value in connection.execute(_DATA, {"session": session})]
@@ -432,60 +264,3 @@ def session_data(connection: Connection, session: int) -> bytes:
     """Return a session's data as one JSON object."""
     values = session_values(connection, session)
     return b"{" + b",".join(json.dumps(k).encode() + b":" + v for k, v in values) + b"}"
-
-
-def event_at(connection: Connection, session: int, offset: int) -> bytes:
-    """Return one event.
-
-    Raises:
-        NotFound: It is not there.
-    """
-    data = connection.execute(_EVENT_AT, {"session": session, "offset": offset}).scalar()
-    if data is None:
-        raise NotFound("the event is not there")
-    return bytes(data)
-
-
-def open_questions(connection: Connection) -> list[OpenQuestion]:
-    """Return every prompt that waits for a person, in the order asked."""
-    prompts = schema.prompts.c
-    rows = connection.execute(
-        select(
-            _sessions.id, _sessions.key, _sessions.user, _sessions.app, _sessions.channel,
-            _events.data, _events.position,
-        )
-        .select_from(schema.prompts)
-        .join(schema.sessions, _sessions.id == prompts.session)
-        .join(
-            schema.events,
-            and_(_events.session == prompts.session, _events.offset == prompts.event),
-        )
-        .where(schema.is_open_prompt)
-    )  # fmt: skip
-    # Sorted here: the database would write it all out to sort it by another table's column.
-    return [OpenQuestion(*row[:-1]) for row in sorted(rows, key=lambda row: row.position)]
-
-
-def open_texts(connection: Connection) -> list[OpenText]:
-    """Return every open stream with its stored text: those of the invocations that run now."""
-    streams, chunks = schema.streams.c, schema.stream_chunks.c
-    rows = connection.execute(
-        select(
-            streams.key, streams.session, _sessions.key, _sessions.user, _sessions.app,
-            _sessions.channel, _invocations.key, streams.attempt, streams.message,
-            streams.offset, streams.place, streams.revision,
-        )
-        .join(schema.sessions, _sessions.id == streams.session)
-        .join(schema.invocations, _invocations.id == streams.invocation)
-    ).all()  # fmt: skip
-    found = []
-    for row in rows:
-        pieces = connection.execute(
-            select(chunks.place, chunks.text, chunks.number)
-            .where(chunks.stream == row[0])
-            .order_by(chunks.number)
-        ).all()
-        text = fold_chunks([(place, text) for place, text, _ in pieces])
-        columns: list[Any] = [*row, text, pieces[-1][2] + 1 if pieces else 0]
-        found.append(OpenText(*columns))
-    return found
