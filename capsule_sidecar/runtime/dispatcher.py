@@ -234,7 +234,7 @@ class Dispatcher:
         number = await self._journal.submit(
             app, partial(leases.beat_by_key, app=app, key=process_id)
         )
-        self._beaten(app, number)
+        self._beaten(app, number, aside=True)
 
     def _freed(self, app: int, process: int) -> None:
         """Give a place that a request has left to what waits for one."""
@@ -253,8 +253,8 @@ class Dispatcher:
         if self._slots.unused(process):
             self._journal.start(app, partial(offers.lease_ready, app=app, process=process))
 
-    def _beaten(self, app: int, process: int) -> None:
-        if self._slots.beat(process):
+    def _beaten(self, app: int, process: int, *, aside: bool = False) -> None:
+        if self._slots.beat(process, aside=aside):
             self._journal.start(app, partial(offers.lease_ready, app=app, process=process))
             self.calls.wake(app)
 

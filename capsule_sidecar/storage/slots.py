@@ -7,6 +7,7 @@ loop gives them back; a lock of its own guards the few lines between.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ class _Holder:
     free: int
     owner: object
     beat: float = field(default_factory=time.monotonic)
+    # It has beaten on its line.
+    lined: bool = False
     draining: bool = False
     # Ready work that it declares may be waiting in the queue.
     backlog: bool = True
@@ -67,11 +70,16 @@ class Slots:
             if holder is not None and holder.owner is owner:
                 self._remove(process)
 
-    def beat(self, process: int) -> bool:
+    def beat(self, process: int, *, aside: bool = False) -> bool:
         """Note that the process has beaten just now.
 
+        Args:
+            process: Its number.
+            aside: Not on its line. One that can beat there does so only where its main loop is
+                blocked: whatever it was given now would lie there while its time runs.
+
         Returns:
-            Whether it had been silent for so long that work was withheld from it.
+            Whether work was withheld from it, for silence or a blocked loop, and is no longer.
         """
         with self._lock:
             holder = self._holders.get(process)
@@ -79,8 +87,10 @@ class Slots:
                 return False
             now = time.monotonic()
             silent = now - holder.beat > self._fresh
-            holder.beat = now
-            return silent
+            holder.lined = holder.lined or not aside
+            blocked = aside and holder.lined
+            holder.beat = -math.inf if blocked else now
+            return silent and not blocked
 
     def beating(self) -> list[int]:
         """Return the processes that have beaten of late."""

@@ -81,6 +81,32 @@ async def test_a_unary_beat_keeps_the_leases_of_a_process_without_a_line(tmp_pat
             assert list(welcome.kept) == [lease(work)]
 
 
+async def test_a_process_whose_loop_is_blocked_is_given_no_new_work(tmp_path: Path) -> None:
+    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+        async with BareHandler(running) as handler:
+            await handler.attach(beats=False)
+            on_line = handler_service_pb2.HandlerFrame(beat=handler_service_pb2.Beat(number=1))
+            await handler.send(on_line)
+            await handler.gets("beat_ack")
+            aside = handler_service_pb2.BeatRequest(process_id=handler.process_id)
+            await handler.handlers.Beat(aside, metadata=handler.metadata, timeout=15)
+            await ada.say(await ada.open(), "hello")
+            await passed(0.3)
+            assert works(handler) == []
+            await handler.send(on_line)
+            await handler.work()
+
+
+async def test_a_process_that_only_ever_beats_by_unary_calls_is_given_work(tmp_path: Path) -> None:
+    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+        async with BareHandler(running) as handler:
+            await handler.attach(beats=False)
+            beat = handler_service_pb2.BeatRequest(process_id=handler.process_id)
+            await handler.handlers.Beat(beat, metadata=handler.metadata, timeout=15)
+            await ada.say(await ada.open(), "hello")
+            await handler.work()
+
+
 async def test_a_unary_beat_of_an_unknown_process_is_not_found(tmp_path: Path) -> None:
     async with running_sidecar(tmp_path) as running, BareHandler(running) as handler:
         beat = handler_service_pb2.BeatRequest(process_id=request_id())

@@ -21,6 +21,7 @@ _log = logging.getLogger("capsule")
 PROTOCOL_VERSION = "1"
 CLIENT_NAME = "capsule-client-python"
 _LEAVE_TIMEOUT = 5.0  # seconds for cancelled handlers to end, and for the last acknowledgements
+_SHUTDOWN_TIMEOUT = 30.0  # seconds for all shutdown handlers together
 
 
 class Attachment:
@@ -87,11 +88,17 @@ class Attachment:
         self.booted = False  # attached, and every boot handler has run
         self._stop = asyncio.Event()
         self._hurry = False
+        # Around a boot or shutdown handler that runs: these run in the task of whoever attaches, so
+        # that what one opens another can close, also where that must be done in the same task.
+        self._within: asyncio.Timeout | None = None
 
     def request_stop(self) -> None:
         """Asks to drain and leave; asked again, not to wait for what runs."""
         self._hurry = self._stop.is_set()
         self._stop.set()
+        within = self._within
+        if within is not None and not within.expired() and (self._hurry or not self.booted):
+            within.reschedule(asyncio.get_running_loop().time())
         self._turns.changed()
 
     async def until_stopped(self) -> None:
@@ -104,10 +111,7 @@ class Attachment:
         try:
             await self._until(self._line.attached, self._stop)
             if self._line.attached.is_set():
-                for boot in self._handlers.boot:
-                    await boot()
-                self.booted = True
-                self._turns.begin()
+                await self._boot()
         except BaseException:
             await self._leave()
             raise
@@ -117,13 +121,46 @@ class Attachment:
         try:
             await self._finish_turns()
             if self.booted:
-                for shutdown in self._handlers.shutdown:
-                    try:
-                        await shutdown()
-                    except Exception:  # noqa: BLE001 - the author's code; what follows still runs
-                        _log.exception("a shutdown handler failed")
+                await self._shut_down()
         finally:
             await self._leave()
+
+    async def _boot(self) -> None:
+        """Runs the boot handlers, until `request_stop`; then work may begin."""
+        within = asyncio.timeout(None)
+        try:
+            async with within:
+                self._within = within
+                for boot in self._handlers.boot:
+                    await boot()
+                self.booted = True
+        except TimeoutError:
+            if not within.expired():
+                raise  # the handler's own
+            _log.warning("asked to end while a boot handler ran: it was cancelled")
+            return
+        finally:
+            self._within = None
+        self._turns.begin()
+
+    async def _shut_down(self) -> None:
+        """Runs every shutdown handler; what one raises does not keep the others from it."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (_LEAVE_TIMEOUT if self._hurry else _SHUTDOWN_TIMEOUT)
+        for shutdown in self._handlers.shutdown:
+            within = asyncio.timeout_at(end)
+            try:
+                async with within:
+                    self._within = within
+                    await shutdown()
+            except Exception:  # noqa: BLE001 - the author's code; what follows still runs
+                if within.expired():
+                    end = loop.time()
+                    _log.warning("a shutdown handler had not returned in time: it was cancelled")
+                else:
+                    _log.exception("a shutdown handler failed")
+            finally:
+                self._within = None
 
     async def _finish_turns(self) -> None:
         turns = self._turns

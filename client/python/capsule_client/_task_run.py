@@ -27,7 +27,7 @@ async def run(
     given = _json.decode(turn.invocation.task.args_json) or {}
     try:
         result = await task(session, **given)
-    except (Exception, asyncio.CancelledError) as error:  # the latter may be the handler's own
+    except BaseException as error:  # a CancelledError may be the handler's own
         outcome.no_retry = not task.retries_after(error)
         raise
     try:

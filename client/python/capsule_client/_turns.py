@@ -248,7 +248,11 @@ class Turns:
                 outcome = _running.given_back(turn)
             elif turn.cancelled is None and turn.lost is None:
                 _running.fail(turn, outcome, error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its turn
+        except GeneratorExit:
+            raise  # the loop is gone
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its turn
+            # Also SystemExit, which would take everybody else's turns with it, and what test
+            # runners raise to fail or skip a test.
             if turn.lost is None and turn.cancelled is None:
                 _running.fail(turn, outcome, error)
         try:

@@ -186,13 +186,14 @@ async def test_the_whole_of_data_can_be_replaced() -> None:
         assert outcome.data.delete_keys == ["b"]
 
 
+@pytest.mark.parametrize("base", [Exception, BaseException, SystemExit, KeyboardInterrupt])
 async def test_a_handler_that_raises_fails_its_turn_and_keeps_its_data(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, base: type[BaseException]
 ) -> None:
     async with FakeSidecar() as sidecar:
         app = app_of(sidecar)
 
-        class Broken(Exception):
+        class Broken(base):  # type: ignore[valid-type, misc]  # one of the four above
             pass
 
         @app.message()
@@ -465,37 +466,6 @@ async def test_a_newer_attempt_ends_the_older_one_first() -> None:
         assert [one.attempt for one in sidecar.line.outcomes()] == [2]
 
 
-async def test_work_waits_for_boot_and_shutdown_comes_last() -> None:
-    async with FakeSidecar() as sidecar:
-        app = app_of(sidecar)
-        order: list[str] = []
-        invocations: list[pb.Invocation] = []
-
-        @app.boot()
-        async def boot() -> None:
-            invocations.append(sidecar.invoke())
-            stopped = sidecar.invoke("stopped")
-            sidecar.cancel(stopped, pb.CANCEL_REASON_STOPPED)
-            assert (await sidecar.outcome(stopped)).status == pb.OUTCOME_STATUS_CANCELLED
-            order.append("booted")
-
-        @app.message()
-        async def handle(session: capsule.Session, msg: capsule.Message) -> None:
-            order.append("turn")
-
-        @app.shutdown()
-        async def broken() -> None:
-            raise ValueError
-
-        @app.shutdown()
-        async def shutdown() -> None:
-            order.append("shut down")
-
-        async with app.attached():
-            await sidecar.outcome(invocations[0])
-        assert order == ["booted", "turn", "shut down"]
-
-
 async def test_work_that_crosses_the_drain_is_given_back() -> None:
     async with FakeSidecar() as sidecar:
         app = app_of(sidecar)
@@ -518,51 +488,6 @@ def answer_beats(line: FakeLine) -> None:
     for frame in line.frames:
         if frame.HasField("beat"):
             line.send(pb.SidecarFrame(beat_ack=pb.BeatAck(number=frame.beat.number)))
-
-
-async def test_work_that_waits_for_boot_is_held_through_a_loss_of_the_line() -> None:
-    async with FakeSidecar() as sidecar:
-        app = app_of(sidecar)
-        invocations: list[pb.Invocation] = []
-
-        @app.message()
-        async def handle(session: capsule.Session, msg: capsule.Message) -> None: ...
-
-        @app.boot()
-        async def boot() -> None:
-            invocations.append(sidecar.invoke())
-            stopped = sidecar.invoke("stopped")  # its end tells that the other one has come
-            sidecar.cancel(stopped, pb.CANCEL_REASON_STOPPED)
-            await sidecar.outcome(stopped)
-            sidecar.line.cut()
-            second = await sidecar.attached(2)
-            keys = [(one.invocation_id, one.attempt) for one in second.hello.leases]
-            assert (invocations[0].invocation_id, 1) in keys
-
-        async with app.attached():
-            outcome = await sidecar.outcome(invocations[0])
-        assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
-
-
-async def test_a_boot_that_fails_gives_the_work_back() -> None:
-    async with FakeSidecar() as sidecar:
-        app = app_of(sidecar)
-        invocations: list[pb.Invocation] = []
-
-        @app.message()
-        async def handle(session: capsule.Session, msg: capsule.Message) -> None: ...
-
-        @app.boot()
-        async def boot() -> None:
-            invocations.append(sidecar.invoke())
-            invocations.append(sidecar.invoke())
-            await asyncio.sleep(0.05)
-            raise LookupError("no model")
-
-        with pytest.raises(LookupError):
-            await app.serve()
-        for one in invocations:
-            assert (await sidecar.outcome(one)).status == pb.OUTCOME_STATUS_RELEASED
 
 
 def test_a_handler_is_an_async_function_with_the_right_parameters() -> None:

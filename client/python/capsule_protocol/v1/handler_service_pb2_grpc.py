@@ -77,7 +77,8 @@ class HandlerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Beat(self, request, context):
-        """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried.
+        """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried. A process that has beaten on its
+        Attach is given no new work from such a beat until it beats there again: the work's time would run while the process does not.
         Errors: NOT_FOUND where the process never attached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -52,7 +52,8 @@ class HandlerServiceStub:
     The least that a process must do is: send a Hello and beats, act on invocations by unary calls, and send one outcome each.
     """
     Beat: _grpc.UnaryUnaryMultiCallable[_handler_service_pb2.BeatRequest, _handler_service_pb2.BeatResponse]
-    """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried.
+    """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried. A process that has beaten on its
+    Attach is given no new work from such a beat until it beats there again: the work's time would run while the process does not.
     Errors: NOT_FOUND where the process never attached.
     """
 
@@ -80,7 +81,8 @@ class HandlerServiceAsyncStub(HandlerServiceStub):
     The least that a process must do is: send a Hello and beats, act on invocations by unary calls, and send one outcome each.
     """
     Beat: _aio.UnaryUnaryMultiCallable[_handler_service_pb2.BeatRequest, _handler_service_pb2.BeatResponse]  # type: ignore[assignment]
-    """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried.
+    """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried. A process that has beaten on its
+    Attach is given no new work from such a beat until it beats there again: the work's time would run while the process does not.
     Errors: NOT_FOUND where the process never attached.
     """
 
@@ -117,7 +119,8 @@ class HandlerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _handler_service_pb2.BeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_handler_service_pb2.BeatResponse, _abc.Awaitable[_handler_service_pb2.BeatResponse]]:
-        """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried.
+        """Beat renews the leases of a process by a unary call, for a process whose main loop is blocked. May be retried. A process that has beaten on its
+        Attach is given no new work from such a beat until it beats there again: the work's time would run while the process does not.
         Errors: NOT_FOUND where the process never attached.
         """
 
