@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,8 @@ async def retry_work(link: AdminLink, form: Form, app: str, keys: Sequence[str])
     for key in dict.fromkeys(keys):
         try:
             answer = await link.call(
-                link.stub.RetryInvocation, pb.RetryInvocationRequest(app=app, invocation_id=key)
+                link.stub.RetryInvocation,
+                pb.RetryInvocationRequest(app=app, invocation_id=key, request_id=str(uuid.uuid4())),
             )
             status = await _status(link, app, answer.invocation_id)
         except NoAnswer:

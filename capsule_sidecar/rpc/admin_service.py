@@ -103,7 +103,7 @@ class AdminService:
         principal().require_operator()
         return pb.RetryInvocationResponse(
             invocation_id=await self._operations.retry(
-                request.app, _named(request.invocation_id, "invocation_id")
+                request.app, request.request_id, _named(request.invocation_id, "invocation_id")
             )
         )
 

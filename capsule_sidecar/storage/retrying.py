@@ -12,7 +12,7 @@ from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable, Ses
 from capsule_sidecar.model.ids import digest, new_id
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus, ItemKind, Sender
 from capsule_sidecar.storage import encoding, files, jobs, requests, schema, work
-from capsule_sidecar.storage.requests import Answer
+from capsule_sidecar.storage.requests import Answer, Method, Request, once, operator_scope
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.unit import Unit
 
@@ -25,25 +25,34 @@ _SCOPE = 1 << 61
 _FOR_EVER_MS = 1 << 62
 
 
-def retry(unit: Unit, app: int, key: str) -> str:
-    """Let a failed invocation be done again.
+def retry(unit: Unit, app: int, request: Request, key: str) -> Answer:
+    """Let a failed invocation be done again. Answers the id of what does it.
+
+    That is the same for a task. Of a message or click it is an invocation that is queued anew; of
+    one that was before, always that one.
 
     Args:
         unit: The group's unit.
         app: The app's number.
+        request: The request.
         key: The invocation.
 
-    Returns:
-        What does it: the same for a task. Of a message or click, an invocation that is queued anew;
-        of one that was before, always that one.
-
     Raises:
+        RequestIdReused: The request's id was used for another invocation.
         NotFound: There is no such invocation in this app, or a file of the message is gone.
         NotRepeatable: Its kind cannot be done again.
         NotFailed: It did not fail.
         SessionClosed: Its session takes no more input.
         TooManyWaiting: Too many user messages are waiting in its session.
     """
+
+    def work_() -> tuple[Answer, None]:
+        return Answer(0, (_retry(unit, app, key),)), None
+
+    return once(unit, operator_scope(app, Method.RETRY_INVOCATION), request, work_)
+
+
+def _retry(unit: Unit, app: int, key: str) -> str:
     invocation = unit.invocation(key, app)
     kind = InvocationKind(invocation.kind)
     if kind not in _REPEATABLE:

@@ -77,8 +77,11 @@ class Office:
     async def ask(self, method: str, **fields: Any) -> Any:
         """Calls AdminService for the app."""
         kind = getattr(admin_service_pb2, f"{method}Request")
-        if "app" in kind.DESCRIPTOR.fields_by_name:
+        known = kind.DESCRIPTOR.fields_by_name
+        if "app" in known:
             fields.setdefault("app", "support")
+        if "request_id" in known:
+            fields.setdefault("request_id", request_id())
         call = getattr(self.ada.admin, method)
         return await call(kind(**fields), metadata=self.ada.metadata, timeout=20)
 
@@ -88,9 +91,9 @@ class Office:
             await self.ask(method, **fields)
         return refusal_of(caught.value)
 
-    async def retry(self, invocation_id: str) -> str:
+    async def retry(self, invocation_id: str, **fields: Any) -> str:
         """Has an invocation done again; returns what does it."""
-        answer = await self.ask("RetryInvocation", invocation_id=invocation_id)
+        answer = await self.ask("RetryInvocation", invocation_id=invocation_id, **fields)
         return str(answer.invocation_id)
 
     async def next(self) -> handler_service_pb2.Invocation:
@@ -256,6 +259,33 @@ async def test_a_failed_task_goes_on_under_its_id_with_all_its_retries(tmp_path:
         assert found.task.status == task_service_pb2.TASK_STATUS_COMPLETED
         assert (found.task.result_json, found.task.reference_id) == (b'{"synced": 3}', "")
         assert (await desk.refusal("RetryInvocation", invocation_id=task)).reason == "NOT_FAILED"
+
+
+async def test_a_retry_that_is_sent_again_gives_the_first_answer_and_does_nothing(
+    tmp_path: Path,
+) -> None:
+    async with office(tmp_path) as desk:
+        task, other = await desk.submit(), await desk.submit()
+        for _ in range(2):
+            await desk.ends(await desk.next(), error_type="TimeoutError")
+        sent = request_id()
+        assert await desk.retry(task, request_id=sent) == task
+        # Its answer was lost: by now the task has not failed.
+        assert await desk.retry(task, request_id=sent) == task
+        again = await desk.next()
+        assert (again.invocation_id, again.attempt) == (task, 2)
+        await desk.ends(again, error_type="TimeoutError")
+        # By now it has failed again, which is no matter of that request.
+        assert await desk.retry(task, request_id=sent) == task
+        found = await desk.ask("GetInvocation", invocation_id=task)
+        assert (found.invocation.status, found.invocation.attempt) == (FAILED, 2)
+        reused = await desk.refusal("RetryInvocation", invocation_id=other, request_id=sent)
+        assert (reused.code, reused.reason) == (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "REQUEST_ID_REUSED",
+        )
+        assert await desk.retry(task) == task
+        assert (await desk.next()).attempt == 3
 
 
 async def test_a_task_that_took_too_long_can_be_done_again(tmp_path: Path) -> None:
@@ -436,6 +466,8 @@ async def test_wrong_requests_name_what_is_wrong(tmp_path: Path) -> None:
             ("GetAppSession", {"session_id": ""}, "session_id"),
             ("GetInvocation", {"invocation_id": ""}, "invocation_id"),
             ("RetryInvocation", {"invocation_id": ""}, "invocation_id"),
+            ("RetryInvocation", {"invocation_id": "inv_1", "request_id": ""}, "request_id"),
+            ("RetryInvocation", {"invocation_id": "inv_1", "request_id": "x"}, "request_id"),
         ):
             found = await desk.refusal(method, **fields)
             assert (found.reason, found.fields) == ("INVALID_ARGUMENT", [wrong]), method

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from capsule_protocol.v1 import (
@@ -22,7 +23,9 @@ from capsule_protocol.v1 import (
     task_service_pb2_grpc,
     types_pb2,
 )
-from capsule_sidecar.commands import admin_words
+from capsule_sidecar.commands import admin, admin_words
+from capsule_sidecar.commands.admin_link import AdminLink
+from capsule_sidecar.commands.chat_link import Access
 from capsule_sidecar.commands.operator import Kind, Status
 from tests.integration.test_docs import snippet
 from tests.support.files import Mover
@@ -253,6 +256,30 @@ async def test_what_failed_is_done_again_by_its_ids(tmp_path: Path) -> None:
         refused = [(one["invocation_id"], one["reason"]) for one in ran.json["refused"]]
         assert refused == [(task, "NOT_FAILED"), ("inv_none", "NOT_FOUND")]
         assert await desk.ada.texts(session) == ["hello", "hello"]
+
+
+async def test_a_retry_whose_answer_is_lost_is_asked_for_again_and_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with shop(tmp_path) as desk:
+        task = await desk.fails_task("ref_task")
+        async with AdminLink(Access(desk.running.address, desk.running.token, "a test")) as link:
+            sent = []
+
+            async def losing(request: Any, **how: Any) -> Any:
+                sent.append(request)
+                answer = await retry(request, **how)
+                if len(sent) == 1:
+                    none = grpc.aio.Metadata()
+                    raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, none, none)
+                return answer
+
+            retry = link.stub.RetryInvocation
+            monkeypatch.setattr(link.stub, "RetryInvocation", losing)
+            assert await admin.retry_work(link, admin.Form(), "support", [task]) == 0
+        assert len(sent) == 2
+        assert capsys.readouterr().out == f"{task}  running\n"
+        assert (await desk.next()).attempt == 2
 
 
 async def test_all_that_failed_is_done_again_in_its_order_once_the_operator_is_sure(

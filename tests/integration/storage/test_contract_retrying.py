@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable, SessionClosed
+from capsule_sidecar.model.ids import digest
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus, OutcomeStatus
 from capsule_sidecar.storage import inspecting, retrying, work
 from capsule_sidecar.storage.inspecting import InvocationFilter
+from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.unit import Unit
-from tests.integration.storage.store import Sidecar, Store
+from tests.integration.storage.store import Sidecar, Store, request_key
 
 
 async def _failed(sidecar: Sidecar, session: str, text: str) -> str:
@@ -20,6 +23,16 @@ async def _failed(sidecar: Sidecar, session: str, text: str) -> str:
     sent = await sidecar.say(session, text)
     await sidecar.finish(sidecar.held[-1], OutcomeStatus.FAILED)
     return str(sent.ids[1])
+
+
+def _retry(app: int, key: str) -> Callable[[Unit], str]:
+    """Returns what has an invocation done again, each time under a request id of its own."""
+
+    def once(unit: Unit) -> str:
+        request = Request(Method.RETRY_INVOCATION, request_key(), digest(key))
+        return retrying.retry(unit, app, request, key).ids[0]
+
+    return once
 
 
 def _take(unit: Unit, sidecar: Sidecar) -> None:
@@ -40,7 +53,7 @@ async def test_it_is_queued_once_also_when_it_is_asked_for_at_the_same_time(stor
         await sidecar.attach()
         session = await sidecar.open()
         failed = await _failed(sidecar, session, "hello")
-        retry = partial(retrying.retry, app=sidecar.app, key=failed)
+        retry = _retry(sidecar.app, failed)
         made = await asyncio.gather(*(sidecar.journal.submit(sidecar.app, retry) for _ in range(5)))
         assert len(set(made)) == 1
         assert failed not in made
@@ -56,7 +69,7 @@ async def test_two_sidecars_that_are_asked_at_once_queue_it_once(postgres_store:
         session = await first.open()
         for round_ in range(5):
             failed = await _failed(first, session, f"{round_}")
-            retry = partial(retrying.retry, app=first.app, key=failed)
+            retry = _retry(first.app, failed)
             made = await asyncio.gather(
                 *(one.journal.submit(one.app, retry) for one in (second, first) * 3)
             )
@@ -80,7 +93,7 @@ async def test_what_did_not_fail_or_cannot_be_repeated_changes_nothing(store: St
         async def refuses(key: str, error: type[Exception], app: int = sidecar.app) -> None:
             before = await sidecar.rows()
             with pytest.raises(error):
-                await sidecar.journal.submit(app, partial(retrying.retry, app=app, key=key))
+                await sidecar.journal.submit(app, _retry(app, key))
             assert await sidecar.rows() == before
 
         await refuses(enter, NotRepeatable)
