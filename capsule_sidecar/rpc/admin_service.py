@@ -215,6 +215,7 @@ def _invocation(entry: InvocationInfo) -> pb.InvocationInfo:
         reference_id=entry.reference_id,
         error_type=entry.error_type,
         name=entry.name,
+        retried_as=entry.retried_as,
     )
 
 

@@ -89,6 +89,7 @@ class InvocationRow:
     error_type: str
     prompts: int = 0
     left_ms: int = 0
+    retried_as: str | None = None
     # Not columns: rebuilt from `requests` and `streams` when they are needed.
     repeats: Repeats | None = None
     # Its open streams by key; None: not read yet.
@@ -104,7 +105,7 @@ class InvocationRow:
             self.id, self.key, self.app, self.session, self.kind, self.name, self.place,
             self.state, self.status, self.attempt, self.losses, self.process, self.cancel,
             self.due_ms, self.create_ms, self.end_ms, self.reason, self.reference,
-            self.error_type, self.prompts, self.left_ms,
+            self.error_type, self.prompts, self.left_ms, self.retried_as,
         )  # fmt: skip
 
     @property

@@ -181,6 +181,9 @@ invocations = Table(
     # process, and this is what is left of its deadline.
     Column("prompts", Integer, nullable=False),
     Column("left_ms", BigInteger, nullable=False),
+    # The key of the invocation that an operator had do it again; NULL: none. It goes with it: both
+    # are of one session.
+    Column("retried_as", String(40)),
     Index("ix_invocations_session_place", "session", "place"),
     Index("ix_invocations_app_id", "app", "id"),
     Index(

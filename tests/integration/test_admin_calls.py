@@ -24,7 +24,7 @@ from capsule_protocol.v1 import (
     task_service_pb2_grpc,
     types_pb2,
 )
-from capsule_sidecar.storage import inspecting, leases, retrying, schema
+from capsule_sidecar.storage import inspecting, leases, schema
 from tests.support.eventually import eventually
 from tests.support.files import Mover
 from tests.support.sidecar import (
@@ -345,13 +345,42 @@ async def test_what_was_done_again_is_remembered_for_good(tmp_path: Path) -> Non
             await journal.submit(
                 0, lambda unit: leases.forget_requests(unit, after=(-1, b""), rows=1_000)
             )
-            return len(await journal.read(kept)) == 1
+            return not await journal.read(kept)
 
         await eventually(swept, timeout=15, message="request ids are forgotten after 0.1 s")
-        assert await journal.read(kept) == [retrying._SCOPE]
         assert await desk.retry(failed.invocation_id) == by
         # That one failed too, and is another.
         assert await desk.retry(by) not in (by, failed.invocation_id)
+
+
+async def test_what_failed_names_what_does_it_again(tmp_path: Path) -> None:
+    async with office(tmp_path) as desk:
+        session = await desk.open()
+        await desk.ada.say(session, "hello")
+        failed = await desk.next()
+        await desk.ends(failed, error_type="KeyError")
+        task = await desk.submit()
+        await desk.ends(await desk.next(), error_type="KeyError")
+        of = await invocations(desk.ada, status=FAILED)
+        assert [(one.invocation_id, one.retried_as) for one in of] == [
+            (task, ""),
+            (failed.invocation_id, ""),
+        ]
+        first = await desk.retry(failed.invocation_id)
+        await desk.ends(await desk.next(), error_type="KeyError")
+        second = await desk.retry(first)
+        assert await desk.retry(task) == task
+        for _ in range(2):
+            await desk.ends(await desk.next(), error_type="KeyError")
+        of = await invocations(desk.ada, status=FAILED)
+        assert [(one.invocation_id, one.retried_as) for one in of] == [
+            (second, ""),
+            (first, second),
+            (task, ""),
+            (failed.invocation_id, first),
+        ]
+        found = await desk.ask("GetInvocation", invocation_id=failed.invocation_id)
+        assert (found.invocation.status, found.invocation.retried_as) == (FAILED, first)
 
 
 async def test_a_failed_click_is_queued_anew_with_its_payload(tmp_path: Path) -> None:
