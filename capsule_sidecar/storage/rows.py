@@ -96,6 +96,8 @@ class InvocationRow:
     streams: dict[str, StreamRow] | None = None
     withdrawn: bool = False
     suffix: bytes = b""
+    # Whether the count of its name's tasks that wait has it.
+    counted: bool = False
 
     table: ClassVar[Table] = schema.invocations
 
@@ -117,6 +119,11 @@ class InvocationRow:
     def beside(self) -> bool:
         """Whether it runs beside the lane: a task, or a tick of a schedule."""
         return self.kind >= InvocationKind.TASK
+
+    @property
+    def waiting_task(self) -> bool:
+        """Whether it is a task that has not begun, or will begin again."""
+        return self.kind == InvocationKind.TASK and self.state < WorkState.RUNNING
 
     @property
     def queued_message(self) -> bool:

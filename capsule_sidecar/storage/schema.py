@@ -248,6 +248,17 @@ jobs = Table(
     Index("ix_jobs_stale", "card_ms", sqlite_where=text("stale = 1")),
 )
 
+# How many tasks of a name have not begun, or will begin again; none where there is no row. Kept by
+# whoever changes one, in the same transaction.
+task_counts = Table(
+    "task_counts",
+    metadata,
+    Column("app", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(128), primary_key=True),
+    Column("waiting", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Which sessions show which tasks, and what they say about them.
 task_cards = Table(
     "task_cards",

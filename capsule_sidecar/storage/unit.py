@@ -19,6 +19,7 @@ from capsule_sidecar.model.errors import DomainError, NotFound
 from capsule_sidecar.model.types import DataPatch, Declarations, InvocationKind, Terms
 from capsule_sidecar.storage import encoding, schema
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
+from capsule_sidecar.storage.counts import TaskCounts
 from capsule_sidecar.storage.database import Database
 from capsule_sidecar.storage.rows import (
     InvocationRow,
@@ -58,6 +59,7 @@ class Unit:
         self.cursor = connection.connection.cursor()
         self.slots = slots
         self.tables = Tables(database)
+        self.task_counts = TaskCounts(connection, database.placeholder)
         # Check request ids before the work, not only by the table's key. See Journal.
         self.strict = False
         self.now_ms = 0
@@ -96,6 +98,7 @@ class Unit:
         self._streams: dict[str, StreamRow] = {}
         self._jobs: dict[int, JobRow] = {}
         self._hidden: dict[int, SessionRow] = {}
+        self.task_counts.forget()
         self._owners: dict[int, int] = {}
         self._identities: dict[int, str] = {}
 
@@ -107,6 +110,7 @@ class Unit:
                 len(self._invocations),
                 len(self._streams),
                 len(self._jobs),
+                len(self.task_counts),
                 len(self._identities),
             )
             > _REMEMBERED
@@ -124,7 +128,7 @@ class Unit:
     @property
     def pending(self) -> bool:
         """Whether something is waiting to be written."""
-        return bool(self._pending)
+        return bool(self._pending) or self.task_counts.pending
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -209,6 +213,7 @@ class Unit:
         row = self._invocations.get(columns[0])
         if row is None:
             row = InvocationRow(*columns)
+            row.counted = row.waiting_task
             self._remember_invocation(row)
         return row
 
@@ -367,6 +372,7 @@ class Unit:
             case InvocationRow():
                 row.streams = {}
                 self._remember_invocation(row)
+                self.task_counts.follow(row)
             case ProcessRow():
                 self._processes[row.id] = row
             case JobRow():
@@ -382,6 +388,8 @@ class Unit:
         """Note that the row was changed."""
         if id(row) not in self._pending.new:
             self._pending.dirty[id(row)] = row
+        if type(row) is InvocationRow:
+            self.task_counts.follow(row)
 
     def close_stream(self, row: StreamRow) -> None:
         """Remove a stream that is complete or withdrawn, and its checkpoints."""
@@ -529,6 +537,7 @@ class Unit:
     def flush(self) -> None:
         """Write everything pending, inside the group's transaction."""
         self._pending.write(self.database, self.cursor, self.tables)
+        self.task_counts.write(self.cursor)
         self._written += 1
         self._clear()
 
