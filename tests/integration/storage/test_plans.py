@@ -137,6 +137,7 @@ async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
     await sidecar.read(job_reads.list_tasks, sidecar.app, wanted, 1, token)
     await sidecar.read(job_reads.count_tasks, sidecar.app, wanted)
     await tasking.task(sidecar, page[0].task_id)
+    await sidecar.read(job_reads.has_ended, sidecar.app, page[0].task_id)
 
 
 async def _everything(sidecar: Sidecar) -> None:
