@@ -59,6 +59,7 @@ class Limits(Group):
     max_block_id_chars: Count = 128
     max_action_name_chars: Count = 128
     waiting_messages: Count = 100
+    pending_tasks: Count = 10_000
     # Files: each, those of one message, what one person has uploaded and not used yet.
     max_file_bytes: Bytes = 100 * 1024 * 1024
     max_attachments: Count = 20

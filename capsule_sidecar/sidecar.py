@@ -274,6 +274,7 @@ def _terms(settings: Settings) -> Terms:
         stop_grace_ms=round(timing.stop_grace * 1000),
         max_attempts=timing.max_attempts,
         max_waiting=limits.waiting_messages,
+        max_pending_tasks=limits.pending_tasks,
         max_data_bytes=limits.max_data_bytes,
         request_retention_ms=round(timing.request_retention * 1000),
         session_ttl_ms=round(timing.session_ttl * 1000),

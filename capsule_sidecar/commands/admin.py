@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Wanted:
         kind: Only of this one.
         session_id: Only of this one.
         reference: Only what failed with this reference.
+        retried: Of what failed, also what was done again.
         most: How many are shown.
     """
 
@@ -68,6 +70,7 @@ class Wanted:
     kind: int = 0
     session_id: str = ""
     reference: str = ""
+    retried: bool = False
     most: int = 50
 
 
@@ -140,16 +143,23 @@ async def list_work(link: AdminLink, form: Form, app: str, wanted: Wanted) -> in
     if wanted.reference:
         return await _find(link, form, app, wanted)
     pages = link.invocations(app, wanted.status, wanted.kind, wanted.session_id)
-    found, more = await pages.first(wanted.most)
+    to_do = wanted.status in _FAILED and not wanted.retried
+    found, more = await pages.first(wanted.most, _is_left if to_do else None)
     if form.json:
         show_json_list("invocations", found, more=more)
         return 0
     if found:
         show_table(words.INVOCATION_TITLES, map(words.invocation_row, found))
     else:
-        tell(f"{app} has no such invocation.")
+        also = " --retried shows also what was done again." if to_do else ""
+        tell(f"{app} has no such invocation.{also}")
     _tell_more(more, len(found))
     return 0
+
+
+def _is_left(one: pb.InvocationInfo) -> bool:
+    """Whether it was not done again."""
+    return not one.retried_as
 
 
 async def _find(link: AdminLink, form: Form, app: str, wanted: Wanted) -> int:
@@ -184,7 +194,9 @@ async def show_work(link: AdminLink, form: Form, app: str, key: str) -> int:
     hints = []
     if one.session_id:
         hints.append(("its session", ["sessions", "show", app, one.session_id]))
-    if one.status in _FAILED and one.kind in _REPEATABLE:
+    if one.retried_as:
+        hints.append(("what does it again", ["work", "show", app, one.retried_as]))
+    elif one.status in _FAILED and one.kind in _REPEATABLE:
         hints.append(("do it again", ["work", "retry", app, one.invocation_id]))
     for name, command in hints:
         tell(f"{name}: {quoted([called(), *command])}")
@@ -198,7 +210,8 @@ async def retry_work(link: AdminLink, form: Form, app: str, keys: Sequence[str])
     for key in dict.fromkeys(keys):
         try:
             answer = await link.call(
-                link.stub.RetryInvocation, pb.RetryInvocationRequest(app=app, invocation_id=key)
+                link.stub.RetryInvocation,
+                pb.RetryInvocationRequest(app=app, invocation_id=key, request_id=str(uuid.uuid4())),
             )
             status = await _status(link, app, answer.invocation_id)
         except NoAnswer:
@@ -251,11 +264,11 @@ def retry_failed(form: Form, app: str, kind: int, *, sure: bool) -> int:
 
 
 async def _failed(link: AdminLink, app: str, kind: int) -> list[pb.InvocationInfo]:
-    """Returns what has failed and can be done again, the oldest first."""
+    """Returns what has failed, can be done again and was not, the oldest first."""
     found: list[pb.InvocationInfo] = []
     cut = False
     for status in _FAILED:
-        entries, more = await link.invocations(app, status, kind).first(_MOST_RETRIED)
+        entries, more = await link.invocations(app, status, kind).first(_MOST_RETRIED, _is_left)
         found += entries
         cut = cut or more
     wanted = [one for one in found if one.kind in _REPEATABLE]

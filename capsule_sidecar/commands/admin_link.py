@@ -72,10 +72,14 @@ class Pages(Generic[_Entry]):
                 return
         self.cut = True
 
-    async def first(self, most: int) -> tuple[list[_Entry], bool]:
-        """Returns the first entries, and whether there are or may be more."""
+    async def first(
+        self, most: int, wanted: Callable[[_Entry], bool] | None = None
+    ) -> tuple[list[_Entry], bool]:
+        """Returns the first entries that are wanted, and whether there are or may be more."""
         found: list[_Entry] = []
         async for entry in self:
+            if wanted is not None and not wanted(entry):
+                continue
             if len(found) == most:
                 return found, True
             found.append(entry)

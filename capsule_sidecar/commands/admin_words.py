@@ -21,7 +21,7 @@ _PAYLOAD_CHARS = 120
 _TITLE_CHARS = 40
 
 INVOCATION_TITLES = ("INVOCATION", "KIND", "NAME", "STATUS", "CREATED", "REASON", "REFERENCE",
-                     "SESSION")  # fmt: skip
+                     "SESSION", "RETRIED AS")  # fmt: skip
 SESSION_TITLES = ("SESSION", "USER", "STATE", "OPENED", "EVENTS", "UNENDED", "TITLE")
 
 
@@ -120,6 +120,7 @@ def invocation_row(one: pb.InvocationInfo) -> Sequence[str]:
     return (
         safe(one.invocation_id), kind_name(one.kind), one_line(one.name), status_name(one.status),
         when(one.create_time), safe(one.reason), safe(one.reference_id), safe(one.session_id),
+        safe(one.retried_as),
     )  # fmt: skip
 
 
@@ -139,6 +140,7 @@ def invocation_fields(answer: pb.GetInvocationResponse) -> list[tuple[str, str]]
         ("reason", one.reason),
         ("error", one_line(one.error_type)),
         ("reference", one.reference_id),
+        ("retried as", one.retried_as),
     ]
     if answer.HasField("task"):
         fields += _task_fields(answer.task)

@@ -131,18 +131,28 @@ def list_work(
     reference: Annotated[
         str, typer.Option(help="What failed with this reference, as a user quotes it.")
     ] = "",
+    retried: Annotated[
+        bool,
+        typer.Option("--retried", help="With a status of what failed: also what was done again."),
+    ] = False,
     limit: Limit = 50,
     address: Address = None,
     json: Json = False,
 ) -> None:
-    """List an app's invocations, the newest first: turns, clicks, tasks, ticks of schedules."""
+    """List an app's invocations, the newest first: turns, clicks, tasks, ticks of schedules.
+
+    With --status failed or timed_out what is left to do: without what was done again.
+    """
+    if retried and status not in (Status.FAILED, Status.TIMED_OUT):
+        raise typer.BadParameter("goes with --status failed or timed_out", param_hint="--retried")
     _quiet()
     from capsule_sidecar.commands import admin
 
     form = admin.Form(address, json)
     wanted = admin.Wanted(
-        status.number if status else 0, kind.number if kind else 0, session, reference, limit
-    )
+        status.number if status else 0, kind.number if kind else 0, session, reference, retried,
+        limit,
+    )  # fmt: skip
     raise typer.Exit(admin.ask(form, lambda link: admin.list_work(link, form, app, wanted)))
 
 

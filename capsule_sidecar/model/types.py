@@ -401,6 +401,7 @@ class Terms:
         stop_grace_ms: How long a cancelled attempt may still write.
         max_attempts: Attempts that may be lost before an invocation fails.
         max_waiting: User messages that may wait in one session.
+        max_pending_tasks: Tasks of one name that may be scheduled or wait to be run.
         max_data_bytes: Bytes of a session's data, keys and values.
         request_retention_ms: How long a request id is remembered.
         session_ttl_ms: After how long without an event a session is closed; 0: never.
@@ -413,6 +414,7 @@ class Terms:
     stop_grace_ms: int = 10_000
     max_attempts: int = 3
     max_waiting: int = 100
+    max_pending_tasks: int = 10_000
     max_data_bytes: int = 1 << 20
     request_retention_ms: int = 86_400_000
     session_ttl_ms: int = 0

@@ -103,7 +103,7 @@ class AdminService:
         principal().require_operator()
         return pb.RetryInvocationResponse(
             invocation_id=await self._operations.retry(
-                request.app, _named(request.invocation_id, "invocation_id")
+                request.app, request.request_id, _named(request.invocation_id, "invocation_id")
             )
         )
 
@@ -215,6 +215,7 @@ def _invocation(entry: InvocationInfo) -> pb.InvocationInfo:
         reference_id=entry.reference_id,
         error_type=entry.error_type,
         name=entry.name,
+        retried_as=entry.retried_as,
     )
 
 

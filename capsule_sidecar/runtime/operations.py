@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from capsule_sidecar.config import Limits
 from capsule_sidecar.model.errors import InvalidArgument
+from capsule_sidecar.model.ids import digest, parse_request_id
 from capsule_sidecar.model.types import Task
 from capsule_sidecar.runtime.checks import page_size
 from capsule_sidecar.runtime.dispatcher import Dispatcher
@@ -23,6 +24,7 @@ from capsule_sidecar.storage.inspecting import (
 )
 from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
+from capsule_sidecar.storage.requests import Method, Request
 
 __all__ = ["InvocationFilter", "InvocationInfo", "Operations", "SessionEnd", "SessionInfo"]
 
@@ -107,18 +109,24 @@ class Operations:
             lambda c: inspecting.invocation(c, inspecting.app_number(c, app), key)
         )
 
-    async def retry(self, app: str, key: str) -> str:
+    async def retry(self, app: str, request_id: str, key: str) -> str:
         """Let a failed invocation be done again; return the id of what does it.
 
         Raises:
+            InvalidArgument: The request id is no UUID.
+            RequestIdReused: It was used for another invocation.
             NotFound: There is no such app, or no such invocation in it.
             NotFailed: It did not fail.
             NotRepeatable: Nothing of its kind is done again.
             SessionClosed: Its session takes no more input.
             TooManyWaiting: Too many user messages are waiting in its session.
         """
+        request = Request(Method.RETRY_INVOCATION, parse_request_id(request_id), digest(key))
         number = await self._journal.read(lambda c: inspecting.app_number(c, app))
-        return await self._journal.submit(number, partial(retrying.retry, app=number, key=key))
+        answer = await self._journal.submit(
+            number, partial(retrying.retry, app=number, request=request, key=key)
+        )
+        return answer.ids[0]
 
     async def sessions(
         self, app: str, user: str, size: int, token: str

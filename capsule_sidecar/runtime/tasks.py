@@ -15,9 +15,9 @@ from functools import partial
 from sqlalchemy import Connection
 
 from capsule_sidecar.config import Limits
-from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
+from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, NotFound
 from capsule_sidecar.model.ids import digest, parse_request_id
-from capsule_sidecar.model.types import Lease, Task, TaskFilter, TaskSpec, TaskStatus
+from capsule_sidecar.model.types import Lease, Task, TaskFilter, TaskSpec
 from capsule_sidecar.runtime.checks import check_length, check_object, page_size
 from capsule_sidecar.runtime.ends import Ends
 from capsule_sidecar.runtime.scoped import Scoped, name_of
@@ -35,11 +35,6 @@ _MAX_TIMEOUT_MS = 30 * 86_400_000
 _MAX_DELAY_MS = 3_653 * 86_400_000
 _MAX_START_MS = 253_402_300_799_999  # the end of the year 9999, as a Timestamp's
 _MAX_WAIT = 30.0
-# How often an end is looked for that another sidecar may have written.
-_LOOK_AGAIN = 1.0
-_ENDED = frozenset(
-    {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMED_OUT}
-)
 
 
 class Tasks:
@@ -93,25 +88,32 @@ class Tasks:
             raise InvalidArgument("task_id", "is required")
         if not 0 <= wait <= _MAX_WAIT:
             raise InvalidArgument("wait", f"must be 0 to {_MAX_WAIT:g} s")
-        clock = asyncio.get_running_loop()
-        until = clock.time() + wait
+        until = asyncio.get_running_loop().time() + wait
 
-        def read(connection: Connection) -> Task:
+        def ended(connection: Connection) -> Task | None:
+            scopes.place_to_read(connection, caller, Scope.APP)
+            if not job_reads.has_ended(connection, app, task_id):
+                return None
+            return job_reads.get_task(connection, app, task_id)
+
+        def whole(connection: Connection) -> Task:
             scopes.place_to_read(connection, caller, Scope.APP)
             return job_reads.get_task(connection, app, task_id)
 
-        with self._ends.waiter(task_id) as ended:
+        if not wait:
+            return await self._scoped.read(whole)
+        with self._ends.waiter(task_id) as waiter:
             while True:
-                task = await self._scoped.read(read)
-                left = until - clock.time()
-                if task.status in _ENDED or left <= 0:
-                    return task
                 try:
-                    async with asyncio.timeout(min(left, _LOOK_AGAIN)):
-                        await ended.wait()
-                except TimeoutError:
-                    continue
-                ended.clear()  # a task that was reopened may end again
+                    task = await self._scoped.read(ended)
+                except NotFound:
+                    self._ends.tell(task_id)  # removed with its session: nobody else is told
+                    raise
+                if task is not None:
+                    self._ends.tell(task_id)
+                    return task
+                if not await waiter.cause(until):
+                    return await self._scoped.read(whole)
 
     def list(
         self, app: int, lease: Lease | None, wanted: TaskFilter, size: int, token: str

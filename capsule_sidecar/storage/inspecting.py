@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from capsule_sidecar.model.errors import NotFound
 from capsule_sidecar.model.types import (
@@ -39,6 +39,7 @@ _INVOCATION = (
         _invocations.status, _invocations.attempt, _invocations.create_ms, _invocations.end_ms,
         work_schema.processes.c.key, _invocations.reason, _invocations.reference,
         _invocations.error_type, _invocations.name,
+        func.coalesce(_invocations.retried_as, ""),
     )
     .join(schema.sessions, _sessions.id == _invocations.session)
     .outerjoin(work_schema.processes, and_(work_schema.processes.c.id == _invocations.process))
@@ -59,7 +60,8 @@ _SESSION = (
 class InvocationInfo:
     """An invocation as an operator sees it. Times are Unix epoch milliseconds, 0 for none.
 
-    `session_id` is empty where it has no session, `name` where its kind has none.
+    `session_id` is empty where it has no session, `name` where its kind has none, `retried_as`
+    where no other invocation does it again.
     """
 
     invocation_id: str
@@ -74,6 +76,7 @@ class InvocationInfo:
     reference_id: str
     error_type: str
     name: str
+    retried_as: str
 
 
 @dataclass(frozen=True, slots=True)

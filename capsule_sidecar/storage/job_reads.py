@@ -48,8 +48,26 @@ def get_task(connection: Connection, app: int, task_id: str) -> Task:
     )
     row = connection.execute(statement).first()
     if row is None:
-        raise NotFound(f"task {task_id!r} does not exist", task_id=task_id)
+        raise _absent(task_id)
     return _task(row[:-2], row[-2], row[-1] or b"")
+
+
+def has_ended(connection: Connection, app: int, task_id: str) -> bool:
+    """Tell whether a task has ended; of what it was given and returned nothing is read.
+
+    Raises:
+        NotFound: There is none of this id in this app.
+    """
+    state = connection.execute(
+        select(_invocations.state).where(
+            _invocations.key == task_id,
+            _invocations.app == app,
+            _invocations.kind == int(InvocationKind.TASK),
+        )
+    ).scalar()
+    if state is None:
+        raise _absent(task_id)
+    return bool(state == WorkState.ENDED)
 
 
 def list_tasks(
@@ -81,6 +99,10 @@ def unended(connection: Connection, app: int, wanted: TaskFilter, limit: int) ->
         .limit(limit)
     )
     return [number for (number,) in connection.execute(statement)]
+
+
+def _absent(task_id: str) -> NotFound:
+    return NotFound(f"task {task_id!r} does not exist", task_id=task_id)
 
 
 def _tasks(statement: Select[Any]) -> Select[Any]:

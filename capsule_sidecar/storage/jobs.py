@@ -59,8 +59,6 @@ from capsule_sidecar.storage.rows import InvocationRow, JobRow, SessionRow
 from capsule_sidecar.storage.scopes import Caller
 from capsule_sidecar.storage.unit import Unit
 
-# Tasks of one name that may wait for a process.
-MAX_PENDING = 10_000
 # Tasks that one request cancels, and that one sweep lets begin.
 MAX_CANCELLED = 1_000
 _SWEPT = 500
@@ -80,7 +78,7 @@ def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answ
         Stopped: The invocation was told to end.
         NoSession: It is to run in the invocation's session, and there is none.
         SessionClosed: That session has ended.
-        LimitExceeded: Too many tasks of this name wait for a process.
+        LimitExceeded: Too many tasks of this name have not begun, or will begin again.
     """
 
     def work_() -> tuple[Answer, InvocationRow | None]:
@@ -365,21 +363,12 @@ def _holder(unit: Unit, app: int, spec: TaskSpec) -> str | None:
 
 
 def _check_pending(unit: Unit, app: int, name: str) -> None:
-    columns = work_schema.invocations.c
-    over = unit.query(
-        select(columns.id)
-        .where(
-            columns.app == app,
-            columns.kind == int(InvocationKind.TASK),
-            columns.name == name,
-            work_schema.is_ready,
-        )
-        .offset(MAX_PENDING - 1)
-        .limit(1)
-    )
-    if over:
+    most = unit.terms.max_pending_tasks
+    if unit.task_counts.waiting(app, name) >= most:
         raise LimitExceeded(
-            "pending_tasks", MAX_PENDING, f"{MAX_PENDING} tasks {name!r} wait for a process"
+            "pending_tasks",
+            most,
+            f"{most} tasks {name!r} are scheduled or wait to be run; let some of them begin first",
         )
 
 

@@ -40,6 +40,7 @@ class KnownRows(Transaction):
         self._streams: dict[str, StreamRow] = {}
         self._jobs: dict[int, JobRow] = {}
         self._hidden: dict[int, SessionRow] = {}
+        self.task_counts.forget()
         self._owners: dict[int, int] = {}
         self._identities: dict[int, str] = {}
 
@@ -51,6 +52,7 @@ class KnownRows(Transaction):
                 len(self._invocations),
                 len(self._streams),
                 len(self._jobs),
+                len(self.task_counts),
                 len(self._identities),
             )
             > _REMEMBERED
@@ -169,6 +171,7 @@ class KnownRows(Transaction):
         row = self._invocations.get(columns[0])
         if row is None:
             row = InvocationRow(*columns)
+            row.counted = row.waiting_task
             self._remember_invocation(row)
         return row
 

@@ -51,6 +51,7 @@ class Method(enum.IntEnum):
     SUBMIT_TASK = 40
     CANCEL_TASKS = 41
     SHOW_TASK = 42
+    RETRY_INVOCATION = 48
 
 
 _USERS = 1 << 62
@@ -91,6 +92,14 @@ class Answer(NamedTuple):
 
 def handler_scope(app: int, method: Method) -> int:
     """Return the scope of request ids of an app's handlers."""
+    return app << 8 | method
+
+
+def operator_scope(app: int, method: Method) -> int:
+    """Return the scope of request ids of whoever looks after an app.
+
+    There is one operator, and no handler calls what an operator does: the method tells them apart.
+    """
     return app << 8 | method
 
 

@@ -9,41 +9,45 @@ from sqlalchemy import select
 
 from capsule_protocol.v1 import events_pb2
 from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable, SessionClosed
-from capsule_sidecar.model.ids import digest, new_id
+from capsule_sidecar.model.ids import new_id
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus, ItemKind, Sender
-from capsule_sidecar.storage import encoding, files, jobs, requests, schema, work
-from capsule_sidecar.storage.requests import Answer
+from capsule_sidecar.storage import encoding, files, jobs, schema, work
+from capsule_sidecar.storage.requests import Answer, Method, Request, once, operator_scope
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.unit import Unit
 
 _FAILED = (InvocationStatus.FAILED, InvocationStatus.TIMED_OUT)
 _REPEATABLE = (InvocationKind.MESSAGE, InvocationKind.ACTION, InvocationKind.TASK)
-# The scope of the requests that say what was queued anew as what: below that of users' requests,
-# above that of handlers'.
-_SCOPE = 1 << 61
-# They are as true after the retention of request ids: what failed stays in the list of what failed.
-_FOR_EVER_MS = 1 << 62
 
 
-def retry(unit: Unit, app: int, key: str) -> str:
-    """Let a failed invocation be done again.
+def retry(unit: Unit, app: int, request: Request, key: str) -> Answer:
+    """Let a failed invocation be done again. Answers the id of what does it.
+
+    That is the same for a task. Of a message or click it is an invocation that is queued anew; of
+    one that was before, always that one.
 
     Args:
         unit: The group's unit.
         app: The app's number.
+        request: The request.
         key: The invocation.
 
-    Returns:
-        What does it: the same for a task. Of a message or click, an invocation that is queued anew;
-        of one that was before, always that one.
-
     Raises:
+        RequestIdReused: The request's id was used for another invocation.
         NotFound: There is no such invocation in this app, or a file of the message is gone.
         NotRepeatable: Its kind cannot be done again, or another task has its lock.
         NotFailed: It did not fail.
         SessionClosed: Its session takes no more input.
         TooManyWaiting: Too many user messages are waiting in its session.
     """
+
+    def work_() -> tuple[Answer, None]:
+        return Answer(0, (_retry(unit, app, key),)), None
+
+    return once(unit, operator_scope(app, Method.RETRY_INVOCATION), request, work_)
+
+
+def _retry(unit: Unit, app: int, key: str) -> str:
     invocation = unit.invocation(key, app)
     kind = InvocationKind(invocation.kind)
     if kind not in _REPEATABLE:
@@ -62,17 +66,15 @@ def retry(unit: Unit, app: int, key: str) -> str:
     if kind == InvocationKind.TASK:
         jobs.reopen(unit, invocation)
         return key
-    mark = digest("retry", key)
-    found = requests.recorded(unit, _SCOPE, mark)
-    if found is not None:
-        return found[1].ids[0]
+    if invocation.retried_as:
+        return invocation.retried_as
     session = unit.session_by_id(invocation.session)
     if not session.open:
         raise SessionClosed("the session takes no more input", session_id=session.key)
     queued = _queue(unit, session, invocation)
-    unit.requests[_SCOPE, mark] = (
-        _SCOPE, mark, mark, None, 0, 0, Answer(queued.place, (queued.key,)).pack(), _FOR_EVER_MS,
-    )  # fmt: skip
+    # With the invocation, not with the request: it is as true after the retention of request ids.
+    invocation.retried_as = queued.key
+    unit.change(invocation)
     return queued.key
 
 

@@ -89,12 +89,15 @@ class InvocationRow:
     error_type: str
     prompts: int = 0
     left_ms: int = 0
+    retried_as: str | None = None
     # Not columns: rebuilt from `requests` and `streams` when they are needed.
     repeats: Repeats | None = None
     # Its open streams by key; None: not read yet.
     streams: dict[str, StreamRow] | None = None
     withdrawn: bool = False
     suffix: bytes = b""
+    # Whether the count of its name's tasks that wait has it.
+    counted: bool = False
 
     table: ClassVar[Table] = work_schema.invocations
 
@@ -104,7 +107,7 @@ class InvocationRow:
             self.id, self.key, self.app, self.session, self.kind, self.name, self.place,
             self.state, self.status, self.attempt, self.losses, self.process, self.cancel,
             self.due_ms, self.create_ms, self.end_ms, self.reason, self.reference,
-            self.error_type, self.prompts, self.left_ms,
+            self.error_type, self.prompts, self.left_ms, self.retried_as,
         )  # fmt: skip
 
     @property
@@ -116,6 +119,11 @@ class InvocationRow:
     def beside(self) -> bool:
         """Whether it runs beside the lane: a task, or a tick of a schedule."""
         return self.kind >= InvocationKind.TASK
+
+    @property
+    def waiting_task(self) -> bool:
+        """Whether it is a task that has not begun, or will begin again."""
+        return self.kind == InvocationKind.TASK and self.state < WorkState.RUNNING
 
     @property
     def queued_message(self) -> bool:

@@ -46,7 +46,7 @@ class Tables:
             mark,
             mutable=(
                 "state", "status", "attempt", "losses", "process", "cancel", "due_ms", "end_ms",
-                "reason", "reference", "error_type", "prompts", "left_ms",
+                "reason", "reference", "error_type", "prompts", "left_ms", "retried_as",
             ),
         )  # fmt: skip
         self.processes = Statements(work_schema.processes, mark, mutable=("beat_ms", "lease_ms"))
@@ -172,7 +172,7 @@ def _changes(row: AnyRow) -> tuple[object, ...]:
             return (
                 row.state, row.status, row.attempt, row.losses, row.process, row.cancel,
                 row.due_ms, row.end_ms, row.reason, row.reference, row.error_type,
-                row.prompts, row.left_ms, row.id,
+                row.prompts, row.left_ms, row.retried_as, row.id,
             )  # fmt: skip
         case ProcessRow():
             return (row.beat_ms, row.lease_ms, row.id)

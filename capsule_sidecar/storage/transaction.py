@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.sql import Select
 
 from capsule_sidecar.model.errors import DomainError
+from capsule_sidecar.storage.counts import TaskCounts
 from capsule_sidecar.storage.database import Database
 from capsule_sidecar.storage.rows import run
 from capsule_sidecar.storage.tables import Pending, Tables
@@ -31,6 +32,7 @@ class Transaction:
         self.connection = connection
         self.cursor = connection.connection.cursor()
         self.tables = Tables(database)
+        self.task_counts = TaskCounts(connection, database.placeholder)
         self._written = 0
         self._clear()
 
@@ -47,11 +49,12 @@ class Transaction:
     @property
     def pending(self) -> bool:
         """Whether something is waiting to be written."""
-        return bool(self._pending)
+        return bool(self._pending) or self.task_counts.pending
 
     def flush(self) -> None:
         """Write everything pending, inside the group's transaction."""
         self._pending.write(self.database, self.cursor, self.tables)
+        self.task_counts.write(self.cursor)
         self._written += 1
         self._clear()
 

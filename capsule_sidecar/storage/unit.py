@@ -85,6 +85,7 @@ class Unit(KnownRows):
             case InvocationRow():
                 row.streams = {}
                 self._remember_invocation(row)
+                self.task_counts.follow(row)
             case ProcessRow():
                 self._processes[row.id] = row
             case JobRow():
@@ -100,6 +101,8 @@ class Unit(KnownRows):
         """Note that the row was changed."""
         if id(row) not in self._pending.new:
             self._pending.dirty[id(row)] = row
+        if type(row) is InvocationRow:
+            self.task_counts.follow(row)
 
     def close_stream(self, row: StreamRow) -> None:
         """Remove a stream that is complete or withdrawn, and its checkpoints."""

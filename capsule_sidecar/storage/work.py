@@ -218,6 +218,8 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
             invocation.state = WorkState.ENDED
             if not invocation.prompts:
                 places.append(invocation.process)
+    unit.flush_if_pending()
+    unit.task_counts.drop_session(session.app, session.id)
     numbers = select(columns.id).where(columns.session == session.id)
     # A number may be given again: nothing may be left that names it.
     unit.execute(delete(work_schema.task_cards).where(work_schema.task_cards.c.task.in_(numbers)))

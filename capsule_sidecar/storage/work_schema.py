@@ -54,6 +54,9 @@ invocations = Table(
     # process, and this is what is left of its deadline.
     Column("prompts", Integer, nullable=False),
     Column("left_ms", BigInteger, nullable=False),
+    # The key of the invocation that an operator had do it again; NULL: none. It goes with it: both
+    # are of one session.
+    Column("retried_as", String(40)),
     Index("ix_invocations_session_place", "session", "place"),
     Index("ix_invocations_app_id", "app", "id"),
     Index(
@@ -116,6 +119,17 @@ jobs = Table(
         sqlite_where=text("lock IS NOT NULL"),
     ),
     Index("ix_jobs_stale", "card_ms", sqlite_where=text("stale = 1")),
+)
+
+# How many tasks of a name have not begun, or will begin again; none where there is no row. Kept by
+# whoever changes one, in the same transaction.
+task_counts = Table(
+    "task_counts",
+    metadata,
+    Column("app", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(128), primary_key=True),
+    Column("waiting", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Which sessions show which tasks, and what they say about them.

@@ -141,6 +141,7 @@ async def test_tasks_end_once_and_ticks_come_once_when_sidecar_and_handlers_are_
             assert await submitters[0].task(id_) == first, "a task has changed behind its end"
         await sidecar.kill()
         tasks, ticks, effects = _stored(tmp_path / "home")
+        _counted(tmp_path / "home")
     marks = {text.split()[0]: text for person in people for text in person.asked}
     submitted = {mark: id_ for each in submitters for mark, id_ in each.submitted.items()}
     figures = _tasks_compared(tasks, notes, effects, set(marks) | set(submitted))
@@ -169,6 +170,18 @@ async def test_tasks_end_once_and_ticks_come_once_when_sidecar_and_handlers_are_
     assert len(submitted) > _ROUNDS
     assert len(marks) > _ROUNDS
     assert len(ticks) > _ROUNDS / 2
+
+
+def _counted(home: Path) -> None:
+    """The count of tasks that wait is what a recount finds."""
+    (path,) = home.glob("*.db")
+    with closing(sqlite3.connect(path)) as database:
+        kept = database.execute("SELECT app, name, waiting FROM task_counts").fetchall()
+        recount = (
+            "SELECT app, name, count(*) FROM invocations WHERE kind = 7 AND state IN (0, 1)"
+            " GROUP BY app, name"
+        )
+        assert set(kept) == set(database.execute(recount).fetchall())
 
 
 def _stored(home: Path) -> tuple[list[Task], list[Any], dict[str, list[str]]]:

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from capsule_protocol.v1 import (
@@ -22,7 +23,9 @@ from capsule_protocol.v1 import (
     task_service_pb2_grpc,
     types_pb2,
 )
-from capsule_sidecar.commands import admin_words
+from capsule_sidecar.commands import admin, admin_words
+from capsule_sidecar.commands.admin_link import AdminLink
+from capsule_sidecar.commands.chat_link import Access
 from capsule_sidecar.commands.operator import Kind, Status
 from tests.integration.test_docs import snippet
 from tests.support.files import Mover
@@ -285,6 +288,74 @@ async def test_a_failed_task_is_not_done_again_while_another_one_has_its_lock(
         assert await desk.submits_task(lock="sync:ada") == failed, "it has its lock again"
 
 
+async def test_what_was_done_again_is_no_longer_listed_as_failed_unless_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    async with shop(tmp_path) as desk:
+        session = await desk.ada.open()
+        turn = await desk.fails(session, "hello", "ref_turn")
+        other = await desk.fails(session, "other", "ref_other")
+        failed = ["work", "list", "support", "--status", "failed"]
+        assert (await desk.run("work", "retry", "support", turn)).code == 0
+        again = await desk.next()
+        await desk.ends(again)
+
+        async def rows(*options: str) -> list[list[str]]:
+            ran = await desk.run(*failed, *options)
+            assert ran.code == 0, ran.err
+            return [row.split() for row in ran.out.splitlines()]
+
+        async def listed(*options: str) -> Any:
+            return (await desk.run(*failed, *options, "--json")).json
+
+        [titles, left] = await rows()
+        assert titles[-2:] == ["RETRIED", "AS"]
+        assert (left[0], left[-1]) == (other, session)
+        [_, first, second] = await rows("--retried")
+        assert (first[0], second[0], second[-1]) == (other, turn, again.invocation_id)
+        assert [one["invocation_id"] for one in (await listed())["invocations"]] == [other]
+        [one, two] = (await listed("--retried"))["invocations"]
+        assert (one.get("retried_as"), two["retried_as"]) == (None, again.invocation_id)
+        # What is left out is not counted towards the limit.
+        assert (await listed("--limit", "1"))["more"] is False
+        assert (await listed("--limit", "1", "--retried"))["more"] is True
+
+        # A person may still quote its reference.
+        found = await desk.run("work", "list", "support", "--reference", "ref_turn")
+        assert re.search(rf"^retried as: +{again.invocation_id}$", found.out, re.MULTILINE)
+        assert f"work show support {again.invocation_id}" in found.err
+        assert "work retry" not in found.err
+        # And all that is left is all that is done again.
+        ran = await desk.run("work", "retry", "support", "--failed", "--yes", "--json")
+        assert [one["invocation_id"] for one in ran.json["retried"]] == [other]
+        nothing = await desk.run(*failed)
+        assert "--retried shows also what was done again." in nothing.err
+
+
+async def test_a_retry_whose_answer_is_lost_is_asked_for_again_and_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with shop(tmp_path) as desk:
+        task = await desk.fails_task("ref_task")
+        async with AdminLink(Access(desk.running.address, desk.running.token, "a test")) as link:
+            sent = []
+
+            async def losing(request: Any, **how: Any) -> Any:
+                sent.append(request)
+                answer = await retry(request, **how)
+                if len(sent) == 1:
+                    none = grpc.aio.Metadata()
+                    raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, none, none)
+                return answer
+
+            retry = link.stub.RetryInvocation
+            monkeypatch.setattr(link.stub, "RetryInvocation", losing)
+            assert await admin.retry_work(link, admin.Form(), "support", [task]) == 0
+        assert len(sent) == 2
+        assert capsys.readouterr().out == f"{task}  running\n"
+        assert (await desk.next()).attempt == 2
+
+
 async def test_all_that_failed_is_done_again_in_its_order_once_the_operator_is_sure(
     tmp_path: Path,
 ) -> None:
@@ -402,6 +473,8 @@ async def test_what_is_not_there_and_what_is_wrong_is_said_in_one_line(tmp_path:
             (["work", "retry", "support", "inv_1", "--kind", "task"], "goes with --failed"),
             (["work", "list", "support", "--status", "lost"], "timed_out"),
             (["work", "list", "support", "--limit", "0"], "--limit"),
+            (["work", "list", "support", "--retried"], "goes with --status failed"),
+            (["work", "list", "support", "--status", "queued", "--retried"], "goes with --status"),
             (["sessions", "show", "support", "ses_1", "--events", "201"], "--events"),
             (["sessions", "show", "support"], "SESSION"),
         ):

@@ -11,8 +11,10 @@ import grpc
 import pytest
 
 from capsule_protocol.v1 import (
+    admin_service_pb2,
     channel_service_pb2,
     collection_service_pb2,
+    handler_service_pb2,
     session_service_pb2,
     state_service_pb2,
     task_service_pb2,
@@ -21,10 +23,12 @@ from capsule_protocol.v1 import (
 from tests.support.files import Mover
 from tests.support.sidecar import Person, Running, refused, request_id, running_sidecar
 from tests.support.turns import SERVICES, Desk, service_of, turn, turn_on, work_of
+from tests.support.work import acknowledged
 
+CALLED = SERVICES | {"ChannelService": channel_service_pb2, "AdminService": admin_service_pb2}
 WRITING = {
     (service, method.name)
-    for service, module in (SERVICES | {"ChannelService": channel_service_pb2}).items()
+    for service, module in CALLED.items()
     for method in module.DESCRIPTOR.services_by_name[service].methods
     if "request_id" in method.input_type.fields_by_name
 }
@@ -55,7 +59,7 @@ async def call(running: Running, sent: Sent, request: Any) -> Any:
     """Makes a call on a line of its own, so that it works after a restart too."""
     async with Person(running) as person:
         path = f"/capsule_protocol.v1.{sent.service}/{sent.method}"
-        module: Any = SERVICES.get(sent.service, channel_service_pb2)
+        module: Any = CALLED[sent.service]
         stub: Any = person.channel.unary_unary(
             path,
             request_serializer=type(request).SerializeToString,
@@ -126,6 +130,13 @@ async def requests_of(desk: Desk) -> list[Sent]:
     )  # fmt: skip
     person("CloseSession", {"session_id": named}, session_id=closed)
     person("DeleteSession", {"session_id": named}, session_id=deleted)
+    retry = admin_service_pb2.RetryInvocationRequest(
+        app="support", invocation_id=await _failed(desk), request_id=request_id()
+    )
+    other = admin_service_pb2.RetryInvocationRequest(
+        app="support", invocation_id="another", request_id=retry.request_id
+    )
+    found.append(Sent("AdminService", "RetryInvocation", retry, other))
     return found
 
 
@@ -223,6 +234,16 @@ async def _others(desk: Desk) -> Any:
             if pending.invocation_id != desk.work.invocation_id:
                 return await work_of(desk.handler, pending.invocation_id)
     raise AssertionError("no other work")
+
+
+async def _failed(desk: Desk) -> str:
+    """Lets a turn of a session of its own fail; returns its invocation."""
+    session = await desk.person.open()
+    sent = await desk.person.say(session, "fails")
+    work = await work_of(desk.handler, sent.invocation_id)
+    await desk.handler.finish(work, handler_service_pb2.OUTCOME_STATUS_FAILED)
+    await acknowledged(desk.handler, work)
+    return str(sent.invocation_id)
 
 
 def _stable(answer: Any) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from capsule_protocol.v1 import (
     handler_service_pb2,
@@ -26,6 +29,7 @@ from tests.support.sidecar import (
     Follow,
     Person,
     Running,
+    SidecarProcess,
     refused,
     request_id,
     running_sidecar,
@@ -561,3 +565,64 @@ async def test_the_status_line_of_a_task_goes_with_its_session(tmp_path: Path) -
             assert not (await later.live()).status_lines
         await handler.finish(work)
         await reaches(handler, work.invocation_id, "COMPLETED")
+
+
+async def test_more_than_so_many_tasks_of_a_name_are_refused_until_some_begin(
+    tmp_path: Path,
+) -> None:
+    async with app(tmp_path, limits={"pending_tasks": 2}) as (_, handler):
+        later: dict[str, Any] = {"delay": Duration(seconds=600)}
+        first, _ = [await submit(handler, **later) for _ in range(2)]
+        for fields in ({}, later):
+            with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED") as found:
+                await submit(handler, **fields)
+            assert found.metadata == {"limit": "pending_tasks", "maximum": "2"}
+        await submit(handler, name="other", **later)
+        wanted = task_service_pb2.TaskFilter(task_ids=[first.task_id])
+        await call(
+            handler,
+            "CancelTasks",
+            task_service_pb2.CancelTasksRequest(request_id=request_id(), filter=wanted),
+        )
+        # What begins at once leaves its room at once.
+        for _ in range(2):
+            begun = await submit(handler)
+            await run(handler, begun.task_id)
+
+
+def _has(answered: list[str], least: int) -> bool:
+    return len(answered) >= least
+
+
+async def _submits(handler: BareHandler, index: int, answered: list[str]) -> None:
+    """Submits a task now or for later, and cancels every fourth."""
+    fields: dict[str, Any] = {"name": "nobodys" if index % 3 == 0 else "sync"}
+    made = await submit(handler, delay=Duration(seconds=600 * (index % 2)), **fields)
+    answered.append(made.task_id)
+    if index % 4 == 1:
+        wanted = task_service_pb2.TaskFilter(task_ids=[made.task_id])
+        request = task_service_pb2.CancelTasksRequest(request_id=request_id(), filter=wanted)
+        await call(handler, "CancelTasks", request)
+
+
+async def test_the_count_of_tasks_that_wait_is_right_after_a_crash(tmp_path: Path) -> None:
+    answered: list[str] = []
+    async with SidecarProcess(tmp_path) as process:
+        for crash in range(1, 4):
+            async with BareHandler(await process.start()) as handler:
+                await handler.attach(declarations=WITH_TASKS, concurrency=2)
+                calls = [
+                    asyncio.create_task(_submits(handler, index, answered)) for index in range(300)
+                ]
+                await eventually(partial(_has, answered, 60 * crash), timeout=20)
+                await process.kill()
+                await asyncio.gather(*calls, return_exceptions=True)
+            with closing(sqlite3.connect(tmp_path / "capsule.db")) as database:
+                kept = database.execute("SELECT name, waiting FROM task_counts ORDER BY name")
+                rows = kept.fetchall()
+                recount = database.execute(
+                    "SELECT name, count(*) FROM invocations WHERE kind = 7 AND state IN (0, 1)"
+                    " GROUP BY name ORDER BY name"
+                )
+                assert rows == recount.fetchall()
+                assert len(rows) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from capsule_sidecar.model.ids import digest
@@ -14,9 +15,10 @@ from capsule_sidecar.model.types import (
     TaskFilter,
     TaskSpec,
 )
-from capsule_sidecar.storage import attempts, job_reads, jobs
+from capsule_sidecar.storage import attempts, job_reads, jobs, retrying
 from capsule_sidecar.storage.requests import Method, Request
 from capsule_sidecar.storage.scopes import Caller
+from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, request_key
 
 TASKS = Declarations(message=True, tasks=frozenset({"sync"}))
@@ -32,6 +34,16 @@ async def submit(
     caller = Caller(sidecar.app, lease)
     answer = await sidecar.do(jobs.submit, caller=caller, request=request, spec=spec)
     return answer.ids[0]
+
+
+def retry(app: int, key: str) -> Callable[[Unit], str]:
+    """Returns what has an invocation done again, each time under a request id of its own."""
+
+    def once(unit: Unit) -> str:
+        request = Request(Method.RETRY_INVOCATION, request_key(), digest(key))
+        return retrying.retry(unit, app, request, key).ids[0]
+
+    return once
 
 
 async def show(sidecar: Sidecar, lease: Lease, task_id: str, message: str = "") -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable, SessionClosed
 from capsule_sidecar.model.types import InvocationKind, InvocationStatus, OutcomeStatus
-from capsule_sidecar.storage import inspecting, offers, retrying
+from capsule_sidecar.storage import inspecting, offers
 from capsule_sidecar.storage.inspecting import InvocationFilter
 from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.store import Sidecar, Store
+from tests.integration.storage.tasking import retry as again
 
 
 async def _failed(sidecar: Sidecar, session: str, text: str) -> str:
@@ -40,7 +41,7 @@ async def test_it_is_queued_once_also_when_it_is_asked_for_at_the_same_time(stor
         await sidecar.attach()
         session = await sidecar.open()
         failed = await _failed(sidecar, session, "hello")
-        retry = partial(retrying.retry, app=sidecar.app, key=failed)
+        retry = again(sidecar.app, failed)
         made = await asyncio.gather(*(sidecar.journal.submit(sidecar.app, retry) for _ in range(5)))
         assert len(set(made)) == 1
         assert failed not in made
@@ -56,7 +57,7 @@ async def test_two_sidecars_that_are_asked_at_once_queue_it_once(postgres_store:
         session = await first.open()
         for round_ in range(5):
             failed = await _failed(first, session, f"{round_}")
-            retry = partial(retrying.retry, app=first.app, key=failed)
+            retry = again(first.app, failed)
             made = await asyncio.gather(
                 *(one.journal.submit(one.app, retry) for one in (second, first) * 3)
             )
@@ -80,7 +81,7 @@ async def test_what_did_not_fail_or_cannot_be_repeated_changes_nothing(store: St
         async def refuses(key: str, error: type[Exception], app: int = sidecar.app) -> None:
             before = await sidecar.rows()
             with pytest.raises(error):
-                await sidecar.journal.submit(app, partial(retrying.retry, app=app, key=key))
+                await sidecar.journal.submit(app, again(app, key))
             assert await sidecar.rows() == before
 
         await refuses(enter, NotRepeatable)

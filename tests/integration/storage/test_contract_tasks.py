@@ -6,13 +6,14 @@ import pytest
 
 from capsule_sidecar.model.errors import NotFailed, NotFound, NotRepeatable
 from capsule_sidecar.model.types import Lease, OutcomeStatus, TaskFilter, TaskStatus
-from capsule_sidecar.storage import job_reads, jobs, retrying
+from capsule_sidecar.storage import job_reads, jobs
 from tests.integration.storage.store import Sidecar, Store
 from tests.integration.storage.tasking import (
     TASKS,
     cancel,
     end,
     progress,
+    retry,
     show,
     submit,
     task,
@@ -109,9 +110,9 @@ async def test_of_two_that_failed_under_one_lock_the_first_takes_it_again_and_th
             keys.append(await submit(sidecar, lock="one"))
             await end(sidecar, keys[-1], status=FAILED)
         first, second = keys
-        reopening = sidecar.do(retrying.retry, app=sidecar.app, key=first)  # both in one group
+        reopening = sidecar.do(retry(sidecar.app, first))  # both in one group
         with pytest.raises(NotRepeatable, match=rf"{second}.*{first}.*'one'") as refused:
-            await sidecar.do(retrying.retry, app=sidecar.app, key=second)
+            await sidecar.do(retry(sidecar.app, second))
         assert await reopening == first
         assert refused.value.metadata["task_id"] == first
         assert refused.value.metadata["lock"] == "one"
@@ -120,7 +121,7 @@ async def test_of_two_that_failed_under_one_lock_the_first_takes_it_again_and_th
         other = await submit(sidecar, lock="two")
         assert other not in keys, "another lock is another's"
         await end(sidecar, first, 2)
-        assert await sidecar.do(retrying.retry, app=sidecar.app, key=second) == second
+        assert await sidecar.do(retry(sidecar.app, second)) == second
         assert await submit(sidecar, lock="one") == second
         assert (await task(sidecar, second)).lock == "one"
 

@@ -74,7 +74,7 @@ def _play_turn(unit: Unit, sidecar: Sidecar, session: str, text: str) -> None:
 async def _fill(sidecar: Sidecar, turns: int, others: int) -> str:
     """Returns a session with so many turns, beside so many others of the same and other people.
 
-    Its first turn has as many answers as it has turns.
+    Its first turn has as many answers as it has turns, and as many tasks wait.
     """
     await sidecar.attach(free=100)
     session = await sidecar.open()
@@ -88,11 +88,17 @@ async def _fill(sidecar: Sidecar, turns: int, others: int) -> str:
             for n in range(turns)
         )
     )
+    await asyncio.gather(*(_put_off(sidecar) for _ in range(turns)))
     bob = Person(sidecar.app, sidecar.ada.app_name, "web:bob")
     await asyncio.gather(
         *(sidecar.open(person=person) for person in (sidecar.ada, bob) for _ in range(others))
     )
     return session
+
+
+def _put_off(sidecar: Sidecar) -> Awaitable[str]:
+    """Submits a task for a time that no test sees."""
+    return tasking.submit(sidecar, name="put-off", delay_ms=365 * 86_400_000)
 
 
 # -- plans ----------------------------------------------------------------------------------------
@@ -144,6 +150,7 @@ async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
     await sidecar.read(job_reads.list_tasks, sidecar.app, wanted, 1, token)
     await sidecar.read(job_reads.count_tasks, sidecar.app, wanted)
     await tasking.task(sidecar, page[0].task_id)
+    await sidecar.read(job_reads.has_ended, sidecar.app, page[0].task_id)
 
 
 async def _everything(sidecar: Sidecar) -> None:
@@ -409,6 +416,7 @@ async def _write_steps(sidecar: Sidecar, session: str) -> dict[str, int]:
     await counted("a reply of a later attempt", partial(sidecar.reply, lease, "an answer"))
     await counted("a stop", partial(sidecar.stop, session, lease.invocation_id))
     await counted("an outcome", partial(sidecar.finish, lease))
+    await counted("a task", partial(_put_off, sidecar))
     (process,) = sidecar.slots.processes(sidecar.app)
     await counted("a beat", partial(sidecar.beat, process))
     await counted("a sweep", sidecar.sweep)

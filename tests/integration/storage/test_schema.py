@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from capsule_sidecar.model.errors import StorageUnavailable
-from capsule_sidecar.model.types import Lease
-from capsule_sidecar.storage import whole_schema
+from capsule_sidecar.model.ids import digest
+from capsule_sidecar.model.types import Lease, OutcomeStatus
+from capsule_sidecar.storage import retrying, whole_schema
 from capsule_sidecar.storage.database import Database, PostgreSQL, SQLite, open_database
 from capsule_sidecar.storage.migrate import migrate, upgrade
+from capsule_sidecar.storage.requests import Method, Request
+from capsule_sidecar.storage.unit import Unit
 from tests.integration.storage.asking import ask
-from tests.integration.storage.store import Store
+from tests.integration.storage.store import Store, request_key
 from tests.integration.storage.tasking import TASKS, submit
 
 
@@ -180,6 +183,44 @@ async def test_an_older_version_finds_no_tasks_and_goes_on_with_its_turns(store:
         assert await sidecar.taken_over() == Lease(turn.invocation_id, 2)
         await sidecar.finish(Lease(turn.invocation_id, 2))
         assert (await sidecar.kinds(session))[-1] == "invocation_ended"
+
+
+async def test_what_was_done_again_is_known_to_older_and_newer_versions(store: Store) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from capsule_sidecar.storage import migrate as module
+
+    def again(key: str) -> Callable[[Unit], str]:
+        request = Request(Method.RETRY_INVOCATION, request_key(), digest(key))
+        return lambda unit: retrying.retry(unit, sidecar.app, request, key).ids[0]
+
+    async with store.sidecar() as sidecar:
+        await sidecar.attach()
+        session = await sidecar.open()
+        failed, other = [(await sidecar.say(session, text)).ids[1] for text in ("one", "two")]
+        for lease in (Lease(failed, 1), Lease(other, 1)):
+            await sidecar.finish(lease, OutcomeStatus.FAILED)
+        made = await sidecar.journal.submit(sidecar.app, again(failed))
+    with closing(store.database()) as database:
+        config = Config()
+        config.set_main_option("script_location", str(module._SCRIPTS))
+        with database.engine.connect() as connection:
+            config.attributes.update(connection=connection, database=database)
+            command.downgrade(config, "0005")
+            of_retries = text("SELECT key, response, create_ms FROM requests WHERE scope = :scope")
+            kept = connection.execute(of_retries, {"scope": 1 << 61}).all()
+        # As the version of that schema wrote it.
+        assert [(bytes(key), bytes(by).split(b" ")[1], at) for key, by, at in kept] == [
+            (digest("retry", failed), made.encode(), 1 << 62)
+        ]
+        migrate(database)
+    async with store.sidecar() as sidecar:
+        assert await sidecar.journal.submit(sidecar.app, again(failed)) == made
+        assert await sidecar.journal.submit(sidecar.app, again(other)) not in (made, failed, other)
+        assert await sidecar.texts(session) == ["one", "two", "one", "two"]
+        for_ever = text("SELECT count(*) FROM requests WHERE create_ms = 4611686018427387904")
+        assert await sidecar.read(lambda c: c.execute(for_ever).scalar()) == 0
 
 
 def test_a_database_of_another_kind_is_refused(tmp_path: Path) -> None:

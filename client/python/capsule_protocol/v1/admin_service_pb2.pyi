@@ -275,6 +275,7 @@ class InvocationInfo(_message.Message):
     REFERENCE_ID_FIELD_NUMBER: _builtins.int
     ERROR_TYPE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    RETRIED_AS_FIELD_NUMBER: _builtins.int
     invocation_id: _builtins.str
     """Its id."""
     session_id: _builtins.str
@@ -295,6 +296,8 @@ class InvocationInfo(_message.Message):
     """The class of the handler's error."""
     name: _builtins.str
     """The action's, task's or schedule's name. Empty for every other kind."""
+    retried_as: _builtins.str
+    """The invocation that does it again, by RetryInvocation: this one stays as it ended. Empty: none does; so always of a task, which goes on itself."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was queued."""
@@ -318,10 +321,11 @@ class InvocationInfo(_message.Message):
         reference_id: _builtins.str = ...,
         error_type: _builtins.str = ...,
         name: _builtins.str = ...,
+        retried_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "error_type", b"error_type", "invocation_id", b"invocation_id", "kind", b"kind", "name", b"name", "process_id", b"process_id", "reason", b"reason", "reference_id", b"reference_id", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "end_time", b"end_time", "error_type", b"error_type", "invocation_id", b"invocation_id", "kind", b"kind", "name", b"name", "process_id", b"process_id", "reason", b"reason", "reference_id", b"reference_id", "retried_as", b"retried_as", "session_id", b"session_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,19 +423,23 @@ class RetryInvocationRequest(_message.Message):
 
     APP_FIELD_NUMBER: _builtins.int
     INVOCATION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     app: _builtins.str
     """The app."""
     invocation_id: _builtins.str
     """The invocation."""
+    request_id: _builtins.str
+    """A UUID."""
     def __init__(
         self,
         *,
         app: _builtins.str = ...,
         invocation_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "invocation_id", b"invocation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "invocation_id", b"invocation_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -119,8 +119,9 @@ class AdminServiceServicer(object):
 
     def RetryInvocation(self, request, context):
         """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
-        session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
-        not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+        session has, as an invocation of its own, once: a later call names that one. May be retried with the same request id. Errors: NOT_FOUND;
+        FAILED_PRECONDITION `NOT_FAILED` where it did not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`;
+        ALREADY_EXISTS; RESOURCE_EXHAUSTED where too many messages wait in its session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

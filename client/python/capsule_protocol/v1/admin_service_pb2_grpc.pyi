@@ -48,8 +48,9 @@ class AdminServiceStub:
     """GetInvocation returns one invocation, with its task where it is one. Reads only; may be retried. Errors: NOT_FOUND."""
     RetryInvocation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryInvocationRequest, _admin_service_pb2.RetryInvocationResponse]
     """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
-    session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
-    not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+    session has, as an invocation of its own, once: a later call names that one. May be retried with the same request id. Errors: NOT_FOUND;
+    FAILED_PRECONDITION `NOT_FAILED` where it did not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`;
+    ALREADY_EXISTS; RESOURCE_EXHAUSTED where too many messages wait in its session.
     """
     ListAppSessions: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAppSessionsRequest, _admin_service_pb2.ListAppSessionsResponse]
     """ListAppSessions pages through an app's sessions, the newest first. Reads only; may be retried. Errors: NOT_FOUND where the app is not known."""
@@ -80,8 +81,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """GetInvocation returns one invocation, with its task where it is one. Reads only; may be retried. Errors: NOT_FOUND."""
     RetryInvocation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryInvocationRequest, _admin_service_pb2.RetryInvocationResponse]  # type: ignore[assignment]
     """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
-    session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
-    not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+    session has, as an invocation of its own, once: a later call names that one. May be retried with the same request id. Errors: NOT_FOUND;
+    FAILED_PRECONDITION `NOT_FAILED` where it did not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`;
+    ALREADY_EXISTS; RESOURCE_EXHAUSTED where too many messages wait in its session.
     """
     ListAppSessions: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAppSessionsRequest, _admin_service_pb2.ListAppSessionsResponse]  # type: ignore[assignment]
     """ListAppSessions pages through an app's sessions, the newest first. Reads only; may be retried. Errors: NOT_FOUND where the app is not known."""
@@ -139,8 +141,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RetryInvocationResponse, _abc.Awaitable[_admin_service_pb2.RetryInvocationResponse]]:
         """RetryInvocation does again what has failed. A task goes on under its id with all its retries; a message or click is queued anew, behind what the
-        session has, as an invocation of its own. A repeated call finds nothing failed. Errors: NOT_FOUND; FAILED_PRECONDITION `NOT_FAILED` where it did
-        not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`.
+        session has, as an invocation of its own, once: a later call names that one. May be retried with the same request id. Errors: NOT_FOUND;
+        FAILED_PRECONDITION `NOT_FAILED` where it did not fail (or time out), `NOT_REPEATABLE` for a kind that cannot be done again, `SESSION_CLOSED`;
+        ALREADY_EXISTS; RESOURCE_EXHAUSTED where too many messages wait in its session.
         """
 
     @_abc_1.abstractmethod

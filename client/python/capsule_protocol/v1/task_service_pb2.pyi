@@ -291,7 +291,9 @@ class GetTaskRequest(_message.Message):
     """The task."""
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """Waits so long at the most until it has ended: up to 30 s. Unset: answered at once."""
+        """Waits so long at the most until it has ended: up to 30 s. Unset: answered at once. An end that another sidecar of the same database wrote may be
+        seen 5 s later.
+        """
 
     def __init__(
         self,

@@ -85,7 +85,8 @@ class TaskServiceServicer(object):
     def SubmitTask(self, request, context):
         """SubmitTask queues a task, or schedules it for later. It waits for a process that declares its name. What a later attempt of the invocation
         submits again is the task that was submitted first. May be retried. Errors: FAILED_PRECONDITION `STOPPED`, `NO_SESSION` or `SESSION_CLOSED`;
-        LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that wait for a process.
+        LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that have not begun or will begin again (scheduled,
+        pending or retrying).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class TaskServiceStub:
     SubmitTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTaskRequest, _task_service_pb2.SubmitTaskResponse]
     """SubmitTask queues a task, or schedules it for later. It waits for a process that declares its name. What a later attempt of the invocation
     submits again is the task that was submitted first. May be retried. Errors: FAILED_PRECONDITION `STOPPED`, `NO_SESSION` or `SESSION_CLOSED`;
-    LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that wait for a process.
+    LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that have not begun or will begin again (scheduled,
+    pending or retrying).
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]
     """GetTask returns a task, at once or when it has ended. Reads only; may be retried."""
@@ -75,7 +76,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     SubmitTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTaskRequest, _task_service_pb2.SubmitTaskResponse]  # type: ignore[assignment]
     """SubmitTask queues a task, or schedules it for later. It waits for a process that declares its name. What a later attempt of the invocation
     submits again is the task that was submitted first. May be retried. Errors: FAILED_PRECONDITION `STOPPED`, `NO_SESSION` or `SESSION_CLOSED`;
-    LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that wait for a process.
+    LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that have not begun or will begin again (scheduled,
+    pending or retrying).
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """GetTask returns a task, at once or when it has ended. Reads only; may be retried."""
@@ -108,7 +110,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_service_pb2.SubmitTaskResponse, _abc.Awaitable[_task_service_pb2.SubmitTaskResponse]]:
         """SubmitTask queues a task, or schedules it for later. It waits for a process that declares its name. What a later attempt of the invocation
         submits again is the task that was submitted first. May be retried. Errors: FAILED_PRECONDITION `STOPPED`, `NO_SESSION` or `SESSION_CLOSED`;
-        LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that wait for a process.
+        LIMIT_EXCEEDED (RESOURCE_EXHAUSTED) for arguments over 1 MiB, or 10,000 tasks of the name that have not begun or will begin again (scheduled,
+        pending or retrying).
         """
 
     @_abc_1.abstractmethod
