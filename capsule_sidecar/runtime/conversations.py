@@ -17,16 +17,9 @@ from capsule_sidecar.model.types import InvocationStatus, Session
 from capsule_sidecar.runtime.addresses import Addresses
 from capsule_sidecar.runtime.checks import check_text, check_title, page_size
 from capsule_sidecar.runtime.rates import Rate
-from capsule_sidecar.storage import (
-    asking,
-    encoding,
-    log_reads,
-    page_tokens,
-    people,
-    session_reads,
-    values,
-)
+from capsule_sidecar.storage import asking, encoding, log_reads, people, session_reads, values
 from capsule_sidecar.storage.journal import Journal
+from capsule_sidecar.storage.page_tokens import parse_page_token
 from capsule_sidecar.storage.people import Person
 from capsule_sidecar.storage.requests import Answer, Method, Request
 
@@ -380,7 +373,7 @@ class Conversations:
         Raises:
             InvalidArgument: Size or token is malformed.
         """
-        before = page_tokens.parse_page_token(token, "timeline", 3)
+        before = parse_page_token(token, "timeline", 3)
         person = await self.person(caller)
         size = page_size(size, self._limits)
 

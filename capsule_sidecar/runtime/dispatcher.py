@@ -24,16 +24,8 @@ from capsule_sidecar.runtime.outgoing import Outgoing
 from capsule_sidecar.runtime.processes import Hello, Process, ProcessLine
 from capsule_sidecar.runtime.prompting import OpenPrompts
 from capsule_sidecar.runtime.web_calls import WebCalls
-from capsule_sidecar.storage import (
-    apps,
-    attempts,
-    jobs,
-    leases,
-    offers,
-    schedules,
-    unfinished,
-    work,
-)
+from capsule_sidecar.storage import attempts, jobs, leases, offers, schedules, unfinished, work
+from capsule_sidecar.storage.apps import make_app
 from capsule_sidecar.storage.commits import Appended, Leased, Notice
 from capsule_sidecar.storage.journal import Journal, log_failure
 from capsule_sidecar.storage.slots import Slots
@@ -104,7 +96,7 @@ class Dispatcher:
         """Return an app's number; the app is made on first sight."""
         number = self._apps.get(name)
         if number is None:
-            number = await self._journal.submit(0, partial(apps.make_app, name=name))
+            number = await self._journal.submit(0, partial(make_app, name=name))
             self._apps[name] = number
         return number
 
@@ -265,7 +257,9 @@ class Dispatcher:
             taken.set_result(InvocationStatus.COMPLETED)
             return taken
         texts = self._live.texts(outcome.lease.invocation_id)
-        return self._journal.submit(app, partial(_finish, app=app, outcome=outcome, texts=texts))
+        return self._journal.submit(
+            app, partial(attempts.finish, app=app, outcome=outcome, texts=texts)
+        )
 
     # -- what the journal tells ------------------------------------------------------------------
 
@@ -402,7 +396,3 @@ def _attach(unit: Unit, app: int, hello: Hello) -> leases.Attached:
 def _take_work(unit: Unit, app: int, process: int) -> None:
     work.settle_undeclared(unit, app)
     offers.lease_ready(unit, app, process)
-
-
-def _finish(unit: Unit, app: int, outcome: Outcome, texts: dict[str, str]) -> InvocationStatus:
-    return attempts.finish(unit, app, outcome, texts)
