@@ -17,7 +17,7 @@ from capsule_sidecar.runtime.rates import Shares
 from capsule_sidecar.runtime.taking import Upload
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.web.chat_api import REQUEST_ID
-from capsule_sidecar.web.file_form import AROUND, FIELD, FileForm
+from capsule_sidecar.web.file_form import AROUND, FIELD, NAME_FIELD, FileForm
 from capsule_sidecar.web.file_response import FileResponse
 from capsule_sidecar.web.json_form import to_json
 from capsule_sidecar.web.operations import Operation, Query
@@ -27,7 +27,14 @@ from capsule_sidecar.web.requests import JSON, Visitor, Visitors, network_of, re
 _SHARE = 4
 _FORM = {
     "type": "object",
-    "properties": {FIELD: {"type": "string", "format": "binary"}},
+    "properties": {
+        NAME_FIELD: {
+            "type": "string",
+            "description": f"What the file is called; comes before {FIELD!r}, and counts before"
+            " the part's filename, in which browsers write a quotation mark as %22.",
+        },
+        FIELD: {"type": "string", "format": "binary"},
+    },
     "required": [FIELD],
     "additionalProperties": False,
 }

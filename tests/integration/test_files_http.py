@@ -188,6 +188,46 @@ async def test_a_name_is_a_name_whatever_it_was(tmp_path: Path, given: str, kept
         assert stored(tmp_path) == [file["file_id"]]
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ('say "hi" 100%22.txt', 'say "hi" 100%22.txt'),
+        ("日本 語.txt", "日本 語.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("a\u202egnp.exe", "agnp.exe"),
+        ("é" * 300 + ".pdf", "é" * 125 + ".pdf"),
+        ("", "file"),
+    ],
+)
+async def test_a_name_in_a_field_of_its_own_counts_before_the_parts_filename(
+    tmp_path: Path, told: str, kept: str
+) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        form = {"files": {"file": ("say %22hi%22.txt", b"abc", "text/plain")}}
+        answer = await me.http.post(f"{me.v1}/files", data={"name": told}, **form)
+        assert answer.status_code == 201, answer.text
+        file = answer.json()["file"]
+        assert (file["name"], file["size"]) == (kept, "3")
+        assert (await me.http.get(file["url"])).content == b"abc"
+
+
+async def test_a_name_comes_once_and_before_its_file(tmp_path: Path) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        one = ("a.txt", b"abc", "text/plain")
+        for parts, field in (
+            ([("file", one), ("name", (None, "b.txt"))], "name"),
+            ([("name", (None, "a")), ("name", (None, "b")), ("file", one)], "name"),
+            ([("name", (None, "a"))], "file"),
+            ([("name", (None, "n" * 70_000)), ("file", one)], "body"),
+        ):
+            refused = await me.http.post(f"{me.v1}/files", files=parts)  # type: ignore[arg-type]  # as httpx takes them
+            shown = problem(refused, 400, "INVALID_ARGUMENT")
+            assert shown["errors"][0]["field"] == field
+        await eventually(lambda: not rows(tmp_path) and not stored(tmp_path), message="nothing")
+
+
 async def test_a_form_has_one_file_and_nothing_else(tmp_path: Path) -> None:
     async with served(tmp_path) as (running, _), Browser(running) as me:
         await me.sign_in()
