@@ -1,4 +1,4 @@
-"""An upload's body: one file of a multipart form and its name, taken as it comes and held nowhere."""
+"""An upload's body: a form with one file, taken as it comes and held nowhere."""
 
 from __future__ import annotations
 
