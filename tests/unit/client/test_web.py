@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from nowhere import Report  # type: ignore[import-not-found]  # that is the point
 
 
+def test_a_handler_can_catch_a_body_that_is_no_json_as_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"^body: is not JSON"):
+        capsule.Request("POST", "/", {}, {}, b"{bad").json()
+
+
 class Colour(enum.Enum):
     RED = "red"
     BLUE = "blue"
