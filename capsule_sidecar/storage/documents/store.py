@@ -251,7 +251,7 @@ def _change(
     rows: list[tuple[object, ...]] = []
     changed: list[tuple[int, Form | None, Form | None]] = []
     for row in map(Row._make, unit.fetch(statement, numbers)):
-        fields = parse_object(row.body.encode(), "document")
+        fields = parse_object(row.body.encode(), "document", stored=True)
         before = whole_form(row.key, fields, row.create_ms, row.update_ms) if known else None
         apply(change, fields)
         body = dump(fields)

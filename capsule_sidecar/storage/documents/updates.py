@@ -24,7 +24,7 @@ from capsule_sidecar.storage.documents.filters import (
     read_filter,
     read_operators,
 )
-from capsule_sidecar.storage.documents.jsons import Json, Number, parse_object, plus
+from capsule_sidecar.storage.documents.jsons import Json, Number, SumRefused, parse_object, plus
 from capsule_sidecar.storage.documents.matching import is_index, matches
 
 Document = dict[str, Json]
@@ -286,10 +286,10 @@ def _inc(document: Document, change: Change) -> None:
             return by
         if not isinstance(before, Number):
             raise WrongType(change.where, f"the value is {_kind(before)}, not a number")
-        total = plus(before, by)
-        if total is None:
-            raise WrongType(change.where, "the sum is beyond 64-bit floating point")
-        return total
+        try:
+            return plus(before, by)
+        except SumRefused as error:
+            raise WrongType(change.where, str(error)) from None
 
     _replace(document, change, new)
 

@@ -455,3 +455,19 @@ async def test_too_many_different_values_are_refused(store: Store) -> None:
         await desk.insert(*({"b": f"{n}" + "x" * 600_000} for n in range(2)))
         with pytest.raises(LimitExceeded):
             await desk.distinct("b")
+
+
+async def test_no_number_grows_beyond_its_bound_and_what_holds_it_stays_readable(
+    store: Store,
+) -> None:
+    async with store.sidecar() as sidecar:
+        desk = Desk(sidecar)
+        await desk.insert(b'{"n": %s, "a": []}' % (b"9" * 400))
+        for change in (
+            b'{"$inc": {"n": 1}}', b'{"$inc": {"new": %s}}' % (b"9" * 401),
+            b'{"$push": {"a": %s}}' % (b"9" * 4300), b'{"n": %s}' % (b"9" * 401),
+        ):  # fmt: skip
+            with pytest.raises((WrongType, InvalidArgument), match="400 characters"):
+                await desk.update({}, change)
+        assert await desk.find() == [{"n": int("9" * 400), "a": []}]
+        assert (await desk.update({}, {"$inc": {"n": -1}})).modified == 1
