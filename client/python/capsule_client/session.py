@@ -256,8 +256,8 @@ class Session:
             The block's id.
 
         Raises:
-            ValueError: for what is no image, and for an address that is answered by an error;
-                nothing is sent then.
+            ValueError: for what is no image, and for an address that is answered by an error, is
+                neither http(s) nor data, or has a password in it; nothing is sent then.
             TypeError: for a source that is none of these.
             OSError: for a path that cannot be read.
             LimitExceeded: for an address with more than 20 MiB, or a file over the sidecar's
