@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded, WrongType
 from capsule_sidecar.storage.documents.forms import after
-from capsule_sidecar.storage.documents.jsons import Number, parse, plus
+from capsule_sidecar.storage.documents.jsons import MAX_NUMBER, Number, SumRefused, parse, plus
 from capsule_sidecar.storage.documents.rows import bounded, fetch
 from capsule_sidecar.storage.requests import Answer, Request, handler_scope, once
 from capsule_sidecar.storage.rows import InvocationRow
@@ -19,7 +19,6 @@ from capsule_sidecar.storage.values import check_json
 
 MAX_KEY = 256
 MAX_VALUE_BYTES = 1 << 20
-MAX_NUMBER = 400
 
 _HERE = "app = ? AND scope = ? AND holder = ?"
 _GET = f"SELECT value, update_ms FROM key_values WHERE {_HERE} AND key = ?"  # noqa: S608 - our own words
@@ -57,12 +56,12 @@ def check_value(value_json: bytes) -> bytes:
     """Return a value that can be kept, as it was given.
 
     Raises:
-        InvalidArgument: It is not JSON.
+        InvalidArgument: It is not JSON, or a number in it has more than 400 characters.
         LimitExceeded: It is over 1 MiB.
     """
     if len(value_json) > MAX_VALUE_BYTES:
-        raise LimitExceeded("value_bytes", MAX_VALUE_BYTES, "value_json: has more than 1 MiB")
-    check_json(value_json, "value_json")
+        raise LimitExceeded("value_bytes", MAX_VALUE_BYTES, "value: has more than 1 MiB")
+    check_json(value_json, "value", MAX_NUMBER)
     return value_json
 
 
@@ -73,10 +72,10 @@ def parse_by(by_json: bytes) -> Number:
         InvalidArgument: It is no JSON number of at most 400 characters.
     """
     if len(by_json) > MAX_NUMBER:
-        raise InvalidArgument("by_json", f"a number has at most {MAX_NUMBER} characters")
-    found = parse(by_json or b"1", "by_json")
+        raise InvalidArgument("by", f"a number has at most {MAX_NUMBER} characters")
+    found = parse(by_json or b"1", "by")
     if not isinstance(found, Number):
-        raise InvalidArgument("by_json", "must be a number")
+        raise InvalidArgument("by", "must be a number")
     return found
 
 
@@ -128,18 +127,20 @@ def increment(
 
     Raises:
         DomainError: As `place_to_write`.
-        WrongType: What is there is no number, or the sum is beyond 64-bit floating point.
+        WrongType: What is there is no number, or the sum is beyond 64-bit floating point or
+            400 characters.
     """
 
     def work() -> tuple[Answer, InvocationRow | None]:
         place, invocation = place_to_write(unit, caller, scope)
         found = unit.fetch(_GET, (*_there(place), key))
-        before = parse(bytes(found[0][0]), "value") if found else Number("0")
+        before = parse(bytes(found[0][0]), "value", stored=True) if found else Number("0")
         if not isinstance(before, Number):
             raise WrongType("key", f"the value of {key!r} is no number")
-        total = plus(before, by)
-        if total is None:
-            raise WrongType("by_json", "the sum is beyond 64-bit floating point")
+        try:
+            total = plus(before, by)
+        except SumRefused as error:
+            raise WrongType("by", str(error)) from None
         unit.write(_SET, [(*_there(place), key, total.text.encode(), unit.now_ms)])
         return Answer(unit.now_ms, (total.text,)), invocation
 

@@ -16,23 +16,31 @@ from capsule_sidecar.storage.unit import Unit
 MAX_KEY = 256
 
 
-def check_json(data: bytes, field: str) -> None:
+def check_json(data: bytes, field: str, digits: int | None = None) -> None:
     """Check that bytes are one UTF-8 JSON value as RFC 8259 has it.
 
     Args:
         data: The bytes.
         field: The request's field, for the error.
+        digits: Characters that a number has at most; None: of any length they are JSON.
 
     Raises:
-        InvalidArgument: They are not; NaN and the infinities are not JSON.
+        InvalidArgument: They are not; NaN and the infinities are not JSON. Or a number is too long.
     """
 
     def refuse(name: str) -> NoReturn:
         raise InvalidArgument(field, f"{name} is not JSON")
 
+    def keep(number: str) -> str:
+        if digits is not None and len(number) > digits:
+            raise InvalidArgument(
+                field, f"{number[:20]}... is too long: a number has at most {digits} characters"
+            )
+        return number
+
     try:
-        # Numbers stay text: of any length they are JSON, and nobody here counts with them.
-        json.loads(data.decode(), parse_constant=refuse, parse_int=str, parse_float=str)
+        # Numbers stay text: nobody here counts with them.
+        json.loads(data.decode(), parse_constant=refuse, parse_int=keep, parse_float=keep)
     except UnicodeDecodeError:
         raise InvalidArgument(field, "is not UTF-8") from None
     except RecursionError:

@@ -108,6 +108,8 @@ class AppApi:
                     endpoints[route] = each
         found, taken, methods = find_endpoint(endpoints.values(), request.method, segments)
         if found is None and methods:
+            if "GET" in methods:
+                methods.add("HEAD")  # which it answers too
             raise HTTPException(405, headers={"allow": ", ".join(sorted(methods))})
         if found is None and declarations:
             raise NotFound("the app has no endpoint under this path")

@@ -84,6 +84,10 @@ def make(running: Running, **given: Any) -> capsule.App:
         headers = [("x-mine", "1"), ("set-cookie", "a=b"), ("content-security-policy", "none")]
         return capsule.Response(201, headers, told)
 
+    @app.endpoint("POST", "/json")
+    async def as_json(ctx: capsule.RequestContext) -> list[Any]:
+        return [ctx.request.json()]
+
     @app.endpoint("GET", "/private", authorized=True)
     async def private(ctx: capsule.RequestContext) -> str:
         return "private"
@@ -181,7 +185,7 @@ async def test_an_endpoint_is_found_by_method_and_path(tmp_path: Path) -> None:
         assert field_of(await http.get("/api/orders/seventeen")) == "order_id"
         assert (await http.head("/api/orders/17")).status_code == 200
         wrong = await http.delete("/api/orders/17")
-        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
         for nothing in ("/api/orders", "/api/orders/1/2", "/api/", "/data/nothing"):
             assert (await http.get(nothing)).status_code == 404, nothing
 
@@ -235,6 +239,33 @@ async def test_a_handler_that_raises_is_a_reference_and_no_words(tmp_path: Path)
             assert (answer.status_code, answer.json()["reason"]) == (500, "HANDLER_ERROR")
             assert answer.json()["metadata"]["reference_id"] in answer.json()["detail"]
             assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"{bad", "is not JSON"),
+        (b"", "is not JSON"),
+        (b'"\xff"', "is not UTF-8"),
+        ('"x"'.encode("utf-16"), "is not UTF-8"),
+        (b"[NaN]", "NaN"),
+        (b"-Infinity", "-Infinity"),
+        (b"1e999", "beyond 64-bit floating point"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"1" * 5_000, "more than 4,300 digits"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_named_as_a_parameter_is(
+    tmp_path: Path, body: bytes, why: str
+) -> None:
+    async with asked(tmp_path) as (http, _):
+        answer = await http.post("/api/json", content=body)
+        assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_ARGUMENT")
+        (error,) = answer.json()["errors"]
+        assert error["field"] == "body"
+        assert why in error["description"]
+        answer = await http.post("/api/json", content='\ufeff{"é": 1.5}'.encode())
+        assert answer.json() == [{"é": 1.5}]
 
 
 async def test_a_response_that_is_too_large_is_the_apps_fault(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from capsule_sidecar.model.errors import DomainError, InvalidArgument, LimitExce
 from capsule_sidecar.storage.documents import forms
 from capsule_sidecar.storage.documents.filters import parse_filter
 from capsule_sidecar.storage.documents.finding import Target, parse_find
-from capsule_sidecar.storage.documents.jsons import Number, dump, parse, plus
+from capsule_sidecar.storage.documents.jsons import Number, SumRefused, dump, parse, plus
 from capsule_sidecar.storage.documents.store import parse_documents
 from capsule_sidecar.storage.documents.updates import apply, parse_update, seed
+from capsule_sidecar.storage.keyvalues import check_value, parse_by
 from capsule_sidecar.storage.scopes import Caller, Scope
 
 DEEP: dict[str, Any] = {"a": 1}
@@ -105,8 +106,9 @@ BAD_UPDATES: list[tuple[Any, str, str]] = [
     ({"$addToSet": {"a": {"$in": []}}}, "update.$addToSet.a.$in", "only $each"),
     ({"$pull": {"a": {"$regex": "x"}}}, "update.$pull.a.$regex", "is no operator"),
     ({"$pull": {"a": {"$gt": []}}}, "update.$pull.a.$gt", "no object or array"),
-    ({"$set": {"id": "x"}}, "update.$set.id", "id cannot be changed"),
-    ({"id": "x"}, "update.id", "id cannot be changed"),
+    ({"$set": {"id.x": "x"}}, "update.$set.id.x", "id cannot be changed"),
+    ({"$min": {"id": "x"}}, "update.$min.id", "id cannot be changed"),
+    ({"$set": {"id": "x"}, "$unset": {"id": 1}}, "update.$unset.id", "id cannot be changed"),
     ({"$unset": {"create_time": ""}}, "update.$unset.create_time", "cannot be changed"),
     ({"$inc": {"update_time": 1}}, "update.$inc.update_time", "cannot be changed"),
     ({"$set": {"a": 1}, "$inc": {"a.b": 1}}, "update.$inc.a.b", "the same as update.$set.a"),
@@ -266,19 +268,39 @@ def test_forms_lead_back_to_their_values(value: dict[str, Any]) -> None:
 @given(st.integers(), st.integers())
 def test_sums_of_integers_are_exact(left: int, right: int) -> None:
     total = plus(Number(str(left)), Number(str(right)))
-    assert total is not None
     assert total.text == str(left + right)
 
 
-def test_sums_of_integers_of_any_size_are_exact_and_others_are_floating() -> None:
-    large = plus(Number("9" * 5_000), Number("1"))
-    assert large is not None
-    assert large.text == "1" + "0" * 5_000
+def test_sums_of_integers_are_exact_up_to_their_bound_and_others_are_floating() -> None:
+    assert plus(Number("9" * 399), Number("1")).text == "1" + "0" * 399
     assert plus(Number("0.1"), Number("0.2")) == Number(repr(0.1 + 0.2))
-    assert plus(Number("9" * 400), Number("0.5")) is None
-    zero = plus(Number("-0"), Number("0"))
-    assert zero is not None
-    assert zero.text == "0"
+    for left, right, why in (
+        ("9" * 400, "0.5", "floating point"), ("1e308", "1e308", "floating point"),
+        ("9" * 400, "1", "400 characters"), ("-" + "9" * 399, "-1", "400 characters"),
+    ):  # fmt: skip
+        with pytest.raises(SumRefused, match=why):
+            plus(Number(left), Number(right))
+    assert plus(Number("-0"), Number("0")).text == "0"
+
+
+@pytest.mark.parametrize("number", ["1" * 401, "-" + "1" * 400, "0." + "1" * 399])
+def test_a_number_that_is_too_long_is_refused_wherever_it_stands(number: str) -> None:
+    text = f'{{"a":[{number}]}}'.encode()
+    for read in (
+        lambda: parse_documents([text], "documents"),
+        lambda: parse_update(f'{{"$inc":{{"n":{number}}}}}'.encode()),
+        lambda: parse_update(f'{{"$push":{{"n":{number}}}}}'.encode()),
+        lambda: parse_update(text),
+        lambda: parse_filter(f'{{"n":{number}}}'.encode()),
+        lambda: check_value(text),
+        lambda: parse_by(number.encode()),
+    ):
+        with pytest.raises(InvalidArgument, match="at most 400 characters"):
+            read()
+    parse_documents([text.replace(number.encode(), b"1" * 400)], "documents")
+    check_value(text.replace(number.encode(), b"1" * 400))
+    # What was stored before there was a bound.
+    assert isinstance(parse(text, "document", stored=True), dict)
 
 
 def test_every_refusal_is_the_domains() -> None:

@@ -17,6 +17,9 @@ from capsule_sidecar.model.errors import InvalidArgument
 
 # Levels of objects and arrays in a document or a value that can be looked into.
 MAX_DEPTH = 100
+# Characters of a number: what adds to it stays cheap, and every language reads it (Python's own
+# reader refuses integers of more than 4,300 digits, and with one of them all that is beside it).
+MAX_NUMBER = 400
 
 
 class Number:
@@ -54,8 +57,27 @@ class _Refused(ValueError):
     """What Python's reader takes and this does not."""
 
 
+class SumRefused(ValueError):
+    """Two numbers have no sum that can be kept; says why."""
+
+
 def _no_constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not JSON")
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_NUMBER:
+        raise _Refused(f"{text[:20]}... is too long: a number has at most {MAX_NUMBER} characters")
+
+
+def _integer(text: str) -> Number:
+    _check_length(text)
+    return Number(text)
+
+
+def _fraction(text: str) -> Number:
+    _check_length(text)
+    return _number(text)
 
 
 def _number(text: str) -> Number:
@@ -67,22 +89,26 @@ def _number(text: str) -> Number:
 
 
 # Made once: it takes as long as reading a filter does.
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=Number, parse_float=_number)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer, parse_float=_fraction)
+# What was stored before numbers had a bound is still read.
+_STORED = json.JSONDecoder(parse_constant=_no_constant, parse_int=Number, parse_float=_number)
 
 
-def parse(data: bytes, field: str) -> Json:
+def parse(data: bytes, field: str, *, stored: bool = False) -> Json:
     """Read a UTF-8 JSON value.
 
     Args:
         data: The bytes.
         field: The request's field, for the error.
+        stored: They were taken once: numbers may be longer than is taken now.
 
     Raises:
-        InvalidArgument: They are not JSON, or are nested more than 100 deep; a number is beyond
-            what 64-bit floating point holds and no integer; a text holds half a surrogate pair.
+        InvalidArgument: They are not JSON, or are nested more than 100 deep; a number has more than
+            400 characters, or is beyond what 64-bit floating point holds and no integer; a text
+            holds half a surrogate pair.
     """
     try:
-        value: Json = _DECODER.decode(data.decode())
+        value: Json = (_STORED if stored else _DECODER).decode(data.decode())
         if b"\\u" in data:
             dump(value).encode()
     except _Refused as error:
@@ -117,13 +143,13 @@ def depth_exceeds(value: Json, maximum: int) -> bool:
     return False
 
 
-def parse_object(data: bytes, field: str) -> dict[str, Json]:
+def parse_object(data: bytes, field: str, *, stored: bool = False) -> dict[str, Json]:
     """Read a UTF-8 JSON object.
 
     Raises:
         InvalidArgument: As `parse`, or it is no object.
     """
-    value = parse(data, field)
+    value = parse(data, field, stored=stored)
     if not isinstance(value, dict):
         raise InvalidArgument(field, "must be a JSON object")
     return value
@@ -160,19 +186,25 @@ def _pieces(value: Json) -> Iterator[str]:
             yield "}" if value else "{}"
 
 
-def plus(left: Number, right: Number) -> Number | None:
+def plus(left: Number, right: Number) -> Number:
     """Return the sum: exact for integers, of 64-bit floating point else.
 
-    Returns:
-        None where it is beyond what 64-bit floating point holds.
+    Raises:
+        SumRefused: It is beyond what 64-bit floating point holds, or an integer of more than 400
+            characters.
     """
     if left.whole and right.whole:
         digits = max(len(left.text), len(right.text)) + 1
         total = Context(prec=digits).add(left.value, right.value)
         # Minus zero is not the sum of integers.
-        return Number(f"{total:f}" if total else "0")
+        text = f"{total:f}" if total else "0"
+        if len(text) > MAX_NUMBER:
+            raise SumRefused(f"the sum has more than {MAX_NUMBER} characters")
+        return Number(text)
     try:
         result = float(left.text) + float(right.text)
     except OverflowError:
-        return None
-    return Number(repr(result)) if math.isfinite(result) else None
+        result = math.inf
+    if not math.isfinite(result):
+        raise SumRefused("the sum is beyond 64-bit floating point")
+    return Number(repr(result))

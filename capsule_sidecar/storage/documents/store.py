@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from urllib.parse import quote, unquote
 
 from capsule_sidecar.model.errors import DocumentExists, InvalidArgument, LimitExceeded
@@ -21,6 +22,7 @@ from capsule_sidecar.storage.documents.indexes import Index
 from capsule_sidecar.storage.documents.jsons import (
     MAX_DEPTH,
     Json,
+    Number,
     depth_exceeds,
     dump,
     parse_object,
@@ -36,7 +38,7 @@ from capsule_sidecar.storage.documents.rows import (
     new_row,
     whole_form,
 )
-from capsule_sidecar.storage.documents.updates import Update, apply, check_id, seed
+from capsule_sidecar.storage.documents.updates import OWN, Update, apply, check_id, seed
 from capsule_sidecar.storage.requests import Answer, Request, handler_scope, once
 from capsule_sidecar.storage.rows import InvocationRow
 from capsule_sidecar.storage.scopes import Place, Scope, place_to_write
@@ -77,7 +79,7 @@ def _parsed(data: bytes, where: str) -> NewDocument:
     key = check_id(fields.pop("id"), f"{where}.id") if "id" in fields else ""
     for name in OWN_NAMES[1:]:
         if name in fields:
-            raise InvalidArgument(f"{where}.{name}", "is the sidecar's to say")
+            raise InvalidArgument(f"{where}.{name}", "is the sidecar's to say: take it out")
     check_names(fields, where)
     body = dump(fields)
     check_size(body, where)
@@ -197,6 +199,7 @@ def update(
 
     Raises:
         DomainError: As `place_to_write`.
+        InvalidArgument: An id or a time is named that a document does not have.
         WrongType: An operator meets a value that it cannot change.
         LimitExceeded: A document would be too large, or too many match.
         DocumentExists: One with the id that is to be made is there, and does not match.
@@ -251,8 +254,9 @@ def _change(
     rows: list[tuple[object, ...]] = []
     changed: list[tuple[int, Form | None, Form | None]] = []
     for row in map(Row._make, unit.fetch(statement, numbers)):
-        fields = parse_object(row.body.encode(), "document")
+        fields = parse_object(row.body.encode(), "document", stored=True)
         before = whole_form(row.key, fields, row.create_ms, row.update_ms) if known else None
+        _check_own(change, row)
         apply(change, fields)
         body = dump(fields)
         if body == row.body:
@@ -265,6 +269,28 @@ def _change(
     if known:
         indexes.keep(unit, place, known, changed)
     return len(rows)
+
+
+def _check_own(change: Update, row: Row) -> None:
+    """Check that what an update names of a document's id and times is what it has.
+
+    So what was read can be written back whole, unless somebody changed it meanwhile.
+
+    Raises:
+        InvalidArgument: It is not.
+    """
+    for part in change:
+        if part.op != OWN:
+            continue
+        (name,), (given,) = part.path, part.values
+        if name == "id":
+            same = given == row.key
+        else:
+            milliseconds = row.create_ms if name == "create_time" else row.update_ms
+            same = isinstance(given, Number) and given.value == Decimal(milliseconds).scaleb(-3)
+        if not same:
+            hint = ": the document was changed since" if name == "update_time" else ""
+            raise InvalidArgument(part.where, f"{name} cannot be changed{hint}")
 
 
 def _check(fields: dict[str, Json], body: str, key: str) -> None:
@@ -282,6 +308,10 @@ def _make(
     change: Update,
 ) -> str:
     key, fields = seed(found)
+    for part in change:
+        # Of the filter's own id an update may say that it is that.
+        if part.op == OWN and not (key and part.path == ("id",) and part.values == (key,)):
+            raise InvalidArgument(part.where, "is not given to a document that is made: leave out")
     apply(change, fields)
     body = dump(fields)
     _check(fields, body, key)

@@ -24,12 +24,14 @@ from capsule_sidecar.storage.documents.filters import (
     read_filter,
     read_operators,
 )
-from capsule_sidecar.storage.documents.jsons import Json, Number, parse_object, plus
+from capsule_sidecar.storage.documents.jsons import Json, Number, SumRefused, parse_object, plus
 from capsule_sidecar.storage.documents.matching import is_index, matches
 
 Document = dict[str, Json]
 
 OPERATORS = ("$set", "$unset", "$inc", "$push", "$pull", "$addToSet", "$min", "$max")
+# What a `$set` of a document's own id or times is: nothing is set, it must be what is there.
+OWN = "own"
 # Elements that setting one far behind an array's end may add.
 MAX_PADDING = 1_000
 
@@ -39,7 +41,7 @@ class Change:
     """One operator at one path.
 
     Attributes:
-        op: The operator.
+        op: The operator, or OWN.
         path: The path's parts.
         where: The place in the request, for errors.
         values: What is set, added, pushed or compared with.
@@ -91,7 +93,7 @@ def _checked(value: dict[str, Json], where: str, *, plain: bool) -> Update:
             here = f"{place}.{text}"
             bounds.part(here)
             path = check_path(text, here)
-            if path[0] in OWN_NAMES:
+            if path[0] in OWN_NAMES and (name != "$set" or len(path) > 1):
                 raise InvalidArgument(here, f"{path[0]} cannot be changed")
             for other in found:
                 if _overlap(other.path, path):
@@ -106,6 +108,8 @@ def _overlap(left: Path, right: Path) -> bool:
 
 
 def _change(op: str, path: Path, operand: Json, where: str, bounds: Bounds) -> Change:
+    if path[0] in OWN_NAMES:
+        return Change(OWN, path, where, (operand,))
     match op:
         case "$unset":
             return Change(op, path, where)
@@ -149,13 +153,14 @@ def _pulled(operand: Json, where: str, bounds: Bounds) -> Condition:
 
 
 def apply(update: Update, document: Document) -> None:
-    """Change a document in place.
+    """Change a document in place. Whose id and times it names is the caller's to check.
 
     Raises:
         WrongType: A value that is there does not allow it; the document is half changed then.
     """
     for change in update:
-        _APPLY[change.op](document, change)
+        if change.op != OWN:
+            _APPLY[change.op](document, change)
 
 
 def seed(found: Filter) -> tuple[str, Document]:
@@ -286,10 +291,10 @@ def _inc(document: Document, change: Change) -> None:
             return by
         if not isinstance(before, Number):
             raise WrongType(change.where, f"the value is {_kind(before)}, not a number")
-        total = plus(before, by)
-        if total is None:
-            raise WrongType(change.where, "the sum is beyond 64-bit floating point")
-        return total
+        try:
+            return plus(before, by)
+        except SumRefused as error:
+            raise WrongType(change.where, str(error)) from None
 
     _replace(document, change, new)
 

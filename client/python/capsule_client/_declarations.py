@@ -145,12 +145,16 @@ class Declarations:
             authorized: The sidecar lets through who is signed in, guests too.
 
         Raises:
-            ValueError: for a malformed method or path, and for what is declared already.
+            ValueError: for a malformed method or path, and for what is declared already, also with
+                other names in its path.
         """
         route, names = _web.check_route(method.upper(), path)
 
         def declare(function: W) -> W:
-            _once(self._handlers.endpoints.get(route), f"handler of {route}")
+            # Paths that differ in their names alone take the same requests.
+            same = (r for r in self._handlers.endpoints if _web.shape(r) == _web.shape(route))
+            known = next(same, None)
+            _once(known, f"handler of {known}")
             self._handlers.endpoints[route] = _web.declare(
                 function, "endpoint", authenticated=authorized, raw=True, taken=names
             )

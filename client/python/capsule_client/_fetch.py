@@ -24,6 +24,8 @@ MAX_REDIRECTS = 5
 _LEGAL = "%/:=&?~+!$,;'@()*[]"  # in a path or query; the rest is quoted, as browsers do
 _PIECE_BYTES = 64 * 1024
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+# Of the first bytes, the name and the media type of an answer.
+Refuse = Callable[[bytes, str, str], str]
 _FIRST_GOOD, _LAST_GOOD = 200, 299
 
 
@@ -43,18 +45,20 @@ class Fetched(NamedTuple):
     shown: str
 
 
-async def fetch(url: str, refuse: Callable[[str], str]) -> Fetched:
+async def fetch(url: str, refuse: Refuse, head: int) -> Fetched:
     """Loads an http(s) address in a thread of its own.
 
-    `refuse` says, by the media type, why the answer is not wanted; empty where it is.
+    `refuse` says, by the first `head` bytes (of a shorter answer all), its name and media type,
+    why the answer is not wanted; empty where it is.
 
-    Raises ValueError for an address that is malformed, redirects elsewhere than to http(s) or too
-    often, is answered by an error, or with what is refused; LimitExceeded for more than
-    MAX_BYTES; Unavailable where it cannot be reached or is not through within TIMEOUT.
+    Raises ValueError for an address that is malformed, holds a user name or password, redirects
+    elsewhere than to http(s) or too often, is answered by an error, or with what is refused;
+    LimitExceeded for more than MAX_BYTES; Unavailable where it cannot be reached or is not through
+    within TIMEOUT.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Fetched] = loop.create_future()
-    visit = _Visit(url, refuse)
+    visit = _Visit(url, refuse, head)
 
     def report(fetched: Fetched | None, error: BaseException | None) -> None:
         if done.done():
@@ -88,7 +92,7 @@ async def fetch(url: str, refuse: Callable[[str], str]) -> Fetched:
 class _Visit:
     """One address on its way; `abandon` may be called from any thread."""
 
-    def __init__(self, url: str, refuse: Callable[[str], str]) -> None:
+    def __init__(self, url: str, refuse: Refuse, head: int) -> None:
         from urllib.parse import unquote, urlsplit
 
         try:
@@ -101,6 +105,7 @@ class _Visit:
             raise ValueError("the image's address names no host")
         self._url = url
         self._refuse = refuse
+        self._head = head
         self._until = time.monotonic() + TIMEOUT
         self._connections: list[HTTPConnection] = []
         self._abandoned = False
@@ -123,10 +128,7 @@ class _Visit:
                 if not _FIRST_GOOD <= answer.status <= _LAST_GOOD:
                     raise ValueError(f"{self.shown} is answered by {answer.status}")
                 told = str(answer.headers.get("Content-Type", ""))
-                refused = self._refuse(told)
-                if refused:
-                    raise ValueError(f"what {self.shown} answers with is {refused}")
-                return Fetched(self._body(answer), told, self.name, self.shown)
+                return Fetched(self._body(answer, told), told, self.name, self.shown)
         except (InvalidURL, UnicodeError) as error:
             raise ValueError(f"{self.shown} is no valid address: {error}") from None
         except URLError as error:
@@ -145,6 +147,11 @@ class _Visit:
             # The scheme is looked at, and the opener knows no other.
             headers = {"Accept": "image/*", "User-Agent": "capsule-client"}
             parts = urlsplit(url)._replace(fragment="")
+            if "@" in parts.netloc:  # it would be sent nowhere, or to whom it is not meant for
+                raise ValueError(
+                    f"{self.shown} has a user name or password in its address: they are not sent;"
+                    " load it yourself and pass the bytes"
+                )
             asked = parts._replace(
                 path=quote(parts.path, _LEGAL), query=quote(parts.query, _LEGAL)
             ).geturl()
@@ -164,21 +171,32 @@ class _Visit:
             raise Unavailable(f"{self.shown} was not loaded within {TIMEOUT:g} s")
         return left
 
-    def _body(self, answer: Any) -> bytes:
+    def _body(self, answer: Any, told: str) -> bytes:
         declared = answer.headers.get("Content-Length", "")
         if declared.isdecimal() and int(declared) > MAX_BYTES:
             raise self._too_large()
         pieces: list[bytes] = []
-        size = 0
+        size, looked = 0, False
         while piece := answer.read1(_PIECE_BYTES):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_BYTES:
                 raise self._too_large()
+            if size >= self._head and not looked:
+                self._look(b"".join(pieces), told)
+                looked = True
             self._left()
         if declared.isdecimal() and size < int(declared):
             raise Unavailable(f"{self.shown} ended before its end")
-        return b"".join(pieces)
+        body = b"".join(pieces)
+        if not looked:
+            self._look(body, told)
+        return body
+
+    def _look(self, beginning: bytes, told: str) -> None:
+        refused = self._refuse(beginning[: self._head], self.name, told)
+        if refused:
+            raise ValueError(f"what {self.shown} answers with is {refused}")
 
     def _too_large(self) -> LimitExceeded:
         return LimitExceeded(

@@ -21,6 +21,8 @@ from capsule_client.types import Attachment
 
 _HEAD = 4096  # bytes that tell what a file is
 _ADDRESS = re.compile(r"(https?|data):", re.IGNORECASE)
+# What is meant as an address though none of ours, and would be looked for as a path.
+_OTHER = re.compile(r"\s+(https?|data):|\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _UNKNOWN = frozenset(("", "application/octet-stream", "binary/octet-stream"))
 _BASE64 = re.compile(r";\s*base64\s*$", re.IGNORECASE)
 _EXTENSIONS = {
@@ -60,7 +62,8 @@ async def file_of(source: object, files: TurnFiles) -> str:
 async def picture(source: object) -> Content:
     """Returns what `source` is: an http(s) or data URL, a path, or bytes.
 
-    Raises TypeError for anything else, ValueError for what is no image, OSError for a path that
+    Raises TypeError for anything else, ValueError for what is no image and for an address of
+    another scheme, OSError for a path that
     cannot be read, LimitExceeded and Unavailable as `fetch` does.
     """
     if isinstance(source, bytes | bytearray | memoryview):
@@ -68,10 +71,17 @@ async def picture(source: object) -> Content:
     if isinstance(source, str) and _ADDRESS.match(source):
         if source[:5].lower() == "data:":
             return await off_loop(_of_data_url, source)
-        fetched = await fetch(source, refuse=_refuse_type)
+        fetched = await fetch(source, refuse=_refuse, head=_HEAD)
         told = fetched.content_type
         what = f"what {fetched.shown} answers with is"
         return await off_loop(_of_bytes, fetched.body, fetched.name, told, what)
+    if isinstance(source, str) and (not source or _OTHER.match(source)):
+        begins = source.partition(":")[0][:40]
+        raise ValueError(
+            f"an image's address begins with http:, https: or data:, not {begins + ':'!r}"
+            if source
+            else "an image's address or path is empty"
+        )
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         if isinstance(path, str):
@@ -189,9 +199,9 @@ def _of_data_url(url: str) -> Content:
     return _of_bytes(body, "", told or "text/plain", "the data URL is")
 
 
-def _refuse_type(told: str) -> str:
-    """Says why an answer of this media type need not be read; empty where it need be."""
-    kind = told.partition(";")[0].strip().lower()
-    if kind in _UNKNOWN or kind.startswith("image/"):
+def _refuse(head: bytes, name: str, told: str) -> str:
+    """Says why no more of an answer need be read than its beginning; empty where it need be."""
+    if media_type(head, name, told):
         return ""
-    return f"no image but {kind}"
+    kind = told.partition(";")[0].strip().lower()
+    return "no image" if kind in _UNKNOWN or kind.startswith("image/") else f"no image but {kind}"

@@ -70,11 +70,10 @@ async def _serve(turn: Turn, handlers: Handlers, outcome: pb.Outcome) -> None:
     asked = context.request
     given = asked.path_params.items() if declared.raw else asked.query_pairs
     try:
-        arguments = declared.arguments(given)
-    except BadRequest as error:
+        answer = await declared.function(context, **declared.arguments(given))
+    except BadRequest as error:  # an argument, or a body that the handler reads as JSON
         outcome.response.CopyFrom(_web_form.bad_request(error))
         return
-    answer = await declared.function(context, **arguments)
     outcome.response.CopyFrom(_web_form.response_of(answer, raw=declared.raw))
 
 

@@ -17,6 +17,7 @@ WebHandler = Callable[..., Awaitable[Any]]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _DATA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _SEGMENT = re.compile(r"\{[a-z_][a-z0-9_]*\}|[A-Za-z0-9_.~!$&'()*+,;=:@-]+")
+_NAME = re.compile(r"(?<=/)\{[^/]*\}")
 _MAX_PATH = 500
 
 
@@ -137,3 +138,8 @@ def check_route(method: str, path: str) -> tuple[str, list[str]]:
     if not well or len(path) > _MAX_PATH or len(set(names)) != len(names):
         raise ValueError(f"path is / or segments as /orders/{{order_id}}, not {path!r}")
     return f"{method} {path}", names
+
+
+def shape(route: str) -> str:
+    """Returns a route without its names: what two routes have in common that take the same."""
+    return _NAME.sub("{}", route)

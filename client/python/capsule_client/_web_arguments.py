@@ -19,8 +19,8 @@ _NONE = type(None)
 _MAX_NAME = 100  # characters of a name that is told back
 
 
-class BadRequest(Exception):
-    """An argument that the caller gave does not fit: answered by 400, naming it."""
+class BadRequest(ValueError):
+    """What the caller gave does not fit, an argument or the body: answered by 400, naming it."""
 
     def __init__(self, field: str, why: str) -> None:
         field = field[:_MAX_NAME]

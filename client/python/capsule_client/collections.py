@@ -122,6 +122,7 @@ class Collection:
 
         Args:
             document: At most 1 MiB as JSON. Its `id`, where it has one, is 1 to 128 characters.
+                It has no `create_time` and no `update_time`: of one that was read take them out.
 
         Raises:
             Conflict: There is a document with this id; reason `DOCUMENT_EXISTS`.
@@ -187,7 +188,8 @@ class Collection:
 
         Args:
             filter: Which; {} is any.
-            update: Operators, as `{"$inc": {"n": 1}}`; or a plain dict, which sets its fields.
+            update: Operators, as `{"$inc": {"n": 1}}`; or a plain dict, which sets its fields. Its
+                `id` and times, where it has them, are those of the document.
             upsert: Where none matches, one is made of the filter's equalities and the update.
 
         Raises:

@@ -115,11 +115,13 @@ class Session:
     async def increment(self, key: str, by: float = 1, scope: Scope = "session") -> Any:
         """Adds to a number, atomically, and returns the sum; what is not there counts as 0.
 
-        Integers of any size are added exactly. Raises what `get` does, and these.
+        Integers are added exactly, up to 400 characters as JSON. Raises what `get` does, and these.
 
         Raises:
             TypeError: for what is no number, or not finite.
-            Conflict: for a value that is no number; reason `WRONG_TYPE`.
+            InvalidArgument: for a number of more than 400 characters.
+            Conflict: for a value that is no number, and for a sum of more than 400 characters or
+                beyond 64-bit floating point; reason `WRONG_TYPE`. Nothing is changed.
         """
         return await self._calls.state.increment(key, by, scope)
 
@@ -254,8 +256,8 @@ class Session:
             The block's id.
 
         Raises:
-            ValueError: for what is no image, and for an address that is answered by an error;
-                nothing is sent then.
+            ValueError: for what is no image, and for an address that is answered by an error, is
+                neither http(s) nor data, or has a password in it; nothing is sent then.
             TypeError: for a source that is none of these.
             OSError: for a path that cannot be read.
             LimitExceeded: for an address with more than 20 MiB, or a file over the sidecar's

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from capsule_client._web_arguments import BadRequest
 from capsule_client.collections import Database
 from capsule_client.errors import Unavailable
 from capsule_client.types import UserInfo
@@ -39,11 +41,26 @@ class Request:
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """Returns the body as JSON.
+        """Returns the body as JSON, in UTF-8.
 
-        Raises ValueError for a body that is none.
+        Raises ValueError for a body that is none, or holds NaN, an infinity or a number beyond 64
+        bits of floating point. Who asks is answered by 400, naming `body`, where the handler lets
+        it pass.
         """
-        return json.loads(self.body)
+        try:
+            return json.loads(
+                self.body.decode("utf-8-sig"), parse_constant=_no_number, parse_float=_finite
+            )
+        except UnicodeDecodeError:
+            raise BadRequest("body", "is not UTF-8") from None
+        except RecursionError:
+            raise BadRequest("body", "is nested too deeply") from None
+        except json.JSONDecodeError as error:
+            raise BadRequest("body", f"is not JSON: {error}") from None
+        except BadRequest:
+            raise
+        except ValueError:  # of Python's own limit
+            raise BadRequest("body", "holds an integer of more than 4,300 digits") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,17 @@ class Response:
     status: int = 200
     headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
     body: Any = b""
+
+
+def _no_number(name: str) -> NoReturn:
+    raise BadRequest("body", f"is not JSON: {name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise BadRequest("body", f"holds {text[:40]}, which is beyond 64-bit floating point")
+    return number
 
 
 def _nowhere() -> Database:

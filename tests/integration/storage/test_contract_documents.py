@@ -455,3 +455,66 @@ async def test_too_many_different_values_are_refused(store: Store) -> None:
         await desk.insert(*({"b": f"{n}" + "x" * 600_000} for n in range(2)))
         with pytest.raises(LimitExceeded):
             await desk.distinct("b")
+
+
+async def test_no_number_grows_beyond_its_bound_and_what_holds_it_stays_readable(
+    store: Store,
+) -> None:
+    async with store.sidecar() as sidecar:
+        desk = Desk(sidecar)
+        await desk.insert(b'{"n": %s, "a": []}' % (b"9" * 400))
+        for change in (
+            b'{"$inc": {"n": 1}}', b'{"$inc": {"new": %s}}' % (b"9" * 401),
+            b'{"$push": {"a": %s}}' % (b"9" * 4300), b'{"n": %s}' % (b"9" * 401),
+        ):  # fmt: skip
+            with pytest.raises((WrongType, InvalidArgument), match="400 characters"):
+                await desk.update({}, change)
+        assert await desk.find() == [{"n": int("9" * 400), "a": []}]
+        assert (await desk.update({}, {"$inc": {"n": -1}})).modified == 1
+
+
+async def test_what_was_read_can_be_written_back(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        desk = Desk(sidecar)
+        await desk.insert({"id": "one", "n": 1}, {"id": "two", "n": 1})
+        (read,) = (json.loads(each) for each in await desk.raw({"id": "one"}))
+        sidecar.clock.advance(1500)
+        assert (await desk.update({"id": "one"}, read)).modified == 0
+        done = await desk.update({"id": "one"}, read | {"n": 2})
+        assert (done.matched, done.modified) == (1, 1)
+        (now,) = (json.loads(each) for each in await desk.raw({"id": "one"}))
+        assert now == read | {"n": 2, "update_time": now["update_time"]}
+        assert now["update_time"] > read["update_time"] + 1.4
+        own = {name: now[name] for name in ("id", "create_time", "update_time")}
+        assert (await desk.update({"id": "one"}, {"$set": own, "$inc": {"n": 1}})).modified == 1
+        # By its filter's id one is made, and by nothing else of its own.
+        made = await desk.update({"id": "new"}, {"id": "new", "n": 5}, upsert=True)
+        assert made.upserted_id == "new"
+
+
+async def test_what_is_not_a_documents_own_is_refused_and_changes_none(store: Store) -> None:
+    async with store.sidecar() as sidecar:
+        desk = Desk(sidecar)
+        await desk.insert({"id": "one", "n": 1}, {"id": "two", "n": 1})
+        before = await desk.raw()
+        one = json.loads(before[0])
+        for change, field in (
+            ({"id": "two", "n": 2}, "update.id"), ({"id": 1, "n": 2}, "update.id"),
+            ({"$set": {"create_time": one["create_time"] + 1}}, "update.$set.create_time"),
+            ({"n": 2, "update_time": one["update_time"] - 0.001}, "update.update_time"),
+            ({"n": 2, "update_time": str(one["update_time"])}, "update.update_time"),
+        ):  # fmt: skip
+            with pytest.raises(InvalidArgument, match="cannot be changed") as refused:
+                await desk.update({"id": "one"}, change)
+            assert refused.value.field == field
+        # The first of two has this id, the second has not.
+        with pytest.raises(InvalidArgument, match="cannot be changed"):
+            await desk.update({}, {"id": "one", "n": 2}, many=True)
+        assert await desk.raw() == before
+        for change in ({"id": "x"}, one):
+            for filter_ in ({"id": "none"}, {"k": 1}):
+                with pytest.raises(InvalidArgument, match="leave out"):
+                    await desk.update(filter_, change, upsert=True)
+                assert (await desk.update(filter_, change)).matched == 0
+        with pytest.raises(InvalidArgument, match="take it out"):
+            await desk.insert(one)

@@ -152,6 +152,13 @@ async def test_a_data_url_is_taken_in_both_forms(url: str, data: bytes) -> None:
         ("http://a:b:c/x", ValueError, "malformed"),
         ("http://[::1", ValueError, "malformed"),
         ("http://ho st/x", ValueError, "no valid address"),
+        ("ftp://host/x.png", ValueError, "begins with http:, https: or data:, not 'ftp:'"),
+        ("FILE:///etc/x.png", ValueError, "not 'FILE:'"),
+        (" http://127.0.0.1:1/x", ValueError, "not ' http:'"),
+        ("\ndata:,%3Csvg%3E", ValueError, "begins with http:"),
+        ("", ValueError, "is empty"),
+        ("http://user:geheim@127.0.0.1:1/x", ValueError, "has a user name or password"),
+        ("http://user@127.0.0.1:1/x", ValueError, "has a user name or password"),
         ("/nowhere/at/all.png", FileNotFoundError, "nowhere"),
         ("/", ValueError, "it is no file"),
         (__file__, ValueError, "is no image"),
@@ -308,12 +315,40 @@ async def test_an_address_is_loaded_here_and_uploaded() -> None:
         assert only_file(sidecar) == ("tür.png", "image/png", PNG)
 
 
-@pytest.mark.parametrize("kind", ["application/octet-stream", "image/jpeg", ""])
+@pytest.mark.parametrize(
+    "kind", ["application/octet-stream", "image/jpeg", "", "text/plain", "text/html"]
+)
 async def test_its_first_bytes_go_before_what_the_answer_says(kind: str) -> None:
     async with FakeSidecar() as sidecar, site() as web:
         web.paths["/x"] = answer_of(PNG, kind)
         assert isinstance(await shown(sidecar, f"{web.url}/x"), str)
         assert only_file(sidecar)[1] == "image/png"
+
+
+async def test_of_what_is_no_image_the_beginning_is_read_and_no_more() -> None:
+    async with FakeSidecar() as sidecar, site() as web:
+
+        async def endless(_: str, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n")
+            while True:
+                writer.write(HTML * 100)
+                await writer.drain()
+
+        web.paths["/x"] = endless
+        error = await shown(sidecar, f"{web.url}/x")
+        assert isinstance(error, ValueError)
+        assert str(error).endswith("is no image but text/html")
+        await eventually(lambda: not web.open, message="the connection is ended")
+
+
+async def test_a_redirect_to_an_address_with_a_password_is_not_followed() -> None:
+    async with FakeSidecar() as sidecar, site() as web:
+        web.paths["/x"] = moved(web.url.replace("://", "://user:geheim@") + "/y")
+        error = await shown(sidecar, f"{web.url}/x")
+        assert isinstance(error, ValueError)
+        assert "has a user name or password" in str(error)
+        assert "geheim" not in str(error)
+        assert web.asked == ["/x"]
 
 
 async def test_five_redirects_are_followed_and_no_sixth() -> None:

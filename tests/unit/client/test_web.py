@@ -26,6 +26,35 @@ if TYPE_CHECKING:
     from nowhere import Report  # type: ignore[import-not-found]  # that is the point
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        ("/dup/{a}", "/dup/{b}", True), ("/{a}/x/{b}", "/{b}/x/{a}", True),
+        ("/dup/{a}", "/dup/{a}", True), ("/dup/{a}", "/dup/a", False),
+        ("/dup/{a}", "/dup/{a}/{b}", False),
+    ],
+)  # fmt: skip
+def test_paths_that_differ_in_their_names_alone_are_declared_once(
+    first: str, second: str, taken: bool
+) -> None:
+    app = capsule.App("support")
+
+    async def handle(ctx: capsule.RequestContext, **names: str) -> None: ...
+
+    app.endpoint("GET", first)(handle)
+    app.endpoint("POST", second)(handle)
+    if taken:
+        with pytest.raises(ValueError, match=r"has a handler of GET .* already"):
+            app.endpoint("GET", second)(handle)
+    else:
+        app.endpoint("GET", second)(handle)
+
+
+def test_a_handler_can_catch_a_body_that_is_no_json_as_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"^body: is not JSON"):
+        capsule.Request("POST", "/", {}, {}, b"{bad").json()
+
+
 class Colour(enum.Enum):
     RED = "red"
     BLUE = "blue"

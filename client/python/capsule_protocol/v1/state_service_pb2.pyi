@@ -265,8 +265,8 @@ class IncrementValueRequest(_message.Message):
     key: _builtins.str
     """1 to 256 characters."""
     by_json: _builtins.bytes
-    """A JSON number: what is added, at most 400 characters. Integers are added exactly, of any size; with a fraction or an exponent on either
-    side the sum is that of 64-bit floating point. Empty: 1.
+    """A JSON number: what is added. Integers are added exactly; with a fraction or an exponent on either side the sum is that of 64-bit
+    floating point. Numbers of values and documents, and so the sum, have at most 400 characters. Empty: 1.
     """
     def __init__(
         self,
