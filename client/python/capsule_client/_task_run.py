@@ -26,7 +26,7 @@ async def run(
     """Runs a task; its result, or that it is not to be tried again, goes into the outcome."""
     given = _json.decode(turn.invocation.task.args_json) or {}
     try:
-        result = await task(session, **given)
+        result = await task.function(session, **given)
     except (Exception, asyncio.CancelledError) as error:  # the latter may be the handler's own
         outcome.no_retry = not task.retries_after(error)
         raise

@@ -196,8 +196,20 @@ class TaskFunction(Generic[P, R]):
         functools.update_wrapper(self, function, updated=())
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs the function here and now: no task is made."""
-        return await self._function(*args, **kwargs)
+        """Runs the function here and now: no task is made, and within it `current_task()` is None.
+
+        So what it says of its progress is not taken for that of the task that calls it.
+        """
+        outer = _context.task.set(None)
+        try:
+            return await self._function(*args, **kwargs)
+        finally:
+            _context.task.reset(outer)
+
+    @property
+    def function(self) -> Callable[P, Awaitable[R]]:
+        """The function itself, which a task runs."""
+        return self._function
 
     @property
     def name(self) -> str:
