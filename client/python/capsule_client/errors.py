@@ -58,7 +58,11 @@ class LimitExceeded(CapsuleError):
 
 
 class Unavailable(CapsuleError):
-    """The sidecar could not do it now, also after the retries; nothing is known to be written."""
+    """The sidecar could not do it now, also after the retries; nothing is known to be written.
+
+    With the reason `OUTCOME_UNKNOWN` what was asked outside of a handler was sent and not answered:
+    it may have been done.
+    """
 
 
 class FileUploadTimeout(CapsuleError, TimeoutError):

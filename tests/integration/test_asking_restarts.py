@@ -1,0 +1,151 @@
+"""What is asked outside of a handler, over restarts of the sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import capsule_client as capsule
+from capsule_client import _asking
+from tests.support.eventually import eventually
+from tests.support.fake_sidecar import TOKEN, FakeLine, FakeSidecar, status
+from tests.support.sidecar import SidecarProcess
+
+pytestmark = pytest.mark.deadline(120)
+
+
+@asynccontextmanager
+async def attached(home: Path) -> AsyncIterator[tuple[SidecarProcess, capsule.App]]:
+    """A sidecar that can be killed, and an app that the test attaches."""
+    async with SidecarProcess(home) as process:
+        running = await process.start()
+        yield process, capsule.App("support", address=running.address, token=running.token)
+
+
+async def test_what_was_given_up_while_the_sidecar_was_away_is_not_done_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_asking, "_APP_TIMEOUT", 1.0)
+    async with attached(tmp_path) as (process, app):
+        ran: list[int] = []
+        entries = app.collection("entries", scope="app")
+
+        @app.task()
+        async def charge(session: capsule.Session, order: int) -> None:
+            ran.append(order)
+
+        async with app.attached():
+            await process.kill()
+            with pytest.raises(capsule.Unavailable):
+                await charge.submit(order=1)
+            with pytest.raises(capsule.Unavailable, match="not sent, nor will it be"):
+                await charge.submit(order=2)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await charge.submit(order=3)
+            with pytest.raises(capsule.Unavailable, match="not sent, nor will it be"):
+                await entries.insert_one({"order": 4})
+            waiting = asyncio.create_task(charge.submit(order=5))
+            monkeypatch.setattr(_asking, "_APP_TIMEOUT", 60.0)
+            patient = asyncio.create_task(entries.insert_one({"order": 6}))
+            await asyncio.wait({waiting}, timeout=0.1)
+            waiting.cancel()
+            await process.start()
+            await patient
+            await (await charge.submit(order=7)).result(30)
+            assert await charge.count() == 1
+            assert [one["order"] async for one in entries.find()] == [6]
+        assert ran == [7]
+
+
+async def test_what_was_sent_and_given_up_says_so_and_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_asking, "_APP_TIMEOUT", 0.5)
+    async with FakeSidecar() as sidecar:
+        app = capsule.App("demo", address=sidecar.address, token=TOKEN)
+        values: list[str] = []
+
+        @app.task()
+        async def charge(session: capsule.Session) -> None: ...
+
+        @app.message()
+        async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await session.reply("a turn's own promise holds")
+            values.append("given up")
+
+        async with app.attached():
+            line = await sidecar.attached()
+            sidecar.answer_commands = False
+            with pytest.raises(capsule.Unavailable, match="whether it was done") as told:
+                await charge.submit()
+            assert told.value.reason == "OUTCOME_UNKNOWN"
+            with pytest.raises(capsule.Unavailable) as told:
+                await charge.count()
+            assert told.value.reason == ""
+            work = sidecar.invoke()
+            await eventually(lambda: values)
+            assert line.kinds().count("submit_task") == 1
+            sidecar.answer_commands = True
+            line.cut()
+            again = await sidecar.attached(2)
+            await sidecar.outcome(work)
+            assert _requests(again) == ["reply"]
+            assert sidecar.replies == ["a turn's own promise holds"]
+
+
+async def test_what_is_sent_when_the_app_detaches_may_have_been_done() -> None:
+    async with FakeSidecar() as sidecar:
+        app = capsule.App("demo", address=sidecar.address, token=TOKEN)
+
+        @app.task()
+        async def charge(session: capsule.Session) -> None: ...
+
+        async with app.attached(drain_timeout=0):
+            line = await sidecar.attached()
+            sidecar.answer_commands = False
+            submitted = asyncio.create_task(charge.submit())
+            counted = asyncio.create_task(charge.count())
+            await eventually(lambda: len(_requests(line)) == 2)
+        with pytest.raises(capsule.Unavailable, match="whether it was done") as told:
+            await submitted
+        assert told.value.reason == "OUTCOME_UNKNOWN"
+        with pytest.raises(capsule.Unavailable, match="has detached") as told:
+            await counted
+        assert told.value.reason == "DETACHED"
+
+
+async def test_a_command_that_is_given_up_between_two_tries_leaves_its_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sidecar answers UNAVAILABLE, and nobody waits for the next try."""
+    async with FakeSidecar() as sidecar:
+        sidecar.limits.max_commands_in_flight = 1
+        away = status("UNAVAILABLE", "STORAGE_UNAVAILABLE")
+        sidecar.refuse = lambda _: away
+        app = capsule.App("demo", address=sidecar.address, token=TOKEN)
+
+        @app.task()
+        async def charge(session: capsule.Session) -> None: ...
+
+        async with app.attached():
+            line = await sidecar.attached()
+            for _ in range(3):
+                monkeypatch.setattr(_asking, "_APP_TIMEOUT", 0.3)
+                with pytest.raises(capsule.Unavailable):
+                    await charge.submit()
+            sidecar.refuse = lambda _: None
+            monkeypatch.setattr(_asking, "_APP_TIMEOUT", 10.0)
+            await charge.count()
+            sent = {one.submit_task.request_id for one in line.commands("submit_task")}
+            assert len(sent) == 3
+
+
+def _requests(line: FakeLine) -> list[str]:
+    return [one.WhichOneof("request") or "" for one in line.commands()]
