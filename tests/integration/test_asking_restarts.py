@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import capsule_client as capsule
-from capsule_client import _asking
+from capsule_client import _asking, tasks
 from tests.support.eventually import eventually
 from tests.support.fake_sidecar import TOKEN, FakeLine, FakeSidecar, status
 from tests.support.sidecar import SidecarProcess
@@ -98,6 +98,62 @@ async def test_what_was_sent_and_given_up_says_so_and_is_not_sent_again(
             await sidecar.outcome(work)
             assert _requests(again) == ["reply"]
             assert sidecar.replies == ["a turn's own promise holds"]
+
+
+async def test_a_result_is_waited_for_while_the_sidecar_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_asking, "_APP_TIMEOUT", 0.5)
+    async with attached(tmp_path) as (process, app):
+        go_on = asyncio.Event()
+
+        @app.task()
+        async def slow(session: capsule.Session) -> str:
+            await go_on.wait()
+            return "done"
+
+        async with app.attached():
+            monkeypatch.setattr(_asking, "_APP_TIMEOUT", 10.0)
+            handle = await slow.submit()
+            monkeypatch.setattr(_asking, "_APP_TIMEOUT", 0.5)
+            waits = [asyncio.create_task(handle.result(timeout)) for timeout in (None, 100)]
+            monkeypatch.setattr(tasks, "_GRACE", 0.0)
+            await process.kill()
+            with pytest.raises(capsule.Unavailable):
+                await handle.status()
+            with pytest.raises(TimeoutError, match="has not ended within"):
+                await handle.result(0.2)
+            assert not any(each.done() for each in waits)
+            await process.start()
+            go_on.set()
+            async with asyncio.timeout(60):
+                assert await asyncio.gather(*waits) == ["done", "done"]
+
+
+async def test_a_result_is_asked_for_again_where_the_sidecar_could_not_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("capsule_client._outbox._TRIES", 1)
+    monkeypatch.setattr(tasks, "_AGAIN", 0.01)
+    async with FakeSidecar() as sidecar:
+        away = status("UNAVAILABLE", "STORAGE_UNAVAILABLE")
+        sidecar.refuse = lambda _: away
+        app = capsule.App("demo", address=sidecar.address, token=TOKEN)
+
+        @app.task()
+        async def charge(session: capsule.Session) -> None: ...
+
+        async with app.attached():
+            line = await sidecar.attached()
+            with pytest.raises(TimeoutError):
+                await charge.handle("tsk_1").result(0.05)
+            waits = asyncio.create_task(charge.handle("tsk_1").result())
+            asked = len(line.commands())
+            await eventually(lambda: len(line.commands()) > asked + 3)
+            assert not waits.done()
+        with pytest.raises(capsule.Unavailable) as told:
+            await waits
+        assert told.value.reason == "DETACHED"
 
 
 async def test_what_is_sent_when_the_app_detaches_may_have_been_done() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from capsule_client._outbox import DETACHED, Command, Outbox
+from capsule_client._outbox import Command, Outbox
 from capsule_client._requests import address
 from capsule_client._turn import Turn
-from capsule_client.errors import Unavailable
+from capsule_client.errors import DETACHED, Unavailable
 from capsule_protocol.v1 import handler_service_pb2 as pb
 
 _APP_TIMEOUT = 30.0  # for the answer to what no turn asks, so that no lease ends the wait
@@ -38,12 +38,18 @@ class Asking:
     def _write(self, request: Any) -> None:
         address(request, self._turn, self._outbox.new_id())
 
-    async def _ask(self, frame: pb.HandlerFrame, *, waits: bool = False) -> pb.CommandResult:
+    async def _ask(
+        self, frame: pb.HandlerFrame, *, waits: bool = False, patient: bool = False
+    ) -> pb.CommandResult:
+        """Sends a command and returns its result.
+
+        With `patient` it waits for that while the app is attached: who asks ends the wait.
+        """
         if self._within:
             return await self._outbox.call(self._turn, frame, waits=waits)
         command: Command | None = None
         try:
-            async with asyncio.timeout(_APP_TIMEOUT):
+            async with asyncio.timeout(None if patient else _APP_TIMEOUT):
                 command = await self._outbox.begin(self._turn, frame, waits=waits)
                 assert command.future is not None
                 return await command.future

@@ -15,7 +15,7 @@ from capsule_client._pacer import Pacer
 from capsule_client._text import TextStream
 from capsule_client._turn import Turn
 from capsule_client._window import Window
-from capsule_client.errors import CapsuleError, LimitExceeded, Unavailable
+from capsule_client.errors import DETACHED, CapsuleError, LimitExceeded, Unavailable
 from capsule_protocol.v1.handler_service_pb2 import (
     CommandResult,
     HandlerFrame,
@@ -23,8 +23,6 @@ from capsule_protocol.v1.handler_service_pb2 import (
     StreamAck,
     StreamRefused,
 )
-
-DETACHED = "DETACHED"  # the reason of what this line will never bring
 
 _TRIES = 9  # of a command that is answered UNAVAILABLE: about 10 s in all
 _FIRST_DELAY = 0.05  # seconds, doubled each time

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_args
 
 from capsule_client import _context, _task_rules
-from capsule_client.errors import TaskFailed
+from capsule_client.errors import DETACHED, TaskFailed, Unavailable
 from capsule_client.types import TaskInfo, TaskStatus
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _WAIT = 20.0  # seconds that one question for a result waits in the sidecar
+_AGAIN = 1.0  # seconds before one is asked again that the sidecar could not take
 _GRACE = 1.0  # seconds that an answer may take beyond what was asked for
 
 
@@ -55,6 +56,8 @@ class TaskHandle(Generic[R_co]):
     async def result(self, timeout: str | float | timedelta | None = None) -> R_co:
         """Waits until the task has ended and returns what its handler returned.
 
+        It waits on while the sidecar is away or cannot answer: the task is kept there.
+
         A handler that waits keeps its place of `App(concurrency=...)`, and its deadline runs on: to
         be told of the end, a card (`Session.show_task`) is cheaper.
 
@@ -64,6 +67,7 @@ class TaskHandle(Generic[R_co]):
         Raises:
             TaskFailed: The task failed, was cancelled or timed out.
             TimeoutError: `timeout` is over; the task goes on.
+            Unavailable: The app is not attached, or detaches (reason `DETACHED`).
             ValueError: for a malformed or negative timeout.
             RuntimeError: for the running task's own result.
         """
@@ -79,6 +83,13 @@ class TaskHandle(Generic[R_co]):
                     info = await self._calls().get(self._id, wait=min(left, _WAIT))
             except TimeoutError:
                 raise self._late(patience) from None
+            except Unavailable as error:
+                if error.reason == DETACHED:
+                    raise
+                if left == 0:
+                    raise self._late(patience) from error
+                await asyncio.sleep(min(left, _AGAIN))
+                continue
             if info.status == "completed":
                 return cast(R_co, info.result)
             if info.ended:
