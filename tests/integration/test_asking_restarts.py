@@ -11,9 +11,11 @@ import pytest
 
 import capsule_client as capsule
 from capsule_client import _asking, tasks
+from capsule_protocol.v1 import handler_service_pb2 as pb
 from tests.support.eventually import eventually
 from tests.support.fake_sidecar import TOKEN, FakeLine, FakeSidecar, status
-from tests.support.sidecar import SidecarProcess
+from tests.support.sidecar import Person, Running, SidecarProcess
+from tests.support.work import ended
 
 pytestmark = pytest.mark.deadline(120)
 
@@ -128,6 +130,69 @@ async def test_a_result_is_waited_for_while_the_sidecar_is_away(
             go_on.set()
             async with asyncio.timeout(60):
                 assert await asyncio.gather(*waits) == ["done", "done"]
+
+
+async def test_a_wait_that_a_handler_left_running_outlives_a_restart(tmp_path: Path) -> None:
+    async with attached(tmp_path) as (process, app):
+        go_on = asyncio.Event()
+        waits: list[asyncio.Task[str]] = []
+
+        @app.task()
+        async def slow(session: capsule.Session) -> str:
+            await go_on.wait()
+            return "done"
+
+        @app.message()
+        async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+            waits.append(asyncio.create_task((await slow.submit()).result()))
+            await session.reply("it runs")
+
+        async with app.attached():
+            token = (tmp_path / "token").read_text().strip()
+            async with Person(Running(f"127.0.0.1:{process.port}", tmp_path, token)) as ada:
+                session = await ada.open()
+                sent = await ada.say(session, "go")
+                async with await ada.follow(session) as follow:
+                    await ended(follow, sent.invocation_id)
+            await process.kill()
+            await process.start()
+            go_on.set()
+            async with asyncio.timeout(60):
+                assert await waits[0] == "done"
+
+
+async def test_what_an_attempt_left_running_that_was_superseded_is_refused() -> None:
+    async with FakeSidecar() as sidecar:
+        app = capsule.App("demo", address=sidecar.address, token=TOKEN)
+        refused: list[bool] = []
+        kept: list[asyncio.Task[None]] = []
+
+        @app.task()
+        async def charge(session: capsule.Session) -> None: ...
+
+        @app.message()
+        async def handle(session: capsule.Session, msg: capsule.Message) -> None:
+            ended = asyncio.Event()
+
+            async def left() -> None:
+                await ended.wait()
+                with pytest.raises(capsule.Superseded):
+                    await charge.submit()
+                refused.append(True)
+
+            kept.append(asyncio.create_task(left()))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                asyncio.get_running_loop().call_later(0.05, ended.set)
+
+        async with app.attached():
+            line = await sidecar.attached()
+            work = sidecar.invoke()
+            await eventually(lambda: kept)
+            sidecar.cancel(work, pb.CANCEL_REASON_SUPERSEDED)
+            await eventually(lambda: refused)
+            assert _requests(line) == []
 
 
 async def test_a_result_is_asked_for_again_where_the_sidecar_could_not_say(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 import capsule_client as capsule
 from tests.integration.test_task_handlers import NOBODY, scene
 from tests.support.eventually import eventually
@@ -48,3 +50,50 @@ async def test_a_task_called_inline_within_a_task_is_none_and_reports_nothing(
             go_on.set()
             await handle.result(30)
         assert seen == [None, "outer"]
+
+
+async def test_what_a_handler_left_running_asks_for_tasks_in_the_apps_name(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as at:
+        go_on = asyncio.Event()
+        kept: list[asyncio.Task[None]] = []
+
+        @at.app.task()
+        async def work(session: capsule.Session, n: int) -> int:
+            await go_on.wait()
+            return n
+
+        async def do(session: capsule.Session, msg: capsule.Message) -> None:
+            first = await work.submit(n=1)
+            returned = asyncio.Event()
+
+            async def monitor() -> None:
+                await returned.wait()
+                assert await first.status() in ("pending", "running")
+                assert (await first.info()).args == {"n": 1}
+                second = await work.submit(n=2)
+                assert [one.id for one in await work.find()] == [second.id, first.id]
+                with pytest.raises(capsule.Superseded, match="has returned"):
+                    await work.submit(session, n=3)
+                with pytest.raises(capsule.Superseded, match="has returned"):
+                    await session.show_task(first)
+                with pytest.raises(capsule.Superseded, match="has returned"):
+                    await session.reply("too late")
+                assert await (await work.schedule(delay="1h", n=4)).cancel()
+                go_on.set()
+                assert await first.result(30) + await second.result(30) == 3
+                assert await work.count("completed") == 2
+
+            async def until_returned() -> None:
+                await eventually(lambda: session._calls.returned)
+                returned.set()
+
+            kept.append(asyncio.create_task(monitor()))
+            kept.append(asyncio.create_task(until_returned()))
+
+        async with at.attached(do) as session:
+            await at.ada.say(session, "go")
+            await eventually(lambda: len(kept) == 2)
+            async with asyncio.timeout(60):
+                await asyncio.gather(*kept)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from capsule_client import _json
+from capsule_client import _context, _json
 from capsule_client._asking import Asking
 from capsule_client._requests import refusal
 from capsule_client.errors import NoSession
@@ -175,6 +175,9 @@ class TaskCalls(Asking):
             raise TypeError(f"session is a Session or None, not a {type(session).__qualname__}")
         own = self._turn.session
         if own is None:
+            running = _context.invocation.get()
+            if running is not None:
+                running.check()  # the session is that of a handler which has returned
             raise ValueError(
                 "a task runs in the session of the handler that submits it, and here is none:"
                 " submit it with session=None"

@@ -210,9 +210,9 @@ class App(Declarations):
                 f"app {self._name!r} is not attached: its tasks are out of reach", reason=DETACHED
             )
         running = _context.invocation.get()
-        if running is not None and running.tasks.beside(own):
+        if running is not None and running.tasks.beside(own) and not running.returned:
             return running.tasks
-        return own  # outside of any handler, or in one of another app in this process
+        return own  # outside of any handler, behind one, or in one of another app in this process
 
 
 def _drain_seconds(given: str | float | timedelta) -> float:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_args
 
 from capsule_client import _context, _task_rules
-from capsule_client.errors import DETACHED, TaskFailed, Unavailable
+from capsule_client.errors import DETACHED, Superseded, TaskFailed, Unavailable
 from capsule_client.types import TaskInfo, TaskStatus
 
 if TYPE_CHECKING:
@@ -78,9 +78,14 @@ class TaskHandle(Generic[R_co]):
             raise RuntimeError("a task cannot wait for its own result")
         while True:
             left = _WAIT if until is None else max(until - time.monotonic(), 0.0)
+            calls = self._calls()
             try:
                 async with asyncio.timeout(None if until is None else left + _GRACE):
-                    info = await self._calls().get(self._id, wait=min(left, _WAIT))
+                    info = await calls.get(self._id, wait=min(left, _WAIT))
+            except Superseded:
+                if self._calls() is calls:
+                    raise
+                continue  # the handler has returned meanwhile: asked in the app's name from now on
             except TimeoutError:
                 raise self._late(patience) from None
             except Unavailable as error:
@@ -178,9 +183,9 @@ def current_task() -> Task | None:
 class TaskFunction(Generic[P, R]):
     """A function declared by `@app.task`. Calling it runs it inline, like any function.
 
-    The other calls ask the sidecar: in the name of the running handler or, outside of one, of
-    the app while it is attached (Unavailable while it is not). They see every task of the
-    function's name.
+    The other calls ask the sidecar: in the name of the running handler or, outside of one and in
+    what it left running, of the app while it is attached (Unavailable while it is not). They see
+    every task of the function's name.
     """
 
     def __init__(
