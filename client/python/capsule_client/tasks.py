@@ -158,8 +158,8 @@ class Task:
     def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
         """Says how far the task is; the latest report counts.
 
-        Called without `await` it queues: of reports that queue up only the last is sent. Awaited,
-        it returns when the sidecar has it.
+        Called without `await` it queues, also from another thread: of reports that queue up only
+        the last is sent. Awaited, on the app's loop, it returns when the sidecar has it.
 
         Args:
             fraction: 0 to 1.
