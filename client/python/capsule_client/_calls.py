@@ -62,6 +62,18 @@ class TurnCalls:
         self.prompts = TurnPrompts(turn, outbox, self.files, waits)
 
     @property
+    def returned(self) -> bool:
+        """Whether the turn has ended, so that what it left running calls in the app's name.
+
+        Not where another attempt takes it on: that does again what this one would do here.
+        """
+        return self._turn.ended and self._turn.lost is None and not self._turn.released
+
+    def check(self) -> None:
+        """Raises what keeps the turn from sending anything."""
+        self._turn.check()
+
+    @property
     def user(self) -> UserInfo | None:
         """The session's person or, where there is no session, who it is for."""
         invocation = self._invocation

@@ -15,7 +15,7 @@ from capsule_client._pacer import Pacer
 from capsule_client._text import TextStream
 from capsule_client._turn import Turn
 from capsule_client._window import Window
-from capsule_client.errors import CapsuleError, LimitExceeded, Unavailable
+from capsule_client.errors import DETACHED, CapsuleError, LimitExceeded, Unavailable
 from capsule_protocol.v1.handler_service_pb2 import (
     CommandResult,
     HandlerFrame,
@@ -35,7 +35,8 @@ class Command:
     """A request that has no answer yet."""
 
     __slots__ = (
-        "dropped", "future", "item", "size", "stream", "tag", "timer", "tries", "turn", "waits",
+        "dropped", "future", "item", "sent", "size", "stream", "tag", "timer", "tries", "turn",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, tag: int, item: bytes, stream: TextStream | None) -> None:
@@ -48,6 +49,7 @@ class Command:
         self.tries = 0
         self.waits = False  # the sidecar answers when something happens
         self.timer: asyncio.TimerHandle | None = None
+        self.sent = False  # the sidecar may have it
         self.dropped = False
 
 
@@ -84,29 +86,55 @@ class Outbox:
         self._pacer = Pacer(stream_interval, self.mark)
         # Commands whose answer the sidecar holds back, also where nobody waits for it any more.
         self.waits = 0
+        self._closed = False
 
     # What handlers send.
 
     async def call(self, turn: Turn, frame: HandlerFrame, *, waits: bool = False) -> CommandResult:
         """Sends a command and returns its result; raises what the sidecar's error means.
 
-        With `waits` the command counts as one until the sidecar has answered it.
+        With `waits` the command counts as one until the sidecar has answered it. It is sent until
+        it is answered, also where nobody waits for that any more: see `begin`.
+        """
+        command = await self.begin(turn, frame, waits=waits)
+        assert command.future is not None
+        return await command.future
+
+    async def begin(self, turn: Turn, frame: HandlerFrame, *, waits: bool = False) -> Command:
+        """Sends a command and returns it, whose future has the result; else as `call`.
+
+        Who does not wait for that future may `give_up` the command.
         """
         turn.check()
+        self._check_open()
         command = self._command(turn, frame, None)
         if not self.window.try_take(1, command.size):
             await self.window.take(1, command.size)
             try:
                 turn.check()
+                self._check_open()
             except CapsuleError:
                 self.window.give(1, command.size)
                 raise
-        future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
-        command.future = future
+        command.future = asyncio.get_running_loop().create_future()
         command.waits = waits
         self.waits += waits
         self._push(command)
-        return await future
+        return command
+
+    def give_up(self, command: Command) -> None:
+        """Sends a command no more that nobody waits for; one that is answered is left alone."""
+        if self._pending.get(command.tag) is not command:
+            return
+        command.dropped = True
+        if command.timer is not None:  # the sidecar has answered that it does not do it now
+            command.timer.cancel()
+        elif command.sent:
+            return  # it keeps its room until its answer comes, or another line
+        else:
+            self._queue.remove(command)
+        del self._pending[command.tag]
+        self._settle(command)
 
     def enqueue(self, turn: Turn, frame: HandlerFrame, stream: TextStream) -> Command:
         """Sends a stream's own command, for which it has reserved room and takes the answer."""
@@ -203,6 +231,8 @@ class Outbox:
                 if batch and len(item) > room:
                     break
                 queue.popleft()
+                if isinstance(head, Command):
+                    head.sent = True
             batch.append(item)
             room -= len(item)
             if room <= 0:
@@ -240,8 +270,8 @@ class Outbox:
     def requeue(self, command: Command) -> None:
         """Sends a command again."""
         command.timer = None
-        if not command.dropped and command.tag in self._pending:
-            self._queue.append(command)
+        if command.tag in self._pending:
+            self._queue.append(command)  # also one that was dropped, to be settled in its place
             self._kick()
 
     def answered(self, result: CommandResult) -> None:
@@ -273,16 +303,21 @@ class Outbox:
 
     def close(self) -> None:
         """Ends all timers and fails what still waits."""
+        self._closed = True
         self._pacer.close()
-        gone = Unavailable("the app has detached from the sidecar")
         for command in list(self._pending.values()):
             if command.timer is not None:
                 command.timer.cancel()
-            self._fail(command, gone)
+            self._fail(command, _detached())
         for stream in list(self._streams.values()):
-            stream.fail(gone)
+            stream.fail(_detached())
+        self.window.fail(_detached)
 
     # Inside.
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _detached()
 
     def _command(self, turn: Turn, frame: HandlerFrame, stream: TextStream | None) -> Command:
         self._tag = tag = self._tag + 1
@@ -349,6 +384,10 @@ class Outbox:
             blocked, self._blocked = self._blocked, []
             for stream in blocked:
                 self.mark(stream)
+
+
+def _detached() -> Unavailable:
+    return Unavailable("the app has detached from the sidecar", reason=DETACHED)
 
 
 def _opening_of(command: Command) -> Command | None:

@@ -26,7 +26,7 @@ async def run(
     """Runs a task; its result, or that it is not to be tried again, goes into the outcome."""
     given = _json.decode(turn.invocation.task.args_json) or {}
     try:
-        result = await task(session, **given)
+        result = await task.function(session, **given)
     except BaseException as error:  # a CancelledError may be the handler's own
         outcome.no_retry = not task.retries_after(error)
         raise
@@ -66,6 +66,18 @@ class _Sent:
         yield from asyncio.shield(self._sender).__await__()
 
 
+class _Elsewhere:
+    """What a report is given to from another thread, which cannot wait on the app's loop."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def __await__(self) -> Generator[Any, None, None]:
+        raise self._turn.elsewhere()
+
+
 class Progress:
     """Sends reports of a task's progress, one at a time: the newest takes the place of the others.
 
@@ -83,11 +95,18 @@ class Progress:
     def report(self, fraction: float, message: str) -> Awaitable[None]:
         """Queues a report; see `Task.progress`."""
         _task_rules.check_progress(fraction, message)
-        self._turn.check()
-        self._next = (float(fraction), message)
+        turn = self._turn
+        turn.check_held()
+        if turn.here:
+            return self._queue(float(fraction), message)
+        turn.loop.call_soon_threadsafe(self._queue, float(fraction), message)
+        return _Elsewhere(turn)
+
+    def _queue(self, fraction: float, message: str) -> Awaitable[None]:
+        self._next = (fraction, message)
         sender = self._sender
         if sender is None or sender.done():
-            sender = asyncio.get_running_loop().create_task(self._send())
+            sender = self._turn.loop.create_task(self._send())
             sender.add_done_callback(_look)
             self._sender = sender
         return _Sent(sender)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from capsule_client import _json
+from capsule_client import _context, _json
 from capsule_client._asking import Asking
 from capsule_client._requests import refusal
 from capsule_client.errors import NoSession
@@ -88,15 +88,18 @@ class TaskCalls(Asking):
         return (await self._ask(frame)).submit_task.task_id
 
     async def get(self, task_id: str, wait: float = 0.0) -> TaskInfo:
-        """Returns a task, once it has ended or `wait` seconds have passed; maybe before."""
+        """Returns a task, once it has ended or `wait` seconds have passed; maybe before.
+
+        Who waits does so over restarts of the sidecar too, and ends the wait as they like.
+        """
         if wait <= 0:
             return await self._get(task_id, 0)
         if self._outbox.waits >= _MAX_WAITS:
-            info = await self._get(task_id, 0)
+            info = await self._get(task_id, 0, patient=True)
             if not info.ended:
                 await asyncio.sleep(min(wait, _POLL))
             return info
-        return await self._get(task_id, wait)
+        return await self._get(task_id, wait, patient=True)
 
     async def find(
         self, name: str, statuses: Sequence[str], session: Session | str | None, limit: int
@@ -172,6 +175,9 @@ class TaskCalls(Asking):
             raise TypeError(f"session is a Session or None, not a {type(session).__qualname__}")
         own = self._turn.session
         if own is None:
+            running = _context.invocation.get()
+            if running is not None:
+                running.check()  # the session is that of a handler which has returned
             raise ValueError(
                 "a task runs in the session of the handler that submits it, and here is none:"
                 " submit it with session=None"
@@ -183,14 +189,15 @@ class TaskCalls(Asking):
             )
         return bool(session.id)  # without an id it is none, and so the task has none either
 
-    async def _get(self, task_id: str, wait: float) -> TaskInfo:
+    async def _get(self, task_id: str, wait: float, *, patient: bool = False) -> TaskInfo:
         frame = pb.HandlerFrame()
         request = frame.command.get_task
         self._read(request)
         _name(request, task_id)
         if wait:
             request.wait.FromTimedelta(timedelta(seconds=wait))
-        return _info((await self._ask(frame, waits=wait > 0)).get_task.task, whole=True)
+        answer = await self._ask(frame, waits=wait > 0, patient=patient)
+        return _info(answer.get_task.task, whole=True)
 
     async def _list(self, filter_: wire.TaskFilter, limit: int | None) -> list[wire.Task]:
         found: list[wire.Task] = []

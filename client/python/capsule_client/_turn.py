@@ -19,6 +19,7 @@ class Turn:
     """An invocation under one attempt, from its arrival to the acknowledgement of its outcome.
 
     Attributes:
+        loop: The loop that it lives on, as everything that it asks.
         lost: Why this attempt may write nothing more; None while it may.
         given_up: The lease was lost by our own clock, so the sidecar may still count it as ours.
         cancelled: The error for what is refused after a Stop or the deadline; None before.
@@ -35,6 +36,7 @@ class Turn:
         "given_up",
         "invocation",
         "invocation_id",
+        "loop",
         "lost",
         "progress",
         "released",
@@ -46,6 +48,7 @@ class Turn:
     )
 
     def __init__(self, invocation: Invocation) -> None:
+        self.loop = asyncio.get_running_loop()
         self.invocation = invocation
         self.invocation_id = invocation.invocation_id
         self.attempt = invocation.attempt
@@ -67,8 +70,30 @@ class Turn:
         """The pair that fences it."""
         return (self.invocation_id, self.attempt)
 
+    @property
+    def here(self) -> bool:
+        """Whether the caller runs on its loop."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:  # in a thread without any
+            return False
+
+    def elsewhere(self) -> RuntimeError:
+        """Returns what is raised for a caller that does not: nothing would ever wake it."""
+        return RuntimeError(
+            f"called from another thread or event loop than the app's, {self.loop!r}: await it"
+            " there; from a thread, by asyncio.run_coroutine_threadsafe(call, loop) with the loop"
+            " that asyncio.get_running_loop() returns in the handler"
+        )
+
     def check(self) -> None:
-        """Raises what keeps this attempt from sending anything."""
+        """Raises what keeps this attempt from sending anything, or the caller from asking."""
+        if not self.here:
+            raise self.elsewhere()
+        self.check_held()
+
+    def check_held(self) -> None:
+        """Raises what keeps this attempt from sending anything; to be called on any thread."""
         if self.lost is not None:
             raise _again(self.lost)
         if self.ended:

@@ -67,6 +67,13 @@ class Window:
             self._admit()
         self._on_room()
 
+    def fail(self, error: Callable[[], Exception]) -> None:
+        """Has everyone who waits for room raise an error of their own."""
+        waiting, self._waiting = self._waiting, deque()
+        for future, _, _ in waiting:
+            if not future.done():
+                future.set_exception(error())
+
     def _fits(self, commands: int, size: int) -> bool:
         if self._commands + commands > self._max_commands:
             return False

@@ -14,7 +14,7 @@ from capsule_client import _context
 from capsule_client._declarations import Declarations
 from capsule_client._durations import duration_of
 from capsule_client._process import Signals, configure
-from capsule_client.errors import CapsuleError, PermissionDenied, Unavailable
+from capsule_client.errors import DETACHED, CapsuleError, PermissionDenied, Unavailable
 
 if TYPE_CHECKING:
     from capsule_client._attachment import Attachment
@@ -197,17 +197,22 @@ class App(Declarations):
 
     def _own_state(self) -> State:
         if self._state is None:
-            raise Unavailable(f"app {self._name!r} is not attached: its documents are out of reach")
+            raise Unavailable(
+                f"app {self._name!r} is not attached: its documents are out of reach",
+                reason=DETACHED,
+            )
         return self._state
 
     def _own_tasks(self) -> TaskCalls:
         own = self._tasks
         if own is None:
-            raise Unavailable(f"app {self._name!r} is not attached: its tasks are out of reach")
+            raise Unavailable(
+                f"app {self._name!r} is not attached: its tasks are out of reach", reason=DETACHED
+            )
         running = _context.invocation.get()
-        if running is not None and running.tasks.beside(own):
+        if running is not None and running.tasks.beside(own) and not running.returned:
             return running.tasks
-        return own  # outside of any handler, or in one of another app in this process
+        return own  # outside of any handler, behind one, or in one of another app in this process
 
 
 def _drain_seconds(given: str | float | timedelta) -> float:

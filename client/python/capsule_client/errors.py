@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+DETACHED = "DETACHED"  # the reason of Unavailable where there is no line, nor will be
+
 
 class CapsuleError(Exception):
     """Base of every error that this package raises on purpose.
@@ -58,7 +60,11 @@ class LimitExceeded(CapsuleError):
 
 
 class Unavailable(CapsuleError):
-    """The sidecar could not do it now, also after the retries; nothing is known to be written."""
+    """The sidecar could not do it now, also after the retries; nothing is known to be written.
+
+    With the reason `OUTCOME_UNKNOWN` what was asked outside of a handler was sent and not answered:
+    it may have been done. With `DETACHED` the app is not attached, or not any more.
+    """
 
 
 class FileUploadTimeout(CapsuleError, TimeoutError):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_args
 
 from capsule_client import _context, _task_rules
-from capsule_client.errors import TaskFailed
+from capsule_client.errors import DETACHED, Superseded, TaskFailed, Unavailable
 from capsule_client.types import TaskInfo, TaskStatus
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _WAIT = 20.0  # seconds that one question for a result waits in the sidecar
+_AGAIN = 1.0  # seconds before one is asked again that the sidecar could not take
 _GRACE = 1.0  # seconds that an answer may take beyond what was asked for
 
 
@@ -55,6 +56,8 @@ class TaskHandle(Generic[R_co]):
     async def result(self, timeout: str | float | timedelta | None = None) -> R_co:
         """Waits until the task has ended and returns what its handler returned.
 
+        It waits on while the sidecar is away or cannot answer: the task is kept there.
+
         A handler that waits keeps its place of `App(concurrency=...)`, and its deadline runs on: to
         be told of the end, a card (`Session.show_task`) is cheaper.
 
@@ -64,6 +67,7 @@ class TaskHandle(Generic[R_co]):
         Raises:
             TaskFailed: The task failed, was cancelled or timed out.
             TimeoutError: `timeout` is over; the task goes on.
+            Unavailable: The app is not attached, or detaches (reason `DETACHED`).
             ValueError: for a malformed or negative timeout.
             RuntimeError: for the running task's own result.
         """
@@ -74,11 +78,23 @@ class TaskHandle(Generic[R_co]):
             raise RuntimeError("a task cannot wait for its own result")
         while True:
             left = _WAIT if until is None else max(until - time.monotonic(), 0.0)
+            calls = self._calls()
             try:
                 async with asyncio.timeout(None if until is None else left + _GRACE):
-                    info = await self._calls().get(self._id, wait=min(left, _WAIT))
+                    info = await calls.get(self._id, wait=min(left, _WAIT))
+            except Superseded:
+                if self._calls() is calls:
+                    raise
+                continue  # the handler has returned meanwhile: asked in the app's name from now on
             except TimeoutError:
                 raise self._late(patience) from None
+            except Unavailable as error:
+                if error.reason == DETACHED:
+                    raise
+                if left == 0:
+                    raise self._late(patience) from error
+                await asyncio.sleep(min(left, _AGAIN))
+                continue
             if info.status == "completed":
                 return cast(R_co, info.result)
             if info.ended:
@@ -142,8 +158,8 @@ class Task:
     def progress(self, fraction: float, message: str = "") -> Awaitable[None]:
         """Says how far the task is; the latest report counts.
 
-        Called without `await` it queues: of reports that queue up only the last is sent. Awaited,
-        it returns when the sidecar has it.
+        Called without `await` it queues, also from another thread: of reports that queue up only
+        the last is sent. Awaited, on the app's loop, it returns when the sidecar has it.
 
         Args:
             fraction: 0 to 1.
@@ -167,9 +183,9 @@ def current_task() -> Task | None:
 class TaskFunction(Generic[P, R]):
     """A function declared by `@app.task`. Calling it runs it inline, like any function.
 
-    The other calls ask the sidecar: in the name of the running handler or, outside of one, of
-    the app while it is attached (Unavailable while it is not). They see every task of the
-    function's name.
+    The other calls ask the sidecar: in the name of the running handler or, outside of one and in
+    what it left running, of the app while it is attached (Unavailable while it is not). They see
+    every task of the function's name.
     """
 
     def __init__(
@@ -196,8 +212,20 @@ class TaskFunction(Generic[P, R]):
         functools.update_wrapper(self, function, updated=())
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs the function here and now: no task is made."""
-        return await self._function(*args, **kwargs)
+        """Runs the function here and now: no task is made, and within it `current_task()` is None.
+
+        So what it says of its progress is not taken for that of the task that calls it.
+        """
+        outer = _context.task.set(None)
+        try:
+            return await self._function(*args, **kwargs)
+        finally:
+            _context.task.reset(outer)
+
+    @property
+    def function(self) -> Callable[P, Awaitable[R]]:
+        """The function itself, which a task runs."""
+        return self._function
 
     @property
     def name(self) -> str:
