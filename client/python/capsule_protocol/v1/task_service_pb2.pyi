@@ -199,7 +199,9 @@ class SubmitTaskRequest(_message.Message):
     in_session: _builtins.bool
     """True: it runs in the invocation's session. False: it has no session, and the identity that is configured as the app's owner."""
     key: _builtins.str
-    """Replaces the digest by which a later attempt's submission is matched; at most 256 characters. Empty: the digest counts."""
+    """Replaces the digest by which a later attempt's submission is matched; at most 256 characters. Empty: the digest counts, which is that of all fields
+    below and above but `request_id`, `attempt` and `start`: a time that is reckoned from the clock is another one in each attempt.
+    """
     retries: _builtins.int
     """How many failed tries (exceptions and timeouts) are tried again: 0 to 1,000. Between two, 1 s is waited, then 2 s, 4 s and so on up to 5 minutes,
     each shortened by up to a quarter at random.
