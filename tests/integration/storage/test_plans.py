@@ -138,6 +138,11 @@ async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
     await sidecar.do(lambda unit: unit.forget())
     await tasking.end(sidecar, inside)
     await tasking.cancel(sidecar, task_ids=(later,))
+    # One waits behind a task that was told to end, and begins with that end.
+    await tasking.cancel(sidecar, task_ids=(outside,))
+    await tasking.submit(sidecar, lease, lock="one")
+    await sidecar.do(lambda unit: unit.forget())
+    await tasking.end(sidecar, outside)
     await tasking.cancel(sidecar, name="sync")
     wanted = TaskFilter(name="sync", statuses=frozenset({TaskStatus.RUNNING}))
     page, token = await sidecar.read(job_reads.list_tasks, sidecar.app, TaskFilter("sync"), 1, "")

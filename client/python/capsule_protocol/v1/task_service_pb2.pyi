@@ -30,7 +30,7 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     TASK_STATUS_UNSPECIFIED: _TaskStatus.ValueType  # 0
     """Never sent by the sidecar."""
     TASK_STATUS_SCHEDULED: _TaskStatus.ValueType  # 1
-    """Its time has not come."""
+    """Its time has not come, or a task that was told to end still runs under its lock."""
     TASK_STATUS_PENDING: _TaskStatus.ValueType  # 2
     """Waits for a process."""
     TASK_STATUS_RUNNING: _TaskStatus.ValueType  # 3
@@ -52,7 +52,7 @@ class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
 TASK_STATUS_UNSPECIFIED: TaskStatus.ValueType  # 0
 """Never sent by the sidecar."""
 TASK_STATUS_SCHEDULED: TaskStatus.ValueType  # 1
-"""Its time has not come."""
+"""Its time has not come, or a task that was told to end still runs under its lock."""
 TASK_STATUS_PENDING: TaskStatus.ValueType  # 2
 """Waits for a process."""
 TASK_STATUS_RUNNING: TaskStatus.ValueType  # 3
@@ -207,7 +207,9 @@ class SubmitTaskRequest(_message.Message):
     each shortened by up to a quarter at random.
     """
     lock: _builtins.str
-    """While a task of this name and lock has not ended, a submission joins it. At most 512 characters. Empty: none."""
+    """While a task of this name and lock has not ended, a submission joins it. One that was cancelled, or stopped by its deadline with no retry left, is not
+    joined: the task is new, begins when that one has ended, and is what later submissions join. At most 512 characters. Empty: none.
+    """
     no_redelivery: _builtins.bool
     """True: it fails, rather than being delivered again, where the process that had it is lost."""
     @_builtins.property
