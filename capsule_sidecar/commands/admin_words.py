@@ -62,10 +62,10 @@ def pretty(data: bytes) -> str:
 
 
 def app_rows(app: pb.App) -> list[str]:
-    """Returns the rows of an app: its processes, and what each handles."""
+    """Returns the rows of an app: its schedules, its processes, and what each handles."""
+    rows = [safe(app.app), *map(_in_force, app.schedules)]
     if not app.processes:
-        return [safe(app.app), "  no process is attached"]
-    rows = [safe(app.app)]
+        rows.append("  no process is attached")
     for process in app.processes:
         busy = f"runs {process.running} of {process.concurrency}"
         rows.append(
@@ -77,6 +77,11 @@ def app_rows(app: pb.App) -> list[str]:
         width = max((len(name) for name, _ in declared), default=0)
         rows += [f"    {name:<{width}}  {what}" for name, what in declared]
     return rows
+
+
+def _in_force(one: pb.ScheduleInfo) -> str:
+    line = one_line(f"{one.name}: {one.cron} ({one.timezone or 'UTC'})")
+    return f"  schedule  {line}  next {when(one.next_time)}"
 
 
 def _declared(declared: handler_pb.Declarations) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from capsule_sidecar.runtime.operations import (
     InvocationFilter,
     InvocationInfo,
     Operations,
+    ScheduleInfo,
     SessionInfo,
 )
 from capsule_sidecar.runtime.processes import Process
@@ -65,8 +66,12 @@ class AdminService:
         apps, token = await self._operations.apps(request.page_size, request.page_token)
         return pb.ListAppsResponse(
             apps=[
-                pb.App(app=name, processes=[_process(entry) for entry in processes])
-                for name, processes in apps
+                pb.App(
+                    app=one.name,
+                    processes=[_process(entry) for entry in one.processes],
+                    schedules=[_schedule(entry) for entry in one.schedules],
+                )
+                for one in apps
             ],
             next_page_token=token,
         )
@@ -164,6 +169,15 @@ def _process(entry: Process) -> pb.Process:
         concurrency=hello.concurrency,
         running=len(entry.running),
         draining=entry.draining,
+    )
+
+
+def _schedule(entry: ScheduleInfo) -> pb.ScheduleInfo:
+    return pb.ScheduleInfo(
+        name=entry.name,
+        cron=entry.cron,
+        timezone=entry.timezone,
+        next_time=encoding.timestamp(entry.next_ms),
     )
 
 

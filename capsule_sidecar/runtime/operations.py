@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from sqlalchemy import Connection, select
@@ -19,6 +20,7 @@ from capsule_sidecar.storage import inspecting, retrying, schema
 from capsule_sidecar.storage.inspecting import (
     InvocationFilter,
     InvocationInfo,
+    ScheduleInfo,
     SessionEnd,
     SessionInfo,
 )
@@ -26,7 +28,30 @@ from capsule_sidecar.storage.journal import Journal
 from capsule_sidecar.storage.page_tokens import page_token, parse_page_token
 from capsule_sidecar.storage.requests import Method, Request
 
-__all__ = ["InvocationFilter", "InvocationInfo", "Operations", "SessionEnd", "SessionInfo"]
+__all__ = [
+    "AppInfo",
+    "InvocationFilter",
+    "InvocationInfo",
+    "Operations",
+    "ScheduleInfo",
+    "SessionEnd",
+    "SessionInfo",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AppInfo:
+    """An app as an operator sees it.
+
+    Attributes:
+        name: Its name.
+        processes: Those that are attached to this sidecar.
+        schedules: Its schedules as they are in force, by name.
+    """
+
+    name: str
+    processes: Sequence[Process]
+    schedules: Sequence[ScheduleInfo]
 
 
 class Operations:
@@ -60,25 +85,31 @@ class Operations:
         """The kind of database."""
         return self._journal.database.name
 
-    async def apps(self, size: int, token: str) -> tuple[list[tuple[str, list[Process]]], str]:
-        """Return a page of apps with their processes, and the next token."""
+    async def apps(self, size: int, token: str) -> tuple[list[AppInfo], str]:
+        """Return a page of apps with their processes and schedules, and the next token."""
         size = page_size(size, self._limits)
         after = parse_page_token(token, "apps", 1)
         columns = schema.apps.c
 
-        def page(connection: Connection) -> list[tuple[int, str]]:
+        def page(connection: Connection) -> list[tuple[int, str, list[ScheduleInfo]]]:
             statement = select(columns.id, columns.name).order_by(columns.name).limit(size + 1)
             if after is not None:
                 previous = select(columns.name).where(columns.id == after[0]).scalar_subquery()
                 statement = statement.where(columns.name > previous)
-            return [(number, name) for number, name in connection.execute(statement)]
+            return [
+                (number, name, inspecting.schedules(connection, number))
+                for number, name in connection.execute(statement).all()
+            ]
 
         found = await self._journal.read(page)
         following = page_token("apps", found[size - 1][0]) if len(found) > size else ""
         by_app: dict[int, list[Process]] = {}
         for process in self.processes:
             by_app.setdefault(process.app, []).append(process)
-        return [(name, by_app.get(number, [])) for number, name in found[:size]], following
+        return [
+            AppInfo(name, by_app.get(number, []), schedules)
+            for number, name, schedules in found[:size]
+        ], following
 
     async def invocations(
         self, app: str, wanted: InvocationFilter, size: int, token: str

@@ -65,12 +65,13 @@ class Tasks:
         args = check_object(spec.args_json, "args_json", _MAX_ARGS, "task_args")
         spec = _checked(spec, args)
         check_length("key", key, self._limits.max_key_chars)
-        content = digest(
-            name_of(lease), spec.name, args, str(int(spec.in_session)), str(spec.start_ms),
-            str(spec.delay_ms), str(spec.retries), str(spec.timeout_ms), spec.lock,
-            str(int(spec.redeliver)), key,
+        wish = digest(
+            name_of(lease), spec.name, args, str(int(spec.in_session)), str(spec.retries),
+            str(spec.timeout_ms), spec.lock, str(int(spec.redeliver)), key,
         )  # fmt: skip
-        match = digest("key", key) if key else content
+        content = digest(wish, str(spec.start_ms), str(spec.delay_ms))
+        # When it begins is reckoned from the clock, so a later attempt asks for another time.
+        match = digest("key", key) if key else wish
         request = Request(Method.SUBMIT_TASK, parse_request_id(request_id), content, match)
         caller = self._caller(app, lease)
         return self._scoped.write(

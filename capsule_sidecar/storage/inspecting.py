@@ -57,6 +57,34 @@ _SESSION = (
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleInfo:
+    """A schedule as it is in force.
+
+    Attributes:
+        name: Its name.
+        cron: Its line.
+        timezone: The time zone of its line.
+        next_ms: When its next tick is due, in Unix epoch milliseconds.
+    """
+
+    name: str
+    cron: str
+    timezone: str
+    next_ms: int
+
+
+def schedules(connection: Connection, app: int) -> list[ScheduleInfo]:
+    """Return the schedules of an app, by name."""
+    columns = work_schema.schedules.c
+    statement = (
+        select(columns.name, columns.cron, columns.timezone, columns.next_ms)
+        .where(columns.app == app)
+        .order_by(columns.name)
+    )
+    return [ScheduleInfo(*row) for row in connection.execute(statement)]
+
+
+@dataclass(frozen=True, slots=True)
 class InvocationInfo:
     """An invocation as an operator sees it. Times are Unix epoch milliseconds, 0 for none.
 

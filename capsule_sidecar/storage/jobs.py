@@ -38,12 +38,14 @@ from capsule_sidecar.storage import (
     cards,
     encoding,
     job_reads,
+    locks,
     schema,
     streams,
     work,
     work_schema,
 )
 from capsule_sidecar.storage.blocks import block_item
+from capsule_sidecar.storage.job_rules import NEVER_MS
 from capsule_sidecar.storage.people import Person, find_or_make_user
 from capsule_sidecar.storage.places import place_now
 from capsule_sidecar.storage.requests import (
@@ -66,6 +68,8 @@ _SWEPT = 500
 
 def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answer:
     """Queue a task, or join the one that holds its lock. Answers its id, and whether it joined.
+
+    Where that one was told to end, the task is new and waits behind it.
 
     Args:
         unit: The group's unit.
@@ -90,10 +94,12 @@ def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answ
             if submitter.cancel:
                 raise Stopped("this work was told to end and may begin nothing more")
         home = _home(unit, caller.app, session, in_session=spec.in_session)
-        holder = _holder(unit, caller.app, spec)
-        if holder is None:
+        holder = locks.holder(unit, caller.app, spec.name, spec.lock)
+        ending = holder if holder is not None and locks.is_ending(unit, holder) else None
+        joined = None if ending is holder else holder
+        if joined is None:
             _check_pending(unit, caller.app, spec.name)
-        key = holder or new_id("tsk")
+        key = joined.key if joined is not None else new_id("tsk")
         if submitter is not None and session is not None:
             streams.withdraw_earlier(unit, session, submitter)
             assert request.match is not None
@@ -101,9 +107,9 @@ def submit(unit: Unit, caller: Caller, request: Request, spec: TaskSpec) -> Answ
                 session, encoding.task_submitted(key, spec.name), invocation=submitter,
                 repeat=(int(request.method), request.match),
             )  # fmt: skip
-        if holder is None:
-            _begin(unit, home, key, spec)
-        answer = Answer(0, (key, "joined") if holder else (key,))
+        if joined is None:
+            _begin(unit, home, key, spec, behind=ending)
+        answer = Answer(0, (key, "joined") if joined is not None else (key,))
         if submitter is not None:
             remember(submitter, request, answer)
         return answer, submitter
@@ -281,14 +287,14 @@ def reopen(unit: Unit, invocation: InvocationRow) -> None:
     session, job = unit.session_by_id(invocation.session), unit.job(invocation)
     if session.state == SessionState.CLOSED:
         raise SessionClosed("the session has ended", session_id=session.key)
-    holder = _holder(unit, job.app, TaskSpec(job.name, b"", lock=job.lock_name))
+    holder = locks.holder(unit, job.app, job.name, job.lock_name)
     if holder is not None:
         raise NotRepeatable(
-            f"task {invocation.key!r} is not done again while task {holder!r} has its lock"
+            f"task {invocation.key!r} is not done again while task {holder.key!r} has its lock"
             f" {job.lock_name!r}",
             invocation_id=invocation.key,
             lock=job.lock_name,
-            task_id=holder,
+            task_id=holder.key,
         )
     job.lock, job.failures, job.result = job.lock_name or None, 0, None
     job.progress, job.progress_text = None, ""
@@ -349,19 +355,6 @@ def _hidden(unit: Unit, app: int) -> SessionRow:
     return session
 
 
-def _holder(unit: Unit, app: int, spec: TaskSpec) -> str | None:
-    """Return the task that holds a lock."""
-    if not spec.lock:
-        return None
-    jobs, columns = work_schema.jobs.c, work_schema.invocations.c
-    found = unit.query(
-        select(columns.key)
-        .join(work_schema.jobs, jobs.invocation == columns.id)
-        .where(jobs.app == app, jobs.name == spec.name, jobs.lock == spec.lock)
-    )
-    return found[0][0] if found else None
-
-
 def _check_pending(unit: Unit, app: int, name: str) -> None:
     most = unit.terms.max_pending_tasks
     if unit.task_counts.waiting(app, name) >= most:
@@ -372,7 +365,9 @@ def _check_pending(unit: Unit, app: int, name: str) -> None:
         )
 
 
-def _begin(unit: Unit, session: SessionRow, key: str, spec: TaskSpec) -> None:
+def _begin(
+    unit: Unit, session: SessionRow, key: str, spec: TaskSpec, *, behind: InvocationRow | None
+) -> None:
     invocation = _invocation(unit, session, key, InvocationKind.TASK, spec.name)
     start_ms = spec.start_ms or (unit.now_ms + spec.delay_ms)
     unit.add(
@@ -381,10 +376,14 @@ def _begin(unit: Unit, session: SessionRow, key: str, spec: TaskSpec) -> None:
             result=None, progress=None, progress_text="", start_ms=max(start_ms, unit.now_ms),
             retries=spec.retries, failures=0, timeout_ms=spec.timeout_ms,
             redeliver=int(spec.redeliver), lock=spec.lock or None, lock_name=spec.lock,
+            behind=behind.id if behind is not None else 0,
         )
     )  # fmt: skip
     unit.add(invocation)
-    if start_ms > unit.now_ms:
+    if behind is not None:
+        locks.pass_on(unit, behind)
+        invocation.due_ms = NEVER_MS
+    elif start_ms > unit.now_ms:
         invocation.due_ms = start_ms
     else:
         work.make_ready(unit, invocation, session)

@@ -194,6 +194,7 @@ class JobRow:
     cards: int = 0
     card_ms: int = 0
     stale: int = 0
+    behind: int = 0
 
     table: ClassVar[Table] = work_schema.jobs
 
@@ -203,6 +204,7 @@ class JobRow:
             self.invocation, self.app, self.name, self.args, self.result, self.progress,
             self.progress_text, self.start_ms, self.retries, self.failures, self.timeout_ms,
             self.redeliver, self.lock, self.lock_name, self.cards, self.card_ms, self.stale,
+            self.behind,
         )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class Tables:
             mark,
             mutable=(
                 "result", "progress", "progress_text", "start_ms", "failures", "lock", "cards",
-                "card_ms", "stale",
+                "card_ms", "stale", "behind",
             ),
         )  # fmt: skip
         self.chunks = Statements(schema.stream_chunks, mark)
@@ -158,8 +158,11 @@ def _write_kind(
     new: Iterable[AnyRow],
     dirty: Iterable[AnyRow],
 ) -> None:
-    # Changes first: a new job may take the lock that another has given back.
-    run(cursor, statements.update, [_changes(row) for row in dirty if type(row) is kind])
+    # Changes first, of jobs those that give a lock back: another one may take it, or a new one.
+    changed = [row for row in dirty if type(row) is kind]
+    if kind is JobRow and len(changed) > 1:
+        changed.sort(key=lambda row: isinstance(row, JobRow) and row.lock is not None)
+    run(cursor, statements.update, [_changes(row) for row in changed])
     run(cursor, statements.insert, [row.values() for row in new if type(row) is kind])
 
 
@@ -181,5 +184,5 @@ def _changes(row: AnyRow) -> tuple[object, ...]:
         case JobRow():
             return (
                 row.result, row.progress, row.progress_text, row.start_ms, row.failures, row.lock,
-                row.cards, row.card_ms, row.stale, row.invocation,
+                row.cards, row.card_ms, row.stale, row.behind, row.invocation,
             )  # fmt: skip

@@ -20,7 +20,7 @@ from capsule_sidecar.model.types import (
     SessionState,
     WorkState,
 )
-from capsule_sidecar.storage import cards, encoding, offers, prompts, work_schema
+from capsule_sidecar.storage import cards, encoding, locks, offers, prompts, work_schema
 from capsule_sidecar.storage.commits import Notice
 from capsule_sidecar.storage.rows import InvocationRow, SessionRow
 from capsule_sidecar.storage.streams import complete_open_streams
@@ -135,7 +135,7 @@ def end(
         unit.append(session, encoding.SESSION_CLOSED)
     if invocation.beside:
         job = unit.job(invocation)
-        job.lock = None
+        locks.leave(unit, invocation, job)
         job.failures += failed and reason not in ("LEASE_LOST", "ATTEMPTS_EXHAUSTED")
         unit.change(job)
         cards.refresh(unit, invocation, job)
@@ -203,6 +203,7 @@ def settle_undeclared(unit: Unit, app: int) -> None:
 def drop_work(unit: Unit, session: SessionRow) -> None:
     """Take all work of a session that is deleted from whoever holds it."""
     columns = work_schema.invocations.c
+    left = locks.Left(unit, session)
     places: list[int] = []
     for found in unit.query(
         select(work_schema.invocations).where(columns.session == session.id, work_schema.is_running)
@@ -227,5 +228,6 @@ def drop_work(unit: Unit, session: SessionRow) -> None:
     unit.execute(delete(work_schema.invocations).where(columns.session == session.id))
     cards.drop_session(unit, session)
     # When the session's own tasks are gone: none of them may take the place of another.
+    left.settle()
     for process in places:
         offers.release(unit, process, session.app)

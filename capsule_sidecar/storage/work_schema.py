@@ -109,6 +109,8 @@ jobs = Table(
     Column("cards", Integer, nullable=False),
     Column("card_ms", BigInteger, nullable=False),
     Column("stale", SmallInteger, nullable=False),
+    # The task whose lock it took over, as that one was told to end: it waits for that end. 0: none.
+    Column("behind", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_jobs_app_name", "app", "name", "invocation"),
     Index(
         "ix_jobs_lock",

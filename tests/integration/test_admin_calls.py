@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import grpc
 import pytest
@@ -138,6 +141,25 @@ async def test_an_app_is_listed_with_all_that_its_process_declared(tmp_path: Pat
         declared = handler_service_pb2.Declarations.FromString(DECLARED.SerializeToString())
         declared.schedules[0].timezone = "UTC"
         assert process.declarations == declared
+        [schedule] = app.schedules
+        assert (schedule.name, schedule.cron, schedule.timezone) == (
+            declared.schedules[0].name, declared.schedules[0].cron, "UTC"
+        )  # fmt: skip
+        assert schedule.next_time.ToSeconds() > time.time()
+
+
+async def test_of_two_lines_the_one_that_is_in_force_is_listed(tmp_path: Path) -> None:
+    async with office(tmp_path) as desk, BareHandler(desk.running) as newer:
+        declared = handler_service_pb2.Declarations.FromString(DECLARED.SerializeToString())
+        declared.schedules[0].cron = "30 3 29 2 *"
+        declared.schedules[0].timezone = "Europe/Berlin"
+        await newer.attach(declarations=declared)
+        [app] = (await desk.ask("ListApps")).apps
+        assert len(app.processes) == 2
+        [schedule] = app.schedules
+        assert (schedule.cron, schedule.timezone) == ("30 3 29 2 *", "Europe/Berlin")
+        due = schedule.next_time.ToDatetime(UTC).astimezone(ZoneInfo("Europe/Berlin"))
+        assert (due.month, due.day, due.hour, due.minute) == (2, 29, 3, 30)
 
 
 async def test_invocations_are_listed_by_status_kind_and_session(tmp_path: Path) -> None:

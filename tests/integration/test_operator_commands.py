@@ -164,6 +164,26 @@ async def test_the_apps_are_listed_with_their_processes(tmp_path: Path) -> None:
         assert app["processes"][0]["declarations"] == declared
 
 
+async def test_the_line_of_a_schedule_that_is_in_force_is_shown_with_its_next_time(
+    tmp_path: Path,
+) -> None:
+    async with shop(tmp_path) as desk, BareHandler(desk.running) as newer:
+        line = handler_service_pb2.ScheduleDeclaration(
+            name="nightly", cron="0 3 29 2 *", timezone="Europe/Berlin"
+        )
+        await newer.attach(declarations=handler_service_pb2.Declarations(schedules=[line]))
+        ran = await desk.run("apps", TZ="Europe/Berlin")
+        [shown] = [row for row in ran.out.splitlines() if row.startswith("  schedule")]
+        assert re.fullmatch(
+            r"  schedule  nightly: 0 3 29 2 \* \(Europe/Berlin\)  next 20\d\d-02-29 03:00:00", shown
+        ), ran.out
+        [app] = (await desk.run("apps", "--json")).json["apps"]
+        [found] = app["schedules"]
+        next_time = found.pop("next_time")
+        assert found == {"name": "nightly", "cron": "0 3 29 2 *", "timezone": "Europe/Berlin"}
+        assert re.fullmatch(r"20\d\d-02-29T02:00:00Z", next_time)
+
+
 async def test_the_sessions_of_an_app_are_listed_and_shown(tmp_path: Path) -> None:
     async with shop(tmp_path) as desk, Person(desk.running, "terminal:eve") as eve:
         session = await desk.ada.open("Tea")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -358,6 +359,27 @@ async def test_what_a_later_attempt_submits_again_is_the_first_task(tmp_path: Pa
         )
         new = await submit(scene.handler, again, args_json=b'{"n":1}')
         assert new.task_id not in (first.task_id, keyed.task_id)
+
+
+@pytest.mark.parametrize("start", ["start_time", "delay"])
+async def test_a_task_that_a_later_attempt_submits_for_another_time_is_not_doubled(
+    tmp_path: Path, start: str
+) -> None:
+    async with turn(tmp_path) as scene:
+        first = time.time_ns() // 1_000_000_000 + 3600 if start == "start_time" else 3600
+
+        async def submitted(work: handler_service_pb2.Invocation, seconds: int) -> str:
+            """Submits a task that is to begin so many seconds later than the first one."""
+            when = {start: {"seconds": first + seconds}}
+            return (await submit(scene.handler, work, **when)).task_id
+
+        keys = [await submitted(scene.turn, 0), await submitted(scene.turn, 60)]
+        begins = (await task(scene.handler, keys[0])).start_time
+        assert len(set(keys)) == 2, "equal ones of one attempt are told apart by their order"
+        await scene.handler.finish(scene.turn, RELEASED)
+        again = await run(scene.handler, scene.turn.invocation_id, 2)
+        assert [await submitted(again, 1), await submitted(again, 61)] == keys
+        assert (await task(scene.handler, keys[0])).start_time == begins, "the first time stands"
 
 
 async def test_a_task_delivered_again_repeats_its_own_submissions_once(tmp_path: Path) -> None:

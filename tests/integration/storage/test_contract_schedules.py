@@ -17,7 +17,7 @@ from capsule_sidecar.model.types import (
     OutcomeStatus,
     Schedule,
 )
-from capsule_sidecar.storage import schedules, work_schema
+from capsule_sidecar.storage import inspecting, leases, schedules, work_schema
 from tests.integration.storage.store import MESSAGES, TERMS, Sidecar, Store
 
 _MINUTE = 60_000
@@ -241,6 +241,95 @@ async def test_a_process_that_comes_back_within_a_term_has_its_tick(store: Store
         assert await _ticks(side) == [("hourly", hour, InvocationStatus.RUNNING)]
 
 
+HALF = Schedule("hourly", "30 * * * *", "UTC")
+
+
+async def _in_force(side: Sidecar) -> list[tuple[str, int]]:
+    """Returns line and next time of each schedule, as the operator is shown them."""
+    found = await side.read(inspecting.schedules, side.app)
+    return [(one.cron, one.next_ms) for one in found]
+
+
+async def _goes(side: Sidecar, key: str) -> None:
+    """Lets a process go, and its lease end while the others beat."""
+    gone = (await side.do(leases.attach, app=side.app, key=key, claimed=())).process
+    side.slots.detach(gone, side)
+    await _beating(side, TERMS.lease_ms // 1_000 + 1)
+
+
+async def _beating(side: Sidecar, seconds: int) -> None:
+    """Lets time pass with beats and sweeps as punctual as they should be."""
+    for _ in range(seconds):
+        side.clock.advance(1_000)
+        for process in side.slots.processes(side.app):
+            await side.beat(process)
+        await side.sweep()
+
+
+async def test_the_line_of_who_is_left_comes_into_force_without_what_was_missed(
+    store: Store,
+) -> None:
+    async with store.sidecar() as side:
+        hour = await _until(side, second=60)
+        await _attach(side, HOURLY, key="old")
+        await _attach(side, HALF, key="new")
+        assert await _in_force(side) == [(HALF.cron, hour + 30 * _MINUTE)]
+        # The hour of the old line comes and goes while the other one is in force.
+        side.clock.advance(65 * _MINUTE)
+        await side.sweep()
+        assert [at for _, at, _ in await _ticks(side)] == [hour + 30 * _MINUTE]
+        await _goes(side, "new")
+        assert await _in_force(side) == [(HOURLY.cron, hour + 2 * _HOUR)]
+        await side.sweep()
+        assert len(await _ticks(side)) == 1
+        await _until(side)
+        await side.sweep()
+        assert [at for _, at, _ in await _ticks(side)][1:] == [hour + 2 * _HOUR]
+
+
+async def test_the_line_of_who_is_left_does_not_wait_for_one_that_seldom_comes(
+    store: Store,
+) -> None:
+    async with store.sidecar() as side:
+        await _attach(side, HOURLY, key="old")
+        await _attach(side, Schedule("hourly", "0 0 29 2 *", "UTC"), key="new")
+        await _goes(side, "new")
+        assert [line for line, _ in await _in_force(side)] == [HOURLY.cron]
+
+
+async def test_a_line_stays_in_force_while_one_is_left_who_declares_it(store: Store) -> None:
+    async with store.sidecar() as side:
+        await _attach(side, HALF, key="new")
+        await _attach(side, HALF, key="newer")
+        await _attach(side, HOURLY, key="old")
+        await _attach(side, HALF, key="newest")
+        await _goes(side, "newest")
+        await _goes(side, "newer")
+        assert [line for line, _ in await _in_force(side)] == [HALF.cron]
+        await _goes(side, "new")
+        assert [line for line, _ in await _in_force(side)] == [HOURLY.cron]
+
+
+async def test_a_line_stays_in_force_while_who_declares_it_may_come_back(store: Store) -> None:
+    async with store.sidecar() as side:
+        await _attach(side, HOURLY, key="old")
+        await _attach(side, HALF, key="new")
+        side.slots.detach(side.slots.processes(side.app)[-1], side)
+        await _beating(side, TERMS.lease_ms // 1_000 - 1)
+        assert [line for line, _ in await _in_force(side)] == [HALF.cron]
+        await _beating(side, 3)
+        assert [line for line, _ in await _in_force(side)] == [HOURLY.cron]
+
+
+async def test_of_the_lines_that_are_left_the_latest_comes_into_force(store: Store) -> None:
+    quarter = Schedule("hourly", "15 * * * *", "UTC")
+    async with store.sidecar() as side:
+        for line, key in ((HOURLY, "first"), (quarter, "second"), (HALF, "third")):
+            await _attach(side, line, key=key)
+        await _goes(side, "third")
+        assert [line for line, _ in await _in_force(side)] == [quarter.cron]
+
+
 async def test_schedules_of_two_apps_share_a_name(store: Store) -> None:
     async with store.sidecar() as side:
         other = await side.of_app("other")
@@ -293,6 +382,24 @@ async def test_two_sidecars_make_one_tick(postgres_store: Store) -> None:
         assert [at for _, at, _ in found] == hours
         assert {status for _, _, status in found} == {InvocationStatus.RUNNING}
         assert len(sides[0].held) + len(sides[1].held) == len(hours)
+
+
+async def test_a_sidecar_leaves_the_line_in_force_that_is_declared_at_the_other(
+    postgres_store: Store,
+) -> None:
+    async with AsyncExitStack() as stack:
+        first, second = [
+            await stack.enter_async_context(postgres_store.sidecar()) for _ in range(2)
+        ]
+        await _attach(first, HOURLY, key="old")
+        await _attach(second, HALF, key="new")
+        for _ in range(20):
+            first.clock.advance(1_000)
+            for side in (first, second):
+                for process in side.slots.processes(side.app):
+                    await side.beat(process)
+                await side.sweep()
+        assert [line for line, _ in await _in_force(first)] == [HALF.cron]
 
 
 async def test_a_sidecar_whose_processes_do_not_declare_it_leaves_it_to_the_other(

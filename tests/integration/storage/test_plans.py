@@ -11,7 +11,7 @@ import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,15 +22,18 @@ from capsule_sidecar.model.ids import digest, new_id
 from capsule_sidecar.model.types import (
     Answer,
     DataPatch,
+    Declarations,
     FileQuestion,
     Lease,
     Outcome,
     OutcomeStatus,
+    Schedule,
     TaskFilter,
     TaskStatus,
 )
 from capsule_sidecar.storage import (
     attempts,
+    inspecting,
     job_reads,
     leases,
     log,
@@ -38,6 +41,7 @@ from capsule_sidecar.storage import (
     offers,
     page_tokens,
     people,
+    schedules,
     session_reads,
     unfinished,
     whole_schema,
@@ -144,6 +148,11 @@ async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
     await sidecar.do(lambda unit: unit.forget())
     await tasking.end(sidecar, inside)
     await tasking.cancel(sidecar, task_ids=(later,))
+    # One waits behind a task that was told to end, and begins with that end.
+    await tasking.cancel(sidecar, task_ids=(outside,))
+    await tasking.submit(sidecar, lease, lock="one")
+    await sidecar.do(lambda unit: unit.forget())
+    await tasking.end(sidecar, outside)
     await tasking.cancel(sidecar, name="sync")
     wanted = TaskFilter(name="sync", statuses=frozenset({TaskStatus.RUNNING}))
     page, token = await sidecar.read(job_reads.list_tasks, sidecar.app, TaskFilter("sync"), 1, "")
@@ -151,6 +160,23 @@ async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
     await sidecar.read(job_reads.count_tasks, sidecar.app, wanted)
     await tasking.task(sidecar, page[0].task_id)
     await sidecar.read(job_reads.has_ended, sidecar.app, page[0].task_id)
+
+
+async def _schedules(sidecar: Sidecar) -> None:
+    """Plays what makes every statement of schedules: ticks, a line that is lost, an end."""
+    line = Schedule("often", "* * * * *", "UTC")
+    for each in (replace(line, cron="0 0 29 2 *"), line):
+        await sidecar.do(schedules.declare, app=sidecar.app, schedules=(each,))
+    await sidecar.attach("p8", takes=Declarations(schedules=(replace(line, cron="0 * * * *"),)))
+    sidecar.clock.advance(60_000)
+    await sidecar.sweep()
+    for lost in (line, replace(line, name="gone")):
+        await sidecar.do(schedules.declare, app=sidecar.app, schedules=(lost,))
+    await sidecar.lose_leases()
+    sidecar.clock.advance(60_000)
+    await sidecar.attach("p8", takes=Declarations(schedules=(replace(line, cron="0 * * * *"),)))
+    await sidecar.sweep()
+    assert len(await sidecar.read(inspecting.schedules, sidecar.app)) == 1
 
 
 async def _everything(sidecar: Sidecar) -> None:
@@ -195,6 +221,7 @@ async def _everything(sidecar: Sidecar) -> None:
     await sidecar.do(leases.beat_by_key, app=sidecar.app, key="p2")
     await sidecar.attach("p2", claims=(lease,))
     await sidecar.do(work.settle_undeclared, app=sidecar.app)
+    await _schedules(sidecar)
     await sidecar.sweep()
     for page in ((-1, b""), (1, b"\1")):
         await sidecar.do(leases.forget_requests, after=page, rows=2)

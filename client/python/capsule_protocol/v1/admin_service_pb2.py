@@ -30,7 +30,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'capsule_protocol/v1/admin_service.proto\x12\x13\x63\x61psule_protocol.v1\x1a capsule_protocol/v1/events.proto\x1a)capsule_protocol/v1/handler_service.proto\x1a&capsule_protocol/v1/task_service.proto\x1a\x1f\x63\x61psule_protocol/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xb6\x01\n\x11GetStatusResponse\x12\x17\n\x0fsidecar_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61ttached_processes\x18\x04 \x01(\x05\x12\x11\n\tfollowers\x18\x05 \x01(\x05\x12\x0f\n\x07storage\x18\x06 \x01(\t\"8\n\x0fListAppsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"C\n\x03\x41pp\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12/\n\tprocesses\x18\x02 \x03(\x0b\x32\x1c.capsule_protocol.v1.Process\"\xbb\x01\n\x07Process\x12\x12\n\nprocess_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_version\x18\x03 \x01(\t\x12\x37\n\x0c\x64\x65\x63larations\x18\x04 \x01(\x0b\x32!.capsule_protocol.v1.Declarations\x12\x13\n\x0b\x63oncurrency\x18\x05 \x01(\x05\x12\x0f\n\x07running\x18\x06 \x01(\x05\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"S\n\x10ListAppsResponse\x12&\n\x04\x61pps\x18\x01 \x03(\x0b\x32\x18.capsule_protocol.v1.App\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xca\x01\n\x16ListInvocationsRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x35\n\x06status\x18\x02 \x01(\x0e\x32%.capsule_protocol.v1.InvocationStatus\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x31\n\x04kind\x18\x05 \x01(\x0e\x32#.capsule_protocol.v1.InvocationKind\x12\x12\n\nsession_id\x18\x06 \x01(\t\"\x85\x03\n\x0eInvocationInfo\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32#.capsule_protocol.v1.InvocationKind\x12\x35\n\x06status\x18\x04 \x01(\x0e\x32%.capsule_protocol.v1.InvocationStatus\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nprocess_id\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x14\n\x0creference_id\x18\n \x01(\t\x12\x12\n\nerror_type\x18\x0b \x01(\t\x12\x0c\n\x04name\x18\x0c \x01(\t\x12\x12\n\nretried_as\x18\r \x01(\t\"l\n\x17ListInvocationsResponse\x12\x38\n\x0binvocations\x18\x01 \x03(\x0b\x32#.capsule_protocol.v1.InvocationInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x14GetInvocationRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x15\n\rinvocation_id\x18\x02 \x01(\t\"y\n\x15GetInvocationResponse\x12\x37\n\ninvocation\x18\x01 \x01(\x0b\x32#.capsule_protocol.v1.InvocationInfo\x12\'\n\x04task\x18\x02 \x01(\x0b\x32\x19.capsule_protocol.v1.Task\"P\n\x16RetryInvocationRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x15\n\rinvocation_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x17RetryInvocationResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\"Z\n\x16ListAppSessionsRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"_\n\x0bSessionInfo\x12-\n\x07session\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Session\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07unended\x18\x03 \x01(\x05\"f\n\x17ListAppSessionsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32 .capsule_protocol.v1.SessionInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x14GetAppSessionRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x05\"\x89\x01\n\x15GetAppSessionResponse\x12\x31\n\x07session\x18\x01 \x01(\x0b\x32 .capsule_protocol.v1.SessionInfo\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.capsule_protocol.v1.Event\"<\n\x13\x41\x64vanceClockRequest\x12%\n\x02\x62y\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x14\x41\x64vanceClockResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x06\n\x0c\x41\x64minService\x12Z\n\tGetStatus\x12%.capsule_protocol.v1.GetStatusRequest\x1a&.capsule_protocol.v1.GetStatusResponse\x12W\n\x08ListApps\x12$.capsule_protocol.v1.ListAppsRequest\x1a%.capsule_protocol.v1.ListAppsResponse\x12l\n\x0fListInvocations\x12+.capsule_protocol.v1.ListInvocationsRequest\x1a,.capsule_protocol.v1.ListInvocationsResponse\x12\x66\n\rGetInvocation\x12).capsule_protocol.v1.GetInvocationRequest\x1a*.capsule_protocol.v1.GetInvocationResponse\x12l\n\x0fRetryInvocation\x12+.capsule_protocol.v1.RetryInvocationRequest\x1a,.capsule_protocol.v1.RetryInvocationResponse\x12l\n\x0fListAppSessions\x12+.capsule_protocol.v1.ListAppSessionsRequest\x1a,.capsule_protocol.v1.ListAppSessionsResponse\x12\x66\n\rGetAppSession\x12).capsule_protocol.v1.GetAppSessionRequest\x1a*.capsule_protocol.v1.GetAppSessionResponse\x12\x63\n\x0c\x41\x64vanceClock\x12(.capsule_protocol.v1.AdvanceClockRequest\x1a).capsule_protocol.v1.AdvanceClockResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'capsule_protocol/v1/admin_service.proto\x12\x13\x63\x61psule_protocol.v1\x1a capsule_protocol/v1/events.proto\x1a)capsule_protocol/v1/handler_service.proto\x1a&capsule_protocol/v1/task_service.proto\x1a\x1f\x63\x61psule_protocol/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xb6\x01\n\x11GetStatusResponse\x12\x17\n\x0fsidecar_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61ttached_processes\x18\x04 \x01(\x05\x12\x11\n\tfollowers\x18\x05 \x01(\x05\x12\x0f\n\x07storage\x18\x06 \x01(\t\"8\n\x0fListAppsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"y\n\x03\x41pp\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12/\n\tprocesses\x18\x02 \x03(\x0b\x32\x1c.capsule_protocol.v1.Process\x12\x34\n\tschedules\x18\x03 \x03(\x0b\x32!.capsule_protocol.v1.ScheduleInfo\"k\n\x0cScheduleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x63ron\x18\x02 \x01(\t\x12\x10\n\x08timezone\x18\x03 \x01(\t\x12-\n\tnext_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x01\n\x07Process\x12\x12\n\nprocess_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_version\x18\x03 \x01(\t\x12\x37\n\x0c\x64\x65\x63larations\x18\x04 \x01(\x0b\x32!.capsule_protocol.v1.Declarations\x12\x13\n\x0b\x63oncurrency\x18\x05 \x01(\x05\x12\x0f\n\x07running\x18\x06 \x01(\x05\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"S\n\x10ListAppsResponse\x12&\n\x04\x61pps\x18\x01 \x03(\x0b\x32\x18.capsule_protocol.v1.App\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xca\x01\n\x16ListInvocationsRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x35\n\x06status\x18\x02 \x01(\x0e\x32%.capsule_protocol.v1.InvocationStatus\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x31\n\x04kind\x18\x05 \x01(\x0e\x32#.capsule_protocol.v1.InvocationKind\x12\x12\n\nsession_id\x18\x06 \x01(\t\"\x85\x03\n\x0eInvocationInfo\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32#.capsule_protocol.v1.InvocationKind\x12\x35\n\x06status\x18\x04 \x01(\x0e\x32%.capsule_protocol.v1.InvocationStatus\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nprocess_id\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x14\n\x0creference_id\x18\n \x01(\t\x12\x12\n\nerror_type\x18\x0b \x01(\t\x12\x0c\n\x04name\x18\x0c \x01(\t\x12\x12\n\nretried_as\x18\r \x01(\t\"l\n\x17ListInvocationsResponse\x12\x38\n\x0binvocations\x18\x01 \x03(\x0b\x32#.capsule_protocol.v1.InvocationInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x14GetInvocationRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x15\n\rinvocation_id\x18\x02 \x01(\t\"y\n\x15GetInvocationResponse\x12\x37\n\ninvocation\x18\x01 \x01(\x0b\x32#.capsule_protocol.v1.InvocationInfo\x12\'\n\x04task\x18\x02 \x01(\x0b\x32\x19.capsule_protocol.v1.Task\"P\n\x16RetryInvocationRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x15\n\rinvocation_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x17RetryInvocationResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\"Z\n\x16ListAppSessionsRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"_\n\x0bSessionInfo\x12-\n\x07session\x18\x01 \x01(\x0b\x32\x1c.capsule_protocol.v1.Session\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07unended\x18\x03 \x01(\x05\"f\n\x17ListAppSessionsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32 .capsule_protocol.v1.SessionInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x14GetAppSessionRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x05\"\x89\x01\n\x15GetAppSessionResponse\x12\x31\n\x07session\x18\x01 \x01(\x0b\x32 .capsule_protocol.v1.SessionInfo\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.capsule_protocol.v1.Event\"<\n\x13\x41\x64vanceClockRequest\x12%\n\x02\x62y\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x14\x41\x64vanceClockResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x06\n\x0c\x41\x64minService\x12Z\n\tGetStatus\x12%.capsule_protocol.v1.GetStatusRequest\x1a&.capsule_protocol.v1.GetStatusResponse\x12W\n\x08ListApps\x12$.capsule_protocol.v1.ListAppsRequest\x1a%.capsule_protocol.v1.ListAppsResponse\x12l\n\x0fListInvocations\x12+.capsule_protocol.v1.ListInvocationsRequest\x1a,.capsule_protocol.v1.ListInvocationsResponse\x12\x66\n\rGetInvocation\x12).capsule_protocol.v1.GetInvocationRequest\x1a*.capsule_protocol.v1.GetInvocationResponse\x12l\n\x0fRetryInvocation\x12+.capsule_protocol.v1.RetryInvocationRequest\x1a,.capsule_protocol.v1.RetryInvocationResponse\x12l\n\x0fListAppSessions\x12+.capsule_protocol.v1.ListAppSessionsRequest\x1a,.capsule_protocol.v1.ListAppSessionsResponse\x12\x66\n\rGetAppSession\x12).capsule_protocol.v1.GetAppSessionRequest\x1a*.capsule_protocol.v1.GetAppSessionResponse\x12\x63\n\x0c\x41\x64vanceClock\x12(.capsule_protocol.v1.AdvanceClockRequest\x1a).capsule_protocol.v1.AdvanceClockResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,39 +44,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPPSREQUEST']._serialized_start=484
   _globals['_LISTAPPSREQUEST']._serialized_end=540
   _globals['_APP']._serialized_start=542
-  _globals['_APP']._serialized_end=609
-  _globals['_PROCESS']._serialized_start=612
-  _globals['_PROCESS']._serialized_end=799
-  _globals['_LISTAPPSRESPONSE']._serialized_start=801
-  _globals['_LISTAPPSRESPONSE']._serialized_end=884
-  _globals['_LISTINVOCATIONSREQUEST']._serialized_start=887
-  _globals['_LISTINVOCATIONSREQUEST']._serialized_end=1089
-  _globals['_INVOCATIONINFO']._serialized_start=1092
-  _globals['_INVOCATIONINFO']._serialized_end=1481
-  _globals['_LISTINVOCATIONSRESPONSE']._serialized_start=1483
-  _globals['_LISTINVOCATIONSRESPONSE']._serialized_end=1591
-  _globals['_GETINVOCATIONREQUEST']._serialized_start=1593
-  _globals['_GETINVOCATIONREQUEST']._serialized_end=1651
-  _globals['_GETINVOCATIONRESPONSE']._serialized_start=1653
-  _globals['_GETINVOCATIONRESPONSE']._serialized_end=1774
-  _globals['_RETRYINVOCATIONREQUEST']._serialized_start=1776
-  _globals['_RETRYINVOCATIONREQUEST']._serialized_end=1856
-  _globals['_RETRYINVOCATIONRESPONSE']._serialized_start=1858
-  _globals['_RETRYINVOCATIONRESPONSE']._serialized_end=1906
-  _globals['_LISTAPPSESSIONSREQUEST']._serialized_start=1908
-  _globals['_LISTAPPSESSIONSREQUEST']._serialized_end=1998
-  _globals['_SESSIONINFO']._serialized_start=2000
-  _globals['_SESSIONINFO']._serialized_end=2095
-  _globals['_LISTAPPSESSIONSRESPONSE']._serialized_start=2097
-  _globals['_LISTAPPSESSIONSRESPONSE']._serialized_end=2199
-  _globals['_GETAPPSESSIONREQUEST']._serialized_start=2201
-  _globals['_GETAPPSESSIONREQUEST']._serialized_end=2272
-  _globals['_GETAPPSESSIONRESPONSE']._serialized_start=2275
-  _globals['_GETAPPSESSIONRESPONSE']._serialized_end=2412
-  _globals['_ADVANCECLOCKREQUEST']._serialized_start=2414
-  _globals['_ADVANCECLOCKREQUEST']._serialized_end=2474
-  _globals['_ADVANCECLOCKRESPONSE']._serialized_start=2476
-  _globals['_ADVANCECLOCKRESPONSE']._serialized_end=2540
-  _globals['_ADMINSERVICE']._serialized_start=2543
-  _globals['_ADMINSERVICE']._serialized_end=3377
+  _globals['_APP']._serialized_end=663
+  _globals['_SCHEDULEINFO']._serialized_start=665
+  _globals['_SCHEDULEINFO']._serialized_end=772
+  _globals['_PROCESS']._serialized_start=775
+  _globals['_PROCESS']._serialized_end=962
+  _globals['_LISTAPPSRESPONSE']._serialized_start=964
+  _globals['_LISTAPPSRESPONSE']._serialized_end=1047
+  _globals['_LISTINVOCATIONSREQUEST']._serialized_start=1050
+  _globals['_LISTINVOCATIONSREQUEST']._serialized_end=1252
+  _globals['_INVOCATIONINFO']._serialized_start=1255
+  _globals['_INVOCATIONINFO']._serialized_end=1644
+  _globals['_LISTINVOCATIONSRESPONSE']._serialized_start=1646
+  _globals['_LISTINVOCATIONSRESPONSE']._serialized_end=1754
+  _globals['_GETINVOCATIONREQUEST']._serialized_start=1756
+  _globals['_GETINVOCATIONREQUEST']._serialized_end=1814
+  _globals['_GETINVOCATIONRESPONSE']._serialized_start=1816
+  _globals['_GETINVOCATIONRESPONSE']._serialized_end=1937
+  _globals['_RETRYINVOCATIONREQUEST']._serialized_start=1939
+  _globals['_RETRYINVOCATIONREQUEST']._serialized_end=2019
+  _globals['_RETRYINVOCATIONRESPONSE']._serialized_start=2021
+  _globals['_RETRYINVOCATIONRESPONSE']._serialized_end=2069
+  _globals['_LISTAPPSESSIONSREQUEST']._serialized_start=2071
+  _globals['_LISTAPPSESSIONSREQUEST']._serialized_end=2161
+  _globals['_SESSIONINFO']._serialized_start=2163
+  _globals['_SESSIONINFO']._serialized_end=2258
+  _globals['_LISTAPPSESSIONSRESPONSE']._serialized_start=2260
+  _globals['_LISTAPPSESSIONSRESPONSE']._serialized_end=2362
+  _globals['_GETAPPSESSIONREQUEST']._serialized_start=2364
+  _globals['_GETAPPSESSIONREQUEST']._serialized_end=2435
+  _globals['_GETAPPSESSIONRESPONSE']._serialized_start=2438
+  _globals['_GETAPPSESSIONRESPONSE']._serialized_end=2575
+  _globals['_ADVANCECLOCKREQUEST']._serialized_start=2577
+  _globals['_ADVANCECLOCKREQUEST']._serialized_end=2637
+  _globals['_ADVANCECLOCKRESPONSE']._serialized_start=2639
+  _globals['_ADVANCECLOCKRESPONSE']._serialized_end=2703
+  _globals['_ADMINSERVICE']._serialized_start=2706
+  _globals['_ADMINSERVICE']._serialized_end=3540
 # @@protoc_insertion_point(module_scope)

@@ -97,7 +97,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListApps(self, request, context):
-        """ListApps pages through the apps by name, with their processes. Reads only; may be retried.
+        """ListApps pages through the apps by name, with their processes and schedules. Reads only; may be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

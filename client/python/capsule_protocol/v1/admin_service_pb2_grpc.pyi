@@ -41,7 +41,7 @@ class AdminServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]
     """GetStatus says what runs. Reads only; may be retried."""
     ListApps: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAppsRequest, _admin_service_pb2.ListAppsResponse]
-    """ListApps pages through the apps by name, with their processes. Reads only; may be retried."""
+    """ListApps pages through the apps by name, with their processes and schedules. Reads only; may be retried."""
     ListInvocations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListInvocationsRequest, _admin_service_pb2.ListInvocationsResponse]
     """ListInvocations pages through an app's invocations, the newest first. Reads only; may be retried."""
     GetInvocation: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetInvocationRequest, _admin_service_pb2.GetInvocationResponse]
@@ -74,7 +74,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """GetStatus says what runs. Reads only; may be retried."""
     ListApps: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAppsRequest, _admin_service_pb2.ListAppsResponse]  # type: ignore[assignment]
-    """ListApps pages through the apps by name, with their processes. Reads only; may be retried."""
+    """ListApps pages through the apps by name, with their processes and schedules. Reads only; may be retried."""
     ListInvocations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListInvocationsRequest, _admin_service_pb2.ListInvocationsResponse]  # type: ignore[assignment]
     """ListInvocations pages through an app's invocations, the newest first. Reads only; may be retried."""
     GetInvocation: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetInvocationRequest, _admin_service_pb2.GetInvocationResponse]  # type: ignore[assignment]
@@ -116,7 +116,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListAppsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListAppsResponse, _abc.Awaitable[_admin_service_pb2.ListAppsResponse]]:
-        """ListApps pages through the apps by name, with their processes. Reads only; may be retried."""
+        """ListApps pages through the apps by name, with their processes and schedules. Reads only; may be retried."""
 
     @_abc_1.abstractmethod
     def ListInvocations(

@@ -30,7 +30,7 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     TASK_STATUS_UNSPECIFIED: _TaskStatus.ValueType  # 0
     """Never sent by the sidecar."""
     TASK_STATUS_SCHEDULED: _TaskStatus.ValueType  # 1
-    """Its time has not come."""
+    """Its time has not come, or a task that was told to end still runs under its lock."""
     TASK_STATUS_PENDING: _TaskStatus.ValueType  # 2
     """Waits for a process."""
     TASK_STATUS_RUNNING: _TaskStatus.ValueType  # 3
@@ -52,7 +52,7 @@ class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
 TASK_STATUS_UNSPECIFIED: TaskStatus.ValueType  # 0
 """Never sent by the sidecar."""
 TASK_STATUS_SCHEDULED: TaskStatus.ValueType  # 1
-"""Its time has not come."""
+"""Its time has not come, or a task that was told to end still runs under its lock."""
 TASK_STATUS_PENDING: TaskStatus.ValueType  # 2
 """Waits for a process."""
 TASK_STATUS_RUNNING: TaskStatus.ValueType  # 3
@@ -199,13 +199,17 @@ class SubmitTaskRequest(_message.Message):
     in_session: _builtins.bool
     """True: it runs in the invocation's session. False: it has no session, and the identity that is configured as the app's owner."""
     key: _builtins.str
-    """Replaces the digest by which a later attempt's submission is matched; at most 256 characters. Empty: the digest counts."""
+    """Replaces the digest by which a later attempt's submission is matched; at most 256 characters. Empty: the digest counts, which is that of all fields
+    below and above but `request_id`, `attempt` and `start`: a time that is reckoned from the clock is another one in each attempt.
+    """
     retries: _builtins.int
     """How many failed tries (exceptions and timeouts) are tried again: 0 to 1,000. Between two, 1 s is waited, then 2 s, 4 s and so on up to 5 minutes,
     each shortened by up to a quarter at random.
     """
     lock: _builtins.str
-    """While a task of this name and lock has not ended, a submission joins it. At most 512 characters. Empty: none."""
+    """While a task of this name and lock has not ended, a submission joins it. One that was cancelled, or stopped by its deadline with no retry left, is not
+    joined: the task is new, begins when that one has ended, and is what later submissions join. At most 512 characters. Empty: none.
+    """
     no_redelivery: _builtins.bool
     """True: it fails, rather than being delivered again, where the process that had it is lost."""
     @_builtins.property
