@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from capsule_sidecar.model.errors import NotRepeatable
 from capsule_sidecar.model.types import Lease, OutcomeStatus, TaskStatus
 from capsule_sidecar.storage import jobs
 from tests.integration.storage.store import TERMS, Sidecar, Store
@@ -143,19 +144,19 @@ async def test_a_deadline_ends_a_task_for_good_where_no_retry_is_left(
         assert sidecar.held[-1] == (Lease(first, 2) if retries else Lease(second, 1))
 
 
-async def test_one_that_was_opened_again_beside_its_lock_lets_nothing_begin(store: Store) -> None:
+async def test_what_failed_is_not_done_again_while_another_one_waits_for_its_lock(
+    store: Store,
+) -> None:
     async with store.sidecar() as sidecar:
         await sidecar.attach(takes=TASKS)
         failed = await submit(sidecar, lock="one")
         await end(sidecar, failed, status=OutcomeStatus.FAILED)
         first = await submit(sidecar, lock="one")
-        row = await sidecar.do(lambda unit: unit.invocation(failed, sidecar.app))
-        await sidecar.do(jobs.reopen, invocation=row)
         await cancel(sidecar, task_ids=(first,))
         second = await submit(sidecar, lock="one")
-        await end(sidecar, failed, 2)
-        await _sweeps(sidecar, 2)
-        assert sidecar.held[-1] != Lease(second, 1)
+        row = await sidecar.do(lambda unit: unit.invocation(failed, sidecar.app))
+        with pytest.raises(NotRepeatable, match=second):
+            await sidecar.do(jobs.reopen, invocation=row)
         await end(sidecar, first)
         assert sidecar.held[-1] == Lease(second, 1)
 
