@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -31,11 +32,22 @@ def serve(config: Path | None, home: Path | None, grpc: str | None, http: str | 
     # What serves is large: not loaded by the other commands.
     from capsule_sidecar import sidecar
 
+    _collect_seldom()
     try:
         return sidecar.run(settings, life_fd)
     except HomeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def _collect_seldom() -> None:
+    """Has the collector of cycles pass over what was loaded, and look at the rest less often.
+
+    What a group of commands makes is freed without it, but lives longer than 700 new objects: at
+    that threshold, Python's own, the collector took a tenth of a busy sidecar's time.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def _allow_many_connections() -> None:

@@ -23,6 +23,37 @@ _OTHER_FORMS = re.compile(
 )
 
 
+# Ids that one draw from the system's randomness is for.
+_DRAWN = 256
+
+
+class _Randomness:
+    """The random ends of ids, drawn many at a time; used from any thread.
+
+    A draw is a system call that lets go of the interpreter: with one for each command of a batch,
+    the writer's thread began a group for the first of them alone and both fought for the rest.
+    """
+
+    def __init__(self) -> None:
+        # Each is taken by one `pop`, which no other thread can come between.
+        self._left: list[str] = []
+
+    def take(self) -> str:
+        """Return 16 characters, 80 random bits, that were never returned before."""
+        try:
+            return self._left.pop()
+        except IndexError:
+            drawn = os.urandom(16 * _DRAWN).translate(_RANDOM).decode()
+            parts = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
+            last = parts.pop()
+            self._left.extend(parts)
+            return last
+
+
+# The one for all: nothing that it does can be told from drawing anew each time.
+_randomness = _Randomness()
+
+
 @functools.lru_cache(maxsize=4)
 def _time_part(milliseconds: int) -> str:
     digits = []
@@ -39,7 +70,7 @@ def new_id(prefix: str) -> str:
     leave nothing to guess. The form is the ULID's.
     """
     time_part = _time_part(time.time_ns() // 1_000_000)
-    return f"{prefix}_{time_part}{os.urandom(16).translate(_RANDOM).decode()}"
+    return f"{prefix}_{time_part}{_randomness.take()}"
 
 
 def parse_request_id(text: str, field: str = "request_id") -> bytes:

@@ -119,6 +119,12 @@ class Addresses:
         self._message(message)
         return message.SerializeToString()
 
+    def messages(self, data: list[bytes]) -> list[bytes]:
+        """Return encoded Messages with addresses; that none carries a file, one search tells."""
+        if _MARK not in b"".join(data):
+            return data
+        return [self.message(message) for message in data]
+
     def prompt(self, data: bytes) -> bytes:
         """Return an encoded Prompt with addresses."""
         if _MARK not in data:

@@ -189,7 +189,7 @@ class Deliveries:
             case InvocationKind.TASK:
                 _set_task(work, leased)
         told = b"".join(
-            [field_bytes(_HISTORY, self._addresses.message(message)) for message in history]
+            [field_bytes(_HISTORY, message) for message in self._addresses.messages(history)]
         )
         encoded = work.SerializeToString() + told
         return field_bytes(_FRAMES, field_bytes(_INVOCATION, encoded))

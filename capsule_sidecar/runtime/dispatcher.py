@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from capsule_sidecar.config import Limits, Timing
@@ -263,17 +263,33 @@ class Dispatcher:
 
     # -- what the journal tells ------------------------------------------------------------------
 
-    def publish(self, appended: list[Appended]) -> None:
-        """Pass events on to the followers."""
+    def committed(
+        self, appended: Sequence[Appended], leased: Sequence[Leased], notices: Sequence[Notice]
+    ) -> None:
+        """Pass work and endings on to the processes, events to the followers.
+
+        Work is written out first: its handler begins while followers are told what it is for.
+        Where an earlier attempt is taken from its process, the events that tell of it go before.
+        """
         recent = self._deliveries.recent
-        for entry in appended:
-            if recent is not None:
+        if recent is not None:
+            for entry in appended:
                 recent.publish(entry)
+        if not notices:
+            self._deliver(leased)
+        self._publish(appended)
+        if notices:
+            for notice in notices:
+                self._notice(notice)
+            self._deliver(leased)
+
+    def _publish(self, appended: Sequence[Appended]) -> None:
+        for entry in appended:
             if entry.closes:
                 self._live.discard(entry.closes)
             self._prompts.publish(entry)
             self._hub.publish(entry)
-        if self.calls.wanted:
+        if appended and self.calls.wanted:
             self.calls.wake_all()  # a handler that asks a person leaves its place
 
     def patched(self, session: int, patch: DataPatch) -> None:
@@ -281,10 +297,7 @@ class Dispatcher:
         if self._deliveries.recent is not None:
             self._deliveries.recent.patched(session, patch)
 
-    def work(self, leased: list[Leased], notices: list[Notice]) -> None:
-        """Pass leases and endings on to the processes."""
-        for notice in notices:
-            self._notice(notice)
+    def _deliver(self, leased: Sequence[Leased]) -> None:
         for entry in leased:
             process = self._processes.get(entry.process)
             if process is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from capsule_sidecar.model.errors import DomainError, InvalidArgument, StorageUnavailable
@@ -57,10 +57,10 @@ class Operation(Generic[T]):
         self.future = future
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.appended: list[Appended] = []
-        self.leased: list[Leased] = []
-        self.notices: list[Notice] = []
-        self.patched: list[tuple[int, DataPatch]] = []
+        self.appended: Sequence[Appended] = ()
+        self.leased: Sequence[Leased] = ()
+        self.notices: Sequence[Notice] = ()
+        self.patched: Sequence[tuple[int, DataPatch]] = ()
 
 
 class Group:
@@ -140,7 +140,6 @@ class Group:
             unit.trim()
             if not unit.database.exclusive:
                 unit.forget()
-            self.maintain(idle=False)
             return True
         self._abandon(operations)
         broken = self.database.failed(failure)
@@ -172,17 +171,21 @@ class Group:
                 raise _LateRefusal(error) from error
             operation.error = error
         operation.appended = unit.appended[appended:]
-        operation.leased = unit.leased[leased:]
-        operation.notices = unit.notices[notices:]
-        operation.patched = unit.patched[patched:]
+        # Most operations do none of these.
+        if len(unit.leased) != leased:
+            operation.leased = unit.leased[leased:]
+        if len(unit.notices) != notices:
+            operation.notices = unit.notices[notices:]
+        if len(unit.patched) != patched:
+            operation.patched = unit.patched[patched:]
 
     def _abandon(self, operations: list[Operation[Any]]) -> None:
         """Undo a group: in the database, in the unit's memory and in the slots."""
         unit = self.unit
         unit.restore_places()
         for operation in operations:
-            operation.appended, operation.leased, operation.notices = [], [], []
-            operation.patched = []
+            operation.appended = operation.leased = ()
+            operation.notices = operation.patched = ()
         try:
             self.database.roll_back(unit.cursor)
         except Exception:  # noqa: BLE001 - a connection that cannot roll back is replaced

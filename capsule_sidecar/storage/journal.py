@@ -11,7 +11,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -43,14 +43,13 @@ _WAITING = 65_536
 class Listener(Protocol):
     """Who is told what was committed, on the event loop, in the order of the operations."""
 
-    def publish(self, appended: list[Appended]) -> None:
-        """Events were appended."""
-
     def patched(self, session: int, patch: DataPatch) -> None:
         """The data of a session (its row's number) was changed."""
 
-    def work(self, leased: list[Leased], notices: list[Notice]) -> None:
-        """Work was leased to a process of this sidecar, or taken from one."""
+    def committed(
+        self, appended: Sequence[Appended], leased: Sequence[Leased], notices: Sequence[Notice]
+    ) -> None:
+        """Events were appended; work was leased to a process of this sidecar, or taken from one."""
 
 
 class Journal:
@@ -212,6 +211,8 @@ class Journal:
                 self._run_group(group, operations)
                 self._healthy = group.healthy
                 self._tell(operations)
+                if group.owes:  # behind the answers: they need not wait for it
+                    group.maintain(idle=False)
             if last:
                 group.close()
                 return
@@ -278,12 +279,10 @@ class Journal:
     def _publish(self, operation: Operation[Any]) -> None:
         listener = self._listener
         if listener is not None:
-            if operation.appended:
-                listener.publish(operation.appended)
             for session, patch in operation.patched:
                 listener.patched(session, patch)
-            if operation.leased or operation.notices:
-                listener.work(operation.leased, operation.notices)
+            if operation.appended or operation.leased or operation.notices:
+                listener.committed(operation.appended, operation.leased, operation.notices)
         if operation.error is None and operation.then is not None:
             operation.then(operation.result)
 

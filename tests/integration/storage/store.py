@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -83,13 +83,13 @@ class Told:
     notices: list[Notice] = field(default_factory=list)
     patches: list[tuple[int, DataPatch]] = field(default_factory=list)
 
-    def publish(self, appended: list[Appended]) -> None:
-        self.appended.extend(appended)
-
     def patched(self, session: int, patch: DataPatch) -> None:
         self.patches.append((session, patch))
 
-    def work(self, leased: list[Leased], notices: list[Notice]) -> None:
+    def committed(
+        self, appended: Sequence[Appended], leased: Sequence[Leased], notices: Sequence[Notice]
+    ) -> None:
+        self.appended.extend(appended)
         self.notices.extend(notices)
         self.leased.extend(leased)
 
