@@ -49,9 +49,15 @@ class _Randomness:
             self._left.extend(parts)
             return last
 
+    def forget(self) -> None:
+        """Draw anew: a process that was forked shares what is left with the one that forked it."""
+        self._left.clear()
+
 
 # The one for all: nothing that it does can be told from drawing anew each time.
 _randomness = _Randomness()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_randomness.forget)
 
 
 @functools.lru_cache(maxsize=4)

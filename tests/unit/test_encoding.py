@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +65,21 @@ def test_ids_made_later_sort_later_and_never_repeat() -> None:
     assert len(set(made)) == len(made)
     assert [i[:14] for i in made] == sorted(i[:14] for i in made)
     assert all(len(i) == 30 for i in made)
+
+
+def test_a_process_that_was_forked_makes_other_ids() -> None:
+    new_id("msg")  # some randomness is drawn and left
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, new_id("msg")[-16:].encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 16).decode()
+    os.close(reading)
+    os.close(writing)
+    assert len(theirs) == 16
+    assert theirs != new_id("msg")[-16:]
 
 
 def test_digests_tell_lists_of_parts_apart() -> None:
