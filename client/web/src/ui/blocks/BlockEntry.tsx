@@ -79,6 +79,7 @@ function ButtonRow({ buttons, item, session }: RowProps) {
           // By place: an app's buttons have no name of their own.
           key={index}
           type="button"
+          dir="auto"
           class={button.style === "plain" ? "button" : `button ${button.style}`}
           disabled={closed}
           aria-disabled={pending.value >= 0 || undefined}

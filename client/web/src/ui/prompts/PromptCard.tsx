@@ -38,7 +38,11 @@ export function PromptCard({ item, session }: PromptProps) {
     >
       <h2 class="sr-only">{chat.app} asks</h2>
       <div class="card prompt-card">
-        {lead(question) && <p class="prompt-lead">{lead(question)}</p>}
+        {lead(question) && (
+          <p class="prompt-lead" dir="auto">
+            {lead(question)}
+          </p>
+        )}
         {item.message && <Prose text={item.message} streaming={false} />}
         {open ? <Open item={item} session={session} /> : <Outcome item={item} />}
       </div>
