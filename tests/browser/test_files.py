@@ -344,3 +344,25 @@ async def test_a_lone_picture_has_its_own_proportions_and_no_frame(
         assert abs(box["width"] / box["height"] - width / height) < 0.05 * width / height
         assert box["width"] <= min(width, 320)
         assert box["height"] <= min(height, 480)
+
+
+async def test_what_is_being_written_outlives_its_chat_that_is_deleted_elsewhere(
+    place: Place,
+) -> None:
+    async with stage(place, tells) as scene:
+        tab = await scene.tab()
+        await tab.say("hello")
+        await tab.hears("0 files")
+        other = await scene.tab(f"#/{await tab.session()}", context=await scene.device())
+        await tab.composer.fill("half a sentence")
+        await choose(tab, file("a.txt"))
+        await uploaded(tab, 1)
+        await other.option("hello", "Delete")
+        await other.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        told = "This chat was deleted. What you were writing is kept as the draft of a new chat."
+        await expect(tab.page.get_by_text(told)).to_be_visible()
+        await expect(tab.sent).to_have_count(0)
+        await expect(tab.composer).to_have_value("half a sentence")
+        await uploaded(tab, 1)
+        await tab.composer.press("Enter")
+        await tab.hears("1 files: a.txt")
