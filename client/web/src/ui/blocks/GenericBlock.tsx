@@ -22,7 +22,7 @@ export function GenericBlock({ type, payload, children }: Props) {
       name !== "buttons" && !(TAKEN.has(name) && typeof value === "string") && value !== undefined,
   );
   return (
-    <article class="card generic" aria-label={title || humanised(type)}>
+    <article class="card generic" tabIndex={-1} aria-label={title || humanised(type)}>
       <p class={title ? "card-type" : "card-title"} dir="auto">
         {humanised(type)}
       </p>

@@ -41,7 +41,12 @@ export function TaskBlock({ task, session }: Props) {
   const reached = bar ? "" : reachedWords(task);
   const told = status === "completed" ? "" : said;
   return (
-    <article class="card task" data-status={status} aria-label={`Task: ${line(title)}`}>
+    <article
+      class="card task"
+      tabIndex={-1}
+      data-status={status}
+      aria-label={`Task: ${line(title)}`}
+    >
       <TaskIcon status={status} last={last} />
       <div class="task-body">
         <p class="card-title" dir="auto">
