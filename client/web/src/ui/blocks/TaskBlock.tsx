@@ -166,7 +166,9 @@ function Result({ value }: { readonly value: unknown }) {
   return (
     <details class="task-result">
       <summary>
-        Result <code dir={dir}>{preview(value)}</code>
+        <span class="task-folded">
+          <span>Result</span> <code dir={dir}>{preview(value)}</code>
+        </span>
       </summary>
       <pre dir={dir}>{text ? value : JSON.stringify(value, null, 2)}</pre>
     </details>
