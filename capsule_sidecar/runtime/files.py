@@ -166,10 +166,11 @@ class Files:
             new_id("fil"), name, media_type_of(name, upload.content_type),
             upload.size or 0, round((self._timing.upload_timeout + _LATE_SECONDS) * 1000),
         )  # fmt: skip
+        retention_ms = round(self._timing.unused_file_retention * 1000)
         with held:
             begin = partial(
                 uploads.begin, uploader=uploader, begun=begun, request=key,
-                max_unused=self._limits.unused_file_bytes,
+                max_unused=self._limits.unused_file_bytes, retention_ms=retention_ms,
             )  # fmt: skip
             try:
                 recorded = await self._journal.submit(uploader.app, begin)
@@ -193,8 +194,7 @@ class Files:
                 partial(
                     uploads.complete, uploader=uploader,
                     request=Request(Method.UPLOAD_FILE, key, content), key=begun.key, size=size,
-                    sha256=sha256,
-                    retention_ms=round(self._timing.unused_file_retention * 1000),
+                    sha256=sha256, retention_ms=retention_ms,
                     max_unused=self._limits.unused_file_bytes,
                 ),
             )  # fmt: skip
@@ -264,6 +264,17 @@ class Files:
         # Where it could not be written down, the row's own time ends it.
         if not done.cancelled() and done.exception() is None:
             self._janitor.wake()
+
+    # -- removing ------------------------------------------------------------------------------
+
+    async def discard(self, person: Person, file_id: str) -> None:
+        """Remove a file that this person uploaded and nothing uses; its bytes go soon.
+
+        Raises:
+            NotFound: There is none, it is somebody else's, or it is in use.
+        """
+        await self._journal.submit(person.app, partial(uploads.discard, person=person, key=file_id))
+        self._janitor.wake()
 
     # -- reading -------------------------------------------------------------------------------
 

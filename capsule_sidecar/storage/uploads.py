@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from capsule_sidecar.model.errors import LimitExceeded, NotFound
 from capsule_sidecar.model.types import Lease
-from capsule_sidecar.storage import files, log, schema, work
+from capsule_sidecar.storage import files, log, reads, schema, work
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.storage.requests import (
     Answer,
@@ -57,7 +57,12 @@ class Recorded:
 
 
 def begin(
-    unit: Unit, uploader: Uploader, begun: Begun, request: bytes, max_unused: int
+    unit: Unit,
+    uploader: Uploader,
+    begun: Begun,
+    request: bytes,
+    max_unused: int,
+    retention_ms: int,
 ) -> Recorded | None:
     """Note that a file is going to be written, unless the request id is known.
 
@@ -69,6 +74,7 @@ def begin(
         begun: What it is.
         request: The request's id.
         max_unused: Bytes that a person may have uploaded without using them.
+        retention_ms: How long they are kept, for who has too much of them.
 
     Raises:
         NotFound: There is no such invocation, or the file that is repeated is gone.
@@ -83,7 +89,7 @@ def begin(
         return Recorded(files.find(unit.connection, answer.ids[0]), digest)
     user, session = _owner(unit, uploader)
     if session is None:
-        _check_unused(unit, user, begun.size, max_unused)
+        _check_unused(unit, user, begun.size, max_unused, retention_ms)
     unit.execute(
         schema.files.insert().values(
             key=begun.key, app=uploader.app, user=user,
@@ -110,7 +116,9 @@ def _owner(unit: Unit, uploader: Uploader) -> tuple[int, SessionRow | None]:
     return session.user, session
 
 
-def _check_unused(unit: Unit, user: int, size: int, maximum: int, but: str = "") -> None:
+def _check_unused(
+    unit: Unit, user: int, size: int, maximum: int, retention_ms: int, but: str = ""
+) -> None:
     held = unit.query(
         select(func.coalesce(func.sum(_files.size), 0)).where(
             _files.user == user, schema.is_passing_file, _files.session.is_(None),
@@ -121,8 +129,56 @@ def _check_unused(unit: Unit, user: int, size: int, maximum: int, but: str = "")
         raise LimitExceeded(
             "unused_file_bytes",
             maximum,
-            f"you have {held} bytes of files that no message carries; the most is {maximum}",
+            f"you have uploaded {_size_words(held)} that no message carries; with this file it"
+            f" would be more than {_size_words(maximum)}: remove some of them, or wait: they go"
+            f" after {_time_words(retention_ms)}",
         )
+
+
+def _size_words(size: int) -> str:
+    if size < 100 * 1024:
+        return f"{size} bytes"
+    return f"{size / 1024**2:.1f}".removesuffix(".0") + " MiB"
+
+
+def _time_words(ms: int) -> str:
+    for unit, name in ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute")):
+        if ms >= unit:
+            number = f"{ms / unit:.3g}"
+            return f"a {name}".replace("a h", "an h") if number == "1" else f"{number} {name}s"
+    return f"{ms / 1000:g} seconds"
+
+
+def discard(unit: Unit, person: Person, key: str) -> None:
+    """Let a file be removed that its person uploaded and nothing uses: it counts no more.
+
+    Args:
+        unit: The group's unit.
+        person: Who uploaded it.
+        key: The file's id.
+
+    Raises:
+        NotFound: There is none, it is somebody else's, or a session has it: a message, an answer
+            or a block carries it, and it goes with that session.
+    """
+    unit.flush_if_pending()
+    user = reads.user_number(unit.connection, person.app, person.identity)
+    # Who takes it meanwhile, also another sidecar, is waited for.
+    rows = unit.query(
+        select(_files.session)
+        .where(
+            _files.key == key, _files.app == person.app, _files.user == user,
+            _files.state == files.COMPLETE,
+        )
+        .with_for_update()
+    )  # fmt: skip
+    if not rows:
+        raise NotFound(f"file {key[:64]!r} does not exist", file_id=key[:64])
+    if rows[0].session is not None:
+        raise NotFound(
+            f"file {key[:64]!r} is in use: it is deleted with its session", file_id=key[:64]
+        )
+    files.drop(unit, [key])
 
 
 def complete(
@@ -163,7 +219,7 @@ def complete(
         if invocation is not None and rows[0].session is None:
             raise NotFound("the session was deleted")
         if invocation is None:
-            _check_unused(unit, rows[0].user, size, max_unused, but=key)
+            _check_unused(unit, rows[0].user, size, max_unused, retention_ms, but=key)
         unit.execute(
             update(schema.files)
             .where(_files.key == key)

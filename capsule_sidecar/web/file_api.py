@@ -17,7 +17,7 @@ from capsule_sidecar.runtime.rates import Shares
 from capsule_sidecar.runtime.taking import Upload
 from capsule_sidecar.storage.log import Person
 from capsule_sidecar.web.chat_api import REQUEST_ID
-from capsule_sidecar.web.file_form import AROUND, FIELD, FileForm
+from capsule_sidecar.web.file_form import AROUND, FIELD, NAME_FIELD, FileForm
 from capsule_sidecar.web.file_response import FileResponse
 from capsule_sidecar.web.json_form import to_json
 from capsule_sidecar.web.operations import Operation, Query
@@ -27,7 +27,14 @@ from capsule_sidecar.web.requests import JSON, Visitor, Visitors, network_of, re
 _SHARE = 4
 _FORM = {
     "type": "object",
-    "properties": {FIELD: {"type": "string", "format": "binary"}},
+    "properties": {
+        NAME_FIELD: {
+            "type": "string",
+            "description": f"What the file is called; comes before {FIELD!r}, and counts before"
+            " the part's filename, in which browsers write a quotation mark as %22.",
+        },
+        FIELD: {"type": "string", "format": "binary"},
+    },
     "required": [FIELD],
     "additionalProperties": False,
 }
@@ -72,6 +79,9 @@ class FileApi:
             Operation("GET", "/apps/{app}/v1/files/{file_id}", "getFile",
                       "What is known of a file, with a new address.",
                       self.describe, answer=pb.GetFileResponse),
+            Operation("DELETE", "/apps/{app}/v1/files/{file_id}", "deleteFile",
+                      "Remove a file that nothing uses yet; 404 where something does.",
+                      self.discard, 204),
             Operation("GET", "/files/{file_id}/{name}", "getFileContent",
                       "A file's bytes, by its signed address.", self.serve, media="*/*",
                       query=(*signed, *_RANGES), errors=(403, 416), also=(206, 304),
@@ -114,6 +124,13 @@ class FileApi:
         person = Person(visitor.app, visitor.caller.app, visitor.caller.identity)
         file = await self._files.of_person(person, request.path_params["file_id"])
         return JSON(to_json(pb.GetFileResponse(file=self._files.addresses.file(file))))
+
+    async def discard(self, request: Request) -> Response:
+        """Remove a file that nothing uses."""
+        visitor = await self._visitors.visitor(request)
+        person = Person(visitor.app, visitor.caller.app, visitor.caller.identity)
+        await self._files.discard(person, request.path_params["file_id"])
+        return Response(status_code=204)
 
     async def serve(self, request: Request) -> FileResponse:
         """Send a file's bytes; who has its address may have them."""

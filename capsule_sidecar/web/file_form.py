@@ -1,4 +1,4 @@
-"""An upload's body: one file of a multipart form, taken as it comes and held nowhere."""
+"""An upload's body: a form with one file, taken as it comes and held nowhere."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from capsule_sidecar.model.errors import InvalidArgument, LimitExceeded
 from capsule_sidecar.web.problems import Refusal
 
 FIELD = "file"
+# What the file is called, for who cannot write it as the part's filename: browsers write `"` there
+# as `%22`, which a name may have too.
+NAME_FIELD = "name"
 # What a form may be beside its file: boundaries, and headers of its part.
 AROUND = 64 * 1024
 # What must come within the time that a body is waited for.
@@ -21,7 +24,7 @@ _LEAST = 16 * 1024
 
 
 class FileForm:
-    """Reads the file of a form.
+    """Reads the file of a form, which may say before it what the file is called.
 
     Args:
         request: The request.
@@ -65,8 +68,8 @@ class FileForm:
         self._finished = False
         self._name, self._value = b"", b""
         self._headers: dict[bytes, bytes] = {}
-        self._parts = 0
         self._whole = False
+        self._told: bytearray | None = None
         self._pieces: list[bytes] = []
         self.filename: str | None = None
         self.content_type = ""
@@ -183,17 +186,31 @@ class FileForm:
     def _headers_ended(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode(errors="replace")
+        if name == NAME_FIELD:
+            if self.filename is not None:
+                raise InvalidArgument(NAME_FIELD, f"must come before {FIELD!r}")
+            if self._told is not None:
+                raise InvalidArgument(NAME_FIELD, "comes twice: a file has one name")
+            self._told = bytearray()
+            return
         if name != FIELD:
             shown = name[:64] or "a part without a name"
-            raise InvalidArgument(shown, f"the form has one part, named {FIELD!r}")
+            raise InvalidArgument(
+                shown, f"the form has one part named {FIELD!r}, and {NAME_FIELD!r} before it"
+            )
         if self.filename is not None:
             raise InvalidArgument(FIELD, "comes twice: a form carries one file")
         if b"filename" not in options:
             raise InvalidArgument(FIELD, "must have a filename")
-        self.filename = options[b"filename"].decode(errors="replace")
+        told = options[b"filename"] if self._told is None else self._told
+        self.filename = told.decode(errors="replace")
         self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        if self.filename is None:  # a name, which is beside the file
+            assert self._told is not None
+            self._told += data[start:end]
+            return
         self._size += end - start
         self._pieces.append(data[start:end])
 

@@ -188,6 +188,48 @@ async def test_a_name_is_a_name_whatever_it_was(tmp_path: Path, given: str, kept
         assert stored(tmp_path) == [file["file_id"]]
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ('say "hi" 100%22.txt', 'say "hi" 100%22.txt'),
+        ("日本 語.txt", "日本 語.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("a\u202egnp.exe", "agnp.exe"),
+        ("é" * 300 + ".pdf", "é" * 125 + ".pdf"),
+        ("", "file"),
+    ],
+)
+async def test_a_name_in_a_field_of_its_own_counts_before_the_parts_filename(
+    tmp_path: Path, told: str, kept: str
+) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        answer = await me.http.post(
+            f"{me.v1}/files", data={"name": told},
+            files={"file": ("say %22hi%22.txt", b"abc", "text/plain")},
+        )  # fmt: skip
+        assert answer.status_code == 201, answer.text
+        file = answer.json()["file"]
+        assert (file["name"], file["size"]) == (kept, "3")
+        assert (await me.http.get(file["url"])).content == b"abc"
+
+
+async def test_a_name_comes_once_and_before_its_file(tmp_path: Path) -> None:
+    async with served(tmp_path) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        one = ("a.txt", b"abc", "text/plain")
+        for parts, field in (
+            ([("file", one), ("name", (None, "b.txt"))], "name"),
+            ([("name", (None, "a")), ("name", (None, "b")), ("file", one)], "name"),
+            ([("name", (None, "a"))], "file"),
+            ([("name", (None, "n" * 70_000)), ("file", one)], "body"),
+        ):
+            refused = await me.http.post(f"{me.v1}/files", files=parts)  # type: ignore[arg-type]  # as httpx takes them
+            shown = problem(refused, 400, "INVALID_ARGUMENT")
+            assert shown["errors"][0]["field"] == field
+        await eventually(lambda: not rows(tmp_path) and not stored(tmp_path), message="nothing")
+
+
 async def test_a_form_has_one_file_and_nothing_else(tmp_path: Path) -> None:
     async with served(tmp_path) as (running, _), Browser(running) as me:
         await me.sign_in()
@@ -292,6 +334,36 @@ async def test_a_file_is_its_persons_alone(tmp_path: Path) -> None:
         )
         problem(refused, 404, "NOT_FOUND")
         assert "attachments" in refused.json()["detail"]
+
+
+async def test_a_file_that_nothing_uses_is_deleted_by_its_person_and_counts_no_more(
+    tmp_path: Path,
+) -> None:
+    limits = {"unused_file_bytes": 300 * 1024}
+    async with served(tmp_path, limits=limits) as (running, _), Browser(running) as me:
+        await me.sign_in()
+        mine = await me.upload(bytes(200 * 1024))
+        refused = problem(await me.try_upload(bytes(200 * 1024), "x"), 413, "LIMIT_EXCEEDED")
+        assert "0.2 MiB" in refused["detail"]
+        assert "they go after a day" in refused["detail"]
+        async with Browser(running) as eve:
+            await eve.sign_in()
+            problem(await eve.delete(f"/files/{mine['file_id']}"), 404, "NOT_FOUND")
+        cross = {"sec-fetch-site": "cross-site"}
+        answer = await me.http.delete(f"{me.v1}/files/{mine['file_id']}", headers=cross)
+        problem(answer, 403, "CROSS_SITE")
+        assert (await me.http.get(mine["url"])).status_code == 200
+        answer = await me.delete(f"/files/{mine['file_id']}")
+        assert (answer.status_code, answer.content) == (204, b"")
+        problem(await me.delete(f"/files/{mine['file_id']}"), 404, "NOT_FOUND")
+        problem(await me.http.get(mine["url"]), 404, "NOT_FOUND")
+        await eventually(lambda: not rows(tmp_path) and not stored(tmp_path), message="nothing")
+        used = await me.upload(bytes(200 * 1024))
+        session = await me.open()
+        await me.say(session, "", attachments=[used["file_id"]])
+        refused = problem(await me.delete(f"/files/{used['file_id']}"), 404, "NOT_FOUND")
+        assert "in use" in refused["detail"]
+        assert (await me.http.get(used["url"])).status_code == 200
 
 
 async def test_what_stands_around_a_file_is_bounded_and_holds_no_upload_open(

@@ -34,6 +34,7 @@ ROWS = {
     "answerPrompt": OWN_SESSION,
     "uploadFile": SIGNED_IN,
     "getFile": OWN_SESSION,
+    "deleteFile": OWN_SESSION,
     "getFileContent": ANYONE,
     "followSession": OWN_SESSION,
     "followSessions": SIGNED_IN,
@@ -86,9 +87,11 @@ async def used(me: Browser, handler: BareHandler, title: str) -> Ids:
     result = await handler.result(await handler.command(prompt_approval=request))
     file = await me.upload(b"mine")
     await me.say(session, "", attachments=[file["file_id"]])
+    unused = await me.upload(b"not used")
     return {
         "session": session, "prompt": result.prompt_approval.prompt.prompt_id,
-        "file": file["file_id"], "signed": httpx.URL(file["url"]).query.decode(),
+        "file": file["file_id"], "unused": unused["file_id"],
+        "signed": httpx.URL(file["url"]).query.decode(),
     }  # fmt: skip
 
 
@@ -96,7 +99,9 @@ async def call(client: httpx.AsyncClient, name: str, ids: Ids, app: str) -> http
     """Calls an operation as its rightful caller would; of a stream only the beginning is read."""
     operation = TABLE[name]
     form = {"file": ("x", b"theirs", "text/plain")} if operation.form is not None else None
-    named = {key: value for key, value in ids.items() if key != "signed"}
+    named = {key: value for key, value in ids.items() if key not in ("signed", "unused")}
+    if name == "deleteFile" and "unused" in ids:  # one that is used not even its person deletes
+        named["file"] = ids["unused"]
     path = path_of(operation, app, **named)
     if name == "getFileContent":  # for whoever has its address
         path += f"?{ids['signed']}"

@@ -56,6 +56,13 @@ enabled = false
 # A Stop may name what there is not; a request id may come again with other content.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "304", "307", "404", "409"]
+
+# The document cannot say that a form's name comes before its file (test_files_http).
+[[operations]]
+include-operation-id = "uploadFile"
+
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "404", "409"]
 """
 
 
@@ -101,7 +108,9 @@ async def test_the_sidecar_does_what_its_document_says(tmp_path: Path) -> None:
 
 
 async def _schemathesis(settings: Path, http: str, token: str) -> tuple[int | None, str]:
-    left_out = [op.name for op in operations() if no_end(op.name)] + ["signOut", "deleteSession"]
+    left_out = [op.name for op in operations() if no_end(op.name)] + [
+        "signOut", "deleteSession", "deleteFile",  # what the others need
+    ]  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings),
         "run", f"{http}/openapi.json", "--header", f"Cookie: capsule_support={token}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from capsule_sidecar.model.errors import InvocationEnded, LimitExceeded, NotFound, RequestIdReused
@@ -20,8 +22,9 @@ async def begin(
 ) -> Recorded | None:
     begun = Begun(key, "a.txt", "text/plain", size, 60_000)
     return await sidecar.do(
-        uploads.begin, uploader=who, begun=begun, request=request or request_key(), max_unused=100
-    )
+        uploads.begin, uploader=who, begun=begun, request=request or request_key(), max_unused=100,
+        retention_ms=DAY,
+    )  # fmt: skip
 
 
 async def due(sidecar: Sidecar, again_ms: int) -> list[str]:
@@ -79,6 +82,71 @@ async def test_what_is_not_used_counts_for_its_person_until_it_is(store: Store) 
         )
         assert [file.session_id for file in used] == [session]
         assert await complete(sidecar, who, "fil_2", bytes(11)) == "fil_2"
+
+
+async def test_what_nothing_uses_its_person_can_discard_and_then_it_counts_no_more(
+    store: Store,
+) -> None:
+    async with store.sidecar() as sidecar:
+        who = Uploader(sidecar.app, person=sidecar.ada)
+        eve = replace(sidecar.ada, identity="terminal:eve")
+        for key in ("fil_1", "fil_2"):
+            await begin(sidecar, who, key, 50)
+            await complete(sidecar, who, key, bytes(50))
+        await begin(sidecar, who, "fil_3")
+        session = await sidecar.open()
+        await sidecar.do(
+            lambda unit: files.use(unit, unit.session(session, sidecar.app), ["fil_2"], "f")
+        )
+        # Nobody else's, none that is used, none that is being uploaded, none that is not there.
+        for person, key in (
+            (eve, "fil_1"), (replace(sidecar.ada, app=sidecar.app + 1), "fil_1"),
+            (sidecar.ada, "fil_2"), (sidecar.ada, "fil_3"), (sidecar.ada, "fil_4"),
+        ):  # fmt: skip
+            with pytest.raises(NotFound):
+                await sidecar.do(uploads.discard, person=person, key=key)
+        assert await due(sidecar, 1000) == []
+        with pytest.raises(LimitExceeded):
+            await begin(sidecar, who, "fil_5", 51)
+        await sidecar.do(uploads.discard, person=sidecar.ada, key="fil_1")
+        with pytest.raises(NotFound):
+            await sidecar.do(uploads.discard, person=sidecar.ada, key="fil_1")
+        with pytest.raises(NotFound):
+            await sidecar.do(
+                lambda unit: files.use(unit, unit.session(session, sidecar.app), ["fil_1"], "f")
+            )
+        assert await due(sidecar, 1000) == ["fil_1"]
+        # What waits to be removed from the store is not the person's any more.
+        await begin(sidecar, who, "fil_5", 100)
+
+
+@pytest.mark.parametrize(
+    ("size", "kept", "words"),
+    [
+        (1 << 30, DAY, ("1024 MiB", "a day")),
+        (1_600_000, 2 * DAY, ("1.5 MiB", "2 days")),
+        (100, 3_600_000, ("100 bytes", "an hour")),
+    ],
+)
+async def test_who_has_too_much_unused_reads_how_much_and_what_to_do(
+    store: Store, size: int, kept: int, words: tuple[str, str]
+) -> None:
+    async with store.sidecar() as sidecar:
+        who = Uploader(sidecar.app, person=sidecar.ada)
+
+        async def begin_one(key: str, more: int) -> None:
+            await sidecar.do(
+                uploads.begin, uploader=who, begun=Begun(key, "a.txt", "text/plain", more, 60_000),
+                request=request_key(), max_unused=size, retention_ms=kept,
+            )  # fmt: skip
+
+        await begin_one("fil_1", size)
+        with pytest.raises(LimitExceeded) as refused:
+            await begin_one("fil_2", 1)
+        assert refused.value.message == (
+            f"you have uploaded {words[0]} that no message carries; with this file it would be more"
+            f" than {words[0]}: remove some of them, or wait: they go after {words[1]}"
+        )
 
 
 async def test_an_upload_of_a_session_that_was_deleted_is_given_up(store: Store) -> None:
