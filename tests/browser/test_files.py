@@ -366,3 +366,37 @@ async def test_what_is_being_written_outlives_its_chat_that_is_deleted_elsewhere
         await uploaded(tab, 1)
         await tab.composer.press("Enter")
         await tab.hears("1 files: a.txt")
+
+
+async def test_a_file_is_called_what_it_is_called(place: Place) -> None:
+    names = ['a "quoted" name.txt', "100%22.txt", "ä & b?.txt"]
+    async with stage(place, tells) as scene:
+        tab = await scene.tab()
+        await choose(tab, *(file(name) for name in names))
+        await uploaded(tab, 3)
+        await tab.say("here")
+        await tab.hears("3 files: " + ", ".join(f"{name} text/plain 9" for name in names))
+        assert await carried(tab) == [names]
+
+
+async def test_a_file_that_is_removed_makes_room_for_another(place: Place) -> None:
+    limits = Limits(unused_file_bytes=100)
+    async with stage(place, tells, limits=limits) as scene:
+        scene.expect_trouble("413")
+        tab = await scene.tab()
+        await choose(tab, file("first.txt", b"x" * 80))
+        await uploaded(tab, 1)
+        await choose(tab, file("second.txt", b"y" * 80))
+        second = chips(tab).nth(1)
+        await expect(second).to_have_attribute("data-state", "failed")
+        await expect(second).to_contain_text("you have uploaded 80 bytes that no message carries")
+        async with tab.page.expect_response(
+            lambda response: response.request.method == "DELETE"
+        ) as answering:
+            await tab.button("Remove first.txt").click()
+        assert (await answering.value).status == 204
+        await tab.button("Remove second.txt").click()
+        await choose(tab, file("second.txt", b"y" * 80))
+        await uploaded(tab, 1)
+        await tab.say("now")
+        await tab.hears("1 files: second.txt text/plain 80.")

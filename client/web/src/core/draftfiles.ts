@@ -117,10 +117,16 @@ export class DraftFiles {
     files.value = [...files.peek(), ...uploads];
   }
 
-  remove(chat: string, key: string): void {
+  /** @param used - Whether something else carries the file now; the sidecar forgets it otherwise. */
+  remove(chat: string, key: string, used: boolean): void {
+    const { uploader } = this.#with;
     const { files } = this.#chat(chat);
     for (const upload of files.peek().filter((each) => each.key === key)) {
-      this.#with.uploader.cancel(upload);
+      uploader.cancel(upload);
+      const state = upload.state.peek();
+      if (state.kind === "done" && state.file.file_id && !used) {
+        uploader.forget(state.file.file_id);
+      }
     }
     files.value = files.peek().filter((each) => each.key !== key);
   }

@@ -248,8 +248,8 @@ export class ChatStore implements Chat {
     this.#files.add(this.#draftKey(), files);
   }
 
-  detach(key: string): void {
-    this.#files.remove(this.#draftKey(), key);
+  detach(key: string, used = false): void {
+    this.#files.remove(this.#draftKey(), key, used);
   }
 
   tell(text: string): void {

@@ -306,6 +306,33 @@ describe("the files of a draft", () => {
     expect(names()).toEqual([]);
   });
 
+  it("are forgotten by the sidecar where one that is uploaded is removed", async () => {
+    page.chat.attach([file("a.txt"), file("b.txt"), file("c.txt")]);
+    await settle(UPLOAD_MS);
+    const [first = "", second = "", third = ""] = page.chat.attachments.value.map((e) => e.key);
+    const deleted = () =>
+      server.seen.filter(({ method }) => method === "DELETE").map(({ path }) => path);
+    const [a, b] = [...server.files.values()].map((each) => `/v1/files/${each.file_id}`);
+    page.chat.detach(first);
+    await settle();
+    expect(deleted()).toEqual([a]);
+    expect([...server.files.values()].map(({ name }) => name)).toEqual(["b.txt", "c.txt"]);
+    page.chat.detach(third, true); // It is the answer to a question now.
+    await settle();
+    expect(deleted()).toEqual([a]);
+    server.fault = ({ method }) => (method === "DELETE" ? { status: 404 } : undefined);
+    page.chat.detach(second);
+    await settle();
+    expect(deleted()).toEqual([a, b]);
+    expect([names(), told()]).toEqual([[], []]);
+  });
+
+  it("have the names that they have", async () => {
+    page.chat.attach([file('a "quoted" 100%22.txt')]);
+    await settle(UPLOAD_MS);
+    expect([...server.files.values()].map(({ name }) => name)).toEqual(['a "quoted" 100%22.txt']);
+  });
+
   it("are kept with the text for a new chat, where theirs is deleted in another tab", async () => {
     const other = open(`#/${session.id}`);
     await settle();

@@ -107,7 +107,7 @@ function Attached({ item, session, accept }: Props) {
     await session.prompts.answer(item, { kind: "file", file: state.file });
     const given = item.answer.peek();
     // It is the answer now, and none of the message's.
-    if (given?.kind === "file" && given.file.file_id === state.file.file_id) chat.detach(key);
+    if (given?.kind === "file" && given.file.file_id === state.file.file_id) chat.detach(key, true);
   };
   return (
     <div class="attached">
