@@ -268,3 +268,32 @@ async def test_suggestions_go_once_they_have_served(place: Place) -> None:
         await tab.reload()
         await tab.agrees()
         await expect(suggestions).to_have_count(0)
+
+
+async def test_the_focus_stays_where_the_control_that_has_it_goes(place: Place) -> None:
+    chips = {"items": ["One", "Two"]}
+
+    async def answer(session: capsule.Session, msg: capsule.Message) -> None:
+        if msg.text == "ask":
+            buttons = [{"label": "Pay", "action": "pay"}]
+            block = {"title": "Order", "buttons": buttons}
+            await session.show(capsule.Block("order", block, id="order"))
+            await session.show(capsule.Block("suggestions", chips))
+        await session.reply(f"got {msg.text}")
+
+    async def pay(session: capsule.Session, action: capsule.Action) -> None:
+        await session.show(capsule.Block("order", {"title": "Paid"}, id="order"))
+
+    async with stage(place, answer, actions={"pay": pay}) as scene:
+        tab = await scene.tab()
+        await tab.say("ask")
+        await tab.hears("got ask")
+        await tab.button("Pay").focus()
+        await tab.page.keyboard.press("Enter")
+        card = tab.log.get_by_role("article", name="Paid")
+        await expect(card).to_be_focused()
+        other = await scene.tab(f"#/{await tab.session()}")
+        await tab.button("Two").focus()
+        await other.say("from elsewhere")
+        await expect(tab.button("Two")).to_have_count(0)
+        await expect(tab.composer).to_be_focused()

@@ -344,3 +344,59 @@ async def test_a_lone_picture_has_its_own_proportions_and_no_frame(
         assert abs(box["width"] / box["height"] - width / height) < 0.05 * width / height
         assert box["width"] <= min(width, 320)
         assert box["height"] <= min(height, 480)
+
+
+async def test_what_is_being_written_outlives_its_chat_that_is_deleted_elsewhere(
+    place: Place,
+) -> None:
+    async with stage(place, tells) as scene:
+        tab = await scene.tab()
+        await tab.say("hello")
+        await tab.hears("0 files")
+        other = await scene.tab(f"#/{await tab.session()}", context=await scene.device())
+        await tab.composer.fill("half a sentence")
+        await choose(tab, file("a.txt"))
+        await uploaded(tab, 1)
+        await other.option("hello", "Delete")
+        await other.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        told = "This chat was deleted. What you were writing is kept as the draft of a new chat."
+        await expect(tab.page.get_by_text(told)).to_be_visible()
+        await expect(tab.sent).to_have_count(0)
+        await expect(tab.composer).to_have_value("half a sentence")
+        await uploaded(tab, 1)
+        await tab.composer.press("Enter")
+        await tab.hears("1 files: a.txt")
+
+
+async def test_a_file_is_called_what_it_is_called(place: Place) -> None:
+    names = ['a "quoted" name.txt', "100%22.txt", "ä & b?.txt"]
+    async with stage(place, tells) as scene:
+        tab = await scene.tab()
+        await choose(tab, *(file(name) for name in names))
+        await uploaded(tab, 3)
+        await tab.say("here")
+        await tab.hears("3 files: " + ", ".join(f"{name} text/plain 9" for name in names))
+        assert await carried(tab) == [names]
+
+
+async def test_a_file_that_is_removed_makes_room_for_another(place: Place) -> None:
+    limits = Limits(unused_file_bytes=100)
+    async with stage(place, tells, limits=limits) as scene:
+        scene.expect_trouble("413")
+        tab = await scene.tab()
+        await choose(tab, file("first.txt", b"x" * 80))
+        await uploaded(tab, 1)
+        await choose(tab, file("second.txt", b"y" * 80))
+        second = chips(tab).nth(1)
+        await expect(second).to_have_attribute("data-state", "failed")
+        await expect(second).to_contain_text("you have uploaded 80 bytes that no message carries")
+        async with tab.page.expect_response(
+            lambda response: response.request.method == "DELETE"
+        ) as answering:
+            await tab.button("Remove first.txt").click()
+        assert (await answering.value).status == 204
+        await tab.button("Remove second.txt").click()
+        await choose(tab, file("second.txt", b"y" * 80))
+        await uploaded(tab, 1)
+        await tab.say("now")
+        await tab.hears("1 files: second.txt text/plain 80.")

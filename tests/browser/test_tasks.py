@@ -236,3 +236,47 @@ async def test_cards_of_tasks_fit_360_pixels_and_are_accessible(place: Place, sc
         await says(tab, "Running")
         await axe(tab, "tasks")
         assert await tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+# Dots by which a preview is cut, and by which it ends before the card does; lines that it takes.
+_PREVIEWS = """
+(log) => [...log.querySelectorAll('.task-result summary code')].map((code) => {
+  const { right } = code.closest('.task-body').getBoundingClientRect();
+  const own = code.getBoundingClientRect();
+  const lines = code.parentElement.getBoundingClientRect().height / own.height;
+  return [code.scrollWidth - code.clientWidth, Math.round(right - own.right), lines];
+})
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+async def test_a_folded_result_is_cut_at_the_edge_of_its_card_only(
+    place: Place, width: int
+) -> None:
+    options = {"viewport": {"width": width, "height": 800}}
+    async with stage(place, attached=False, options=options) as scene:
+
+        async def answers(session: capsule.Session, msg: capsule.Message) -> None:
+            for long in (False, True):
+                await session.show_task(await tell.submit(session=session, long=long))
+            await session.reply("shown")
+
+        app = make_app(scene.running, answers)
+
+        @app.task()
+        async def tell(session: capsule.Session, long: bool) -> dict[str, object]:
+            return {"ok": "x" * 300} if long else {"ok": 1}
+
+        async with app.attached():
+            tab = await scene.tab()
+            await tab.say("both")
+            await tab.hears("shown")
+            folded = tab.log.locator(".task-result summary code")
+            await expect(folded).to_have_count(2)
+            short, long = await tab.log.evaluate(_PREVIEWS)
+            assert short[0] == 0
+            assert max(short[2], long[2]) < 2
+            assert long[0] > 0
+            assert 0 <= long[1] <= 8
+            await folded.first.click()
+            await expect(tab.log.locator(".task-result pre").first).to_be_visible()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from playwright.async_api import expect
+import pytest
+from playwright.async_api import FilePayload, expect
 
 import capsule_client as capsule
+from capsule_sidecar.config import Limits
 from tests.browser.stage import Place, stage
 from tests.browser.tab import Tab
 from tests.support.eventually import eventually
@@ -128,3 +130,27 @@ async def test_code_does_not_move_when_its_colours_come(place: Place) -> None:
         step.set()
         await expect(keyword.first).to_be_visible()
         assert await code.evaluate(height) == before
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_a_notice_that_stays_leaves_the_buttons_of_the_head_within_reach(
+    place: Place, width: int
+) -> None:
+    options = {"viewport": {"width": width, "height": 640}}
+    limits = Limits(max_file_bytes=1024 * 1024)
+    async with stage(place, options=options, limits=limits) as scene:
+        tab = await scene.tab()
+        large: FilePayload = {
+            "name": "large.bin",
+            "mimeType": "application/octet-stream",
+            "buffer": b"x" * (1024 * 1024 + 1),
+        }
+        await tab.page.locator("form.composer input[type=file]").set_input_files([large])
+        await expect(tab.page.get_by_text("“large.bin” was not attached")).to_be_visible()
+        head = tab.page.locator(".chat-head button")
+        for number in range(await head.count()):
+            await head.nth(number).click(trial=True)  # it fails where something covers it
+        await tab.composer.click(trial=True)
+        if width == 360:
+            await tab.button("Show the chats").click()
+            await tab.button("Close the list").click()

@@ -211,6 +211,11 @@ export class Api {
     return (await this.#call<GetFileResponse>(path, { ...on(signal) })).file ?? {};
   }
 
+  /** Removes a file that nothing carries. */
+  async removeFile(fileId: string): Promise<void> {
+    await this.#call(`/v1/files/${encodeURIComponent(fileId)}`, { method: "DELETE" });
+  }
+
   /**
    * Uploads a file, once. It may be repeated under the same request id.
    *
@@ -236,6 +241,8 @@ export class Api {
     try {
       signal.throwIfAborted();
       const form = new FormData();
+      // Before the file, and beside it: in the name of a file's part browsers write " as %22.
+      form.append("name", name);
       form.append("file", file, name);
       const address = `${this.#base}/v1/files${query({ request_id: requestId })}`;
       const response = await this.#env.upload(address, form, moved, stalled.signal);

@@ -8,6 +8,7 @@ import { computed, effect, type ReadonlySignal, type Signal, signal } from "@pre
 import type { Attachment } from "../wire.ts";
 import { NEW } from "./drafts.ts";
 import type { Env, KeyStore } from "./env.ts";
+import { quoted } from "./notices.ts";
 import { tooLarge, type Upload, type Uploader, type UploadState } from "./uploads.ts";
 
 /** The sidecar keeps an unused file for 24 hours; an hour less, whatever its clock says. */
@@ -63,7 +64,8 @@ export class DraftFiles {
     const names = strings(env.tab.get(this.#pendingKey));
     env.tab.remove(this.#pendingKey);
     if (names.length > 0) {
-      const what = names.length === 1 ? `“${names[0]}” was` : `${names.length} files were`;
+      const what =
+        names.length === 1 ? `${quoted(names[0] ?? "")} was` : `${names.length} files were`;
       this.#with.notice(`${what} not uploaded when the page was left. Please attach again.`);
     }
     for (const [store, key] of this.#stored()) {
@@ -85,7 +87,7 @@ export class DraftFiles {
     const max = maxFileBytes.peek();
     const large = sources.filter((source) => source.size > max);
     for (const source of large.slice(0, 3)) {
-      notice(`“${source.name}” was not attached. ${tooLarge(max)}`);
+      notice(`${quoted(source.name)} was not attached. ${tooLarge(max)}`);
     }
     const most = maxAttachments.peek();
     const room = Math.max(0, most - files.peek().length);
@@ -115,10 +117,16 @@ export class DraftFiles {
     files.value = [...files.peek(), ...uploads];
   }
 
-  remove(chat: string, key: string): void {
+  /** @param used - Whether something else carries the file now; the sidecar forgets it otherwise. */
+  remove(chat: string, key: string, used: boolean): void {
+    const { uploader } = this.#with;
     const { files } = this.#chat(chat);
     for (const upload of files.peek().filter((each) => each.key === key)) {
-      this.#with.uploader.cancel(upload);
+      uploader.cancel(upload);
+      const state = upload.state.peek();
+      if (state.kind === "done" && state.file.file_id && !used) {
+        uploader.forget(state.file.file_id);
+      }
     }
     files.value = files.peek().filter((each) => each.key !== key);
   }

@@ -201,8 +201,12 @@ export interface Chat {
   setDraft(text: string): void;
   /** Attaches files to the draft, and begins to upload them. */
   attach(files: readonly File[]): void;
-  /** Takes a file off the draft. */
-  detach(key: string): void;
+  /**
+   * Takes a file off the draft.
+   *
+   * @param used - It has become a part of something else; one that has not is forgotten by the sidecar.
+   */
+  detach(key: string, used?: boolean): void;
   /** Tells the person of something that did not work. */
   tell(text: string): void;
   /** Returns another signed address of a file. Throws where there is none. */

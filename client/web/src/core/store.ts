@@ -56,6 +56,8 @@ export class ChatStore implements Chat {
   readonly #views: Views;
   readonly #off: (() => void)[] = [];
   readonly #notices = new Notices();
+  /** Chats that this tab deletes: with what is being written there. */
+  readonly #removing = new Set<string>();
   #changedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -220,11 +222,13 @@ export class ChatStore implements Chat {
   }
 
   async remove(sessionId: string): Promise<void> {
+    this.#removing.add(sessionId);
     try {
       await this.#api.remove(sessionId);
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 404)) {
         this.#notices.tell(`The chat could not be deleted. ${sentence(error)}`);
+        this.#removing.delete(sessionId);
         return;
       }
     }
@@ -232,6 +236,7 @@ export class ChatStore implements Chat {
     this.#drafts.remove(sessionId);
     this.#files.clear(sessionId);
     this.#forget(sessionId);
+    this.#removing.delete(sessionId);
   }
 
   setDraft(text: string): void {
@@ -243,8 +248,8 @@ export class ChatStore implements Chat {
     this.#files.add(this.#draftKey(), files);
   }
 
-  detach(key: string): void {
-    this.#files.remove(this.#draftKey(), key);
+  detach(key: string, used = false): void {
+    this.#files.remove(this.#draftKey(), key, used);
   }
 
   tell(text: string): void {
@@ -314,10 +319,11 @@ export class ChatStore implements Chat {
   }
 
   #deleted(sessionId: string): void {
-    if (sessionId === this.#current.peek()?.id) {
-      this.#notices.tell("This chat was deleted.", false);
+    const here = sessionId === this.#current.peek()?.id && !this.#removing.has(sessionId);
+    const kept = this.#forget(sessionId);
+    if (here) {
+      this.#notices.tell(`This chat was deleted.${kept}`, false);
     }
-    this.#forget(sessionId);
   }
 
   // -- what the outbox tells ---------------------------------------------------------------
@@ -371,7 +377,9 @@ export class ChatStore implements Chat {
       this.#drafts.append(NEW, entry.text);
       this.#files.put(NEW, entry);
       this.#drafts.flush();
-      this.draft.value = this.#drafts.get(this.#draftKey());
+      if (this.#current.peek() === null) {
+        this.draft.value = this.#drafts.get(NEW);
+      }
       const why = this.#explained ? "" : "The chat is gone. ";
       this.#notices.tell(`${why}Your message is kept as the draft of a new chat.`);
       this.#forget(laneOf(entry));
@@ -403,22 +411,38 @@ export class ChatStore implements Chat {
 
   /** The session is not there for this person. */
   #gone(view: SessionView): void {
-    if (view === this.#current.peek() && !this.#explained) {
-      this.#notices.tell("This chat does not exist any more.");
+    const here = view === this.#current.peek();
+    const kept = this.#forget(view.id);
+    if (here && !this.#explained) {
+      this.#notices.tell(`This chat does not exist any more.${kept}`);
     }
-    this.#forget(view.id);
   }
 
-  #forget(sessionId: string): void {
-    batch(() => {
+  /** Takes a chat out; returns what to say of what was being written there, where something was. */
+  #forget(sessionId: string): string {
+    return batch(() => {
       this.#list.forget(sessionId);
       const view = this.#views.get(sessionId);
       this.#views.drop(sessionId);
-      if (view && view === this.#current.peek()) {
-        this.#env.setHash("", true);
-        this.#show(null);
+      if (!view || view !== this.#current.peek()) {
+        return "";
       }
+      const kept = !this.#removing.has(sessionId) && this.#keepWriting(sessionId);
+      this.#env.setHash("", true);
+      this.#show(null);
+      return kept ? " What you were writing is kept as the draft of a new chat." : "";
     });
+  }
+
+  /** Another tab that has deleted the chat has deleted its draft too: what is on screen counts. */
+  #keepWriting(draftKey: string): boolean {
+    const text = this.draft.peek().trim() === "" ? "" : this.draft.peek();
+    const any = text !== "" || this.#files.of(draftKey).peek().length > 0;
+    this.#drafts.remove(draftKey);
+    this.#drafts.append(NEW, text);
+    this.#drafts.flush();
+    this.#files.move(draftKey, NEW);
+    return any;
   }
 
   #draftKey(current = this.#current.peek()): string {

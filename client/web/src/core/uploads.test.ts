@@ -306,6 +306,88 @@ describe("the files of a draft", () => {
     expect(names()).toEqual([]);
   });
 
+  it("are forgotten by the sidecar where one that is uploaded is removed", async () => {
+    page.chat.attach([file("a.txt"), file("b.txt"), file("c.txt")]);
+    await settle(UPLOAD_MS);
+    const [first = "", second = "", third = ""] = page.chat.attachments.value.map((e) => e.key);
+    const deleted = () =>
+      server.seen.filter(({ method }) => method === "DELETE").map(({ path }) => path);
+    const [a, b] = [...server.files.values()].map((each) => `/v1/files/${each.file_id}`);
+    page.chat.detach(first);
+    await settle();
+    expect(deleted()).toEqual([a]);
+    expect([...server.files.values()].map(({ name }) => name)).toEqual(["b.txt", "c.txt"]);
+    page.chat.detach(third, true); // It is the answer to a question now.
+    await settle();
+    expect(deleted()).toEqual([a]);
+    server.fault = ({ method }) => (method === "DELETE" ? { status: 404 } : undefined);
+    page.chat.detach(second);
+    await settle();
+    expect(deleted()).toEqual([a, b]);
+    expect([names(), told()]).toEqual([[], []]);
+  });
+
+  it("have the names that they have", async () => {
+    page.chat.attach([file('a "quoted" 100%22.txt')]);
+    await settle(UPLOAD_MS);
+    expect([...server.files.values()].map(({ name }) => name)).toEqual(['a "quoted" 100%22.txt']);
+  });
+
+  it("are kept with the text for a new chat, where theirs is deleted in another tab", async () => {
+    const other = open(`#/${session.id}`);
+    await settle();
+    page.chat.newChat();
+    page.chat.setDraft("a thought");
+    page.chat.open(session.id);
+    await settle();
+    page.chat.setDraft("half a sen");
+    page.chat.attach([file("a.txt"), file("b.txt")]);
+    await settle(UPLOAD_MS);
+    page.chat.attach([file("c.txt")]);
+    await other.chat.remove(session.id);
+    await settle();
+    expect(page.chat.current.value).toBeNull();
+    expect(page.chat.draft.value).toBe("a thought\n\nhalf a sen");
+    expect(names()).toEqual(["a.txt", "b.txt", "c.txt"]);
+    expect(told()).toEqual([
+      "This chat was deleted. What you were writing is kept as the draft of a new chat.",
+    ]);
+    expect([names(other), told(other)]).toEqual([[], []]);
+    await settle(UPLOAD_MS);
+    page = again(page);
+    await settle();
+    expect([page.chat.draft.value, names()]).toEqual([
+      "a thought\n\nhalf a sen",
+      ["a.txt", "b.txt", "c.txt"],
+    ]);
+    page.chat.send(page.chat.draft.value);
+    await settle();
+    const [sent] = messages(page.chat);
+    expect(sent?.attachments.value).toHaveLength(3);
+  });
+
+  it("are kept, too, where the deletion is found out when the line is back", async () => {
+    page.chat.setDraft("half a sen");
+    page.chat.attach([file("a.txt")]);
+    await settle(UPLOAD_MS);
+    server.down = true;
+    server.cutAll();
+    server.log.remove(session);
+    server.down = false;
+    await settle(60_000);
+    expect(page.chat.current.value).toBeNull();
+    expect([page.chat.draft.value, names()]).toEqual(["half a sen", ["a.txt"]]);
+  });
+
+  it("go with a chat that is deleted here, and so does the text", async () => {
+    page.chat.setDraft("half a sen");
+    page.chat.attach([file("a.txt")]);
+    await settle(UPLOAD_MS);
+    await page.chat.remove(session.id);
+    await settle();
+    expect([page.chat.draft.value, names(), told()]).toEqual(["", [], []]);
+  });
+
   it("stay where a text is sent that is not the draft", async () => {
     page.chat.setDraft("half a sen");
     page.chat.attach([file("a.txt")]);

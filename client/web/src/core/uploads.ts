@@ -115,6 +115,18 @@ export class Uploader {
     this.#jobs.delete(upload.key);
   }
 
+  /**
+   * Has the sidecar forget a file that nothing will carry, so that it takes none of the person's room.
+   * Nobody is told where that fails: it is forgotten by itself a day later.
+   */
+  forget(fileId: string): void {
+    void this.#with.api.removeFile(fileId).catch((error: unknown) => {
+      if (!(error instanceof ApiError)) {
+        report(error); // A defect.
+      }
+    });
+  }
+
   /** The line is there: what waits for it goes on at once. */
   wake(): void {
     for (const { upload, cut } of [...this.#jobs.values()]) {

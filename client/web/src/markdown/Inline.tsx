@@ -9,7 +9,7 @@ const FOLLOW = "noopener noreferrer nofollow";
 
 function Anchor(props: { href: string; title: string | undefined; children: ComponentChildren }) {
   return (
-    <a href={props.href} title={props.title} target="_blank" rel={FOLLOW} dir="auto">
+    <a href={props.href} title={props.title} target="_blank" rel={FOLLOW}>
       {props.children}
     </a>
   );

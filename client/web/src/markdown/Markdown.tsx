@@ -9,9 +9,15 @@ import { inlines, inlineText } from "./Inline.tsx";
 /** The page has its own `h1`. */
 const HEADINGS = ["h2", "h3", "h4", "h5", "h6", "h6"] as const;
 
-function heading(token: Tokens.Heading): JSX.Element {
+/**
+ * The direction of a text. What begins a list item or a quotation has none of its own: the item is on
+ * the side of its first text, and `dir="auto"` does not look into what has a `dir`.
+ */
+type Direction = "auto" | undefined;
+
+function heading(token: Tokens.Heading, dir: Direction): JSX.Element {
   const Name = HEADINGS[token.depth - 1] ?? "h6";
-  return <Name dir="auto">{inlines(token.tokens)}</Name>;
+  return <Name dir={dir}>{inlines(token.tokens)}</Name>;
 }
 
 function aligned(align: string | null): string | undefined {
@@ -58,22 +64,31 @@ function box(item: Tokens.ListItem): JSX.Element {
   );
 }
 
-function listItem(item: Tokens.ListItem, done: boolean): JSX.Element {
-  const content = item.tokens.map((token, index) =>
-    block(token, done || index < item.tokens.length - 1),
+function within(tokens: readonly Token[], done: boolean): ComponentChildren[] {
+  const last = tokens.length - 1;
+  // What a box or an empty line stands for says nothing of a direction.
+  const first = tokens.findIndex((token) => token.type !== "checkbox" && token.type !== "space");
+  return tokens.map((token, index) =>
+    block(token, done || index < last, index === first ? undefined : "auto"),
   );
-  if (!item.task) return <li dir="auto">{content}</li>;
+}
+
+function listItem(item: Tokens.ListItem, done: boolean, dir: Direction): JSX.Element {
+  const content = within(item.tokens, done);
+  if (!item.task) return <li dir={dir}>{content}</li>;
   return (
-    <li dir="auto" class="md-task">
+    <li dir={dir} class="md-task">
       {box(item)}
       <div>{content}</div>
     </li>
   );
 }
 
-function list(token: Tokens.List, done: boolean): JSX.Element {
+function list(token: Tokens.List, done: boolean, dir: Direction): JSX.Element {
   const last = token.items.length - 1;
-  const items = token.items.map((item, index) => listItem(item, done || index < last));
+  const items = token.items.map((item, index) =>
+    listItem(item, done || index < last, index === 0 ? dir : "auto"),
+  );
   const name = token.loose ? "md-loose" : undefined;
   if (!token.ordered) return <ul class={name}>{items}</ul>;
   return (
@@ -93,38 +108,33 @@ function code(token: Tokens.Code, done: boolean): JSX.Element {
   return <CodeBlock lang={lang} parts={[token.text]} done={done} />;
 }
 
-function quote(token: Tokens.Blockquote, done: boolean): JSX.Element {
-  const last = token.tokens.length - 1;
-  return (
-    <blockquote dir="auto">
-      {token.tokens.map((inner, index) => block(inner, done || index < last))}
-    </blockquote>
-  );
+function quote(token: Tokens.Blockquote, done: boolean, dir: Direction): JSX.Element {
+  return <blockquote dir={dir}>{within(token.tokens, done)}</blockquote>;
 }
 
-function block(token: Token, done: boolean): ComponentChildren {
+function block(token: Token, done: boolean, dir: Direction): ComponentChildren {
   switch (token.type) {
     case "paragraph":
-      return <p dir="auto">{running((token as Tokens.Paragraph).tokens)}</p>;
+      return <p dir={dir}>{running((token as Tokens.Paragraph).tokens)}</p>;
     case "heading":
-      return heading(token as Tokens.Heading);
+      return heading(token as Tokens.Heading, dir);
     case "code":
       return code(token as Tokens.Code, done);
     case "list":
-      return list(token as Tokens.List, done);
+      return list(token as Tokens.List, done, dir);
     case "blockquote":
-      return quote(token as Tokens.Blockquote, done);
+      return quote(token as Tokens.Blockquote, done, dir);
     case "table":
       return table(token as Tokens.Table);
     case "hr":
       return <hr />;
     case "text":
       // Also a paragraph: a list that turns out to be loose keeps its elements.
-      return <p dir="auto">{running((token as Tokens.Text).tokens ?? [token])}</p>;
+      return <p dir={dir}>{running((token as Tokens.Text).tokens ?? [token])}</p>;
     case "html":
       // Shown as it was written.
       return (
-        <p dir="auto" class="md-html">
+        <p dir={dir} class="md-html">
           {token.raw.trimEnd()}
         </p>
       );
@@ -140,7 +150,7 @@ class BlockView extends Component<{ block: Block }> {
   }
 
   override render({ block: { token, done } }: { block: Block }): ComponentChildren {
-    if (token.type !== "fenced") return block(token as Token, done);
+    if (token.type !== "fenced") return block(token as Token, done, "auto");
     const { lang, parts } = token as { lang: string; parts: readonly string[] };
     return <CodeBlock lang={lang} parts={parts} done={done} />;
   }

@@ -99,7 +99,9 @@ function Header() {
           <MenuIcon />
         </button>
       )}
-      <h1>{entry ? titleOf(entry) : <span class="sr-only">New chat with {ui.chat.app}</span>}</h1>
+      <h1 dir="auto">
+        {entry ? titleOf(entry) : <span class="sr-only">New chat with {ui.chat.app}</span>}
+      </h1>
       {ui.narrow.value ? (
         <button type="button" class="icon-button" aria-label="New chat" onClick={ui.newChat}>
           <PenIcon />

@@ -112,6 +112,7 @@ function Field() {
       aria-describedby="composer-size"
       aria-invalid={over}
       autocomplete="off"
+      dir="auto"
       enterkeyhint={touchOnly() ? "enter" : "send"}
       onInput={(event) => chat.setDraft(event.currentTarget.value)}
       onKeyDown={onKeyDown}

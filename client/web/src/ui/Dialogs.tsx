@@ -48,7 +48,10 @@ export function Dialogs() {
   };
   return (
     <Dialog title="Delete this chat?" onClose={close}>
-      <p>“{titleOf(session)}” and all its messages will be gone for good. This cannot be undone.</p>
+      <p>
+        “<bdi>{titleOf(session)}</bdi>” and all its messages will be gone for good. This cannot be
+        undone.
+      </p>
       <div class="dialog-buttons">
         <button type="button" class="button" onClick={close}>
           Cancel

@@ -1,10 +1,12 @@
 import { useComputed, useSignal } from "@preact/signals";
+import { useRef } from "preact/hooks";
 import type { MessageItem, OpenSession } from "../core/model.ts";
 import { Attachments } from "./attachments/Attachments.tsx";
 import { CopyButton } from "./CopyButton.tsx";
+import { useFocusKept } from "./focus.ts";
 import { RetryIcon } from "./icons.tsx";
 import { Prose } from "./Prose.tsx";
-import { useUi } from "./state.ts";
+import { touchOnly, useUi } from "./state.ts";
 
 interface Props {
   readonly item: MessageItem;
@@ -20,8 +22,11 @@ export function UserMessage({ item, session }: Props) {
   const text = item.text.value;
   const files = item.attachments.value.length > 0;
   const waits = useComputed(() => waitsForAnswer(item, session)).value;
+  const ref = useRef<HTMLElement>(null);
+  const { focusComposer } = useUi();
+  useFocusKept(ref, () => !touchOnly() && focusComposer());
   return (
-    <article class="entry user" data-delivery={delivery} data-files={files || undefined}>
+    <article ref={ref} class="entry user" data-delivery={delivery} data-files={files || undefined}>
       <h2 class="sr-only">You said</h2>
       <Attachments item={item} />
       {text !== "" && <UserText text={text} />}

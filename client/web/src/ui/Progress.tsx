@@ -63,8 +63,14 @@ function Line({ line }: { readonly line: StatusLine }) {
     <div class="status-line" role="status">
       <span class="pulse" aria-hidden="true" />
       <div>
-        <p class="status-text">{line.text}</p>
-        {line.detail && <p class="status-detail">{line.detail}</p>}
+        <p class="status-text" dir="auto">
+          {line.text}
+        </p>
+        {line.detail && (
+          <p class="status-detail" dir="auto">
+            {line.detail}
+          </p>
+        )}
       </div>
     </div>
   );

@@ -36,6 +36,7 @@ export function SessionRow({ entry, active }: Props) {
         href={`#/${entry.id}`}
         title={waiting ? `${title}: waits for your answer` : title}
         aria-current={active ? "page" : undefined}
+        dir="auto"
         onClick={open}
       >
         {waiting && <span class="row-waiting" />}
@@ -84,6 +85,7 @@ function Renaming({ entry }: { readonly entry: SessionEntry }) {
         placeholder={titleOf(entry)}
         maxLength={TITLE_CHARS}
         autocomplete="off"
+        dir="auto"
         enterkeyhint="done"
         onKeyDown={(event) => {
           if (event.isComposing) return;

@@ -95,6 +95,7 @@ function Search() {
         placeholder="Search"
         aria-label="Search the chats"
         autocomplete="off"
+        dir="auto"
         spellcheck={false}
         value={text.value}
         onInput={(event) => search(event.currentTarget.value)}
@@ -132,7 +133,13 @@ function SessionList() {
       <div class="session-list">
         {ready && (
           <p class="list-note" role="status">
-            {query ? `No chat matches “${query}”.` : "Your chats will be listed here."}
+            {query ? (
+              <>
+                No chat matches “<bdi>{query}</bdi>”.
+              </>
+            ) : (
+              "Your chats will be listed here."
+            )}
           </p>
         )}
       </div>

@@ -1,15 +1,19 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Notice } from "../core/model.ts";
+import { useFocusKept } from "./focus.ts";
 import { AlertIcon, CheckIcon, CloseIcon } from "./icons.tsx";
-import { useUi } from "./state.ts";
+import { touchOnly, useUi } from "./state.ts";
 
 const SHOWN_MS = 6000;
 
 export function Toasts() {
-  const { chat } = useUi();
+  const { chat, focusComposer } = useUi();
+  const ref = useRef<HTMLElement>(null);
+  const notices = chat.notices.value;
+  useFocusKept(ref, () => !touchOnly() && focusComposer());
   return (
-    <section class="toasts" aria-label="Notices">
-      {chat.notices.value.map((notice) => (
+    <section ref={ref} class="toasts" aria-label="Notices">
+      {notices.map((notice) => (
         <Toast key={notice.id} notice={notice} />
       ))}
     </section>

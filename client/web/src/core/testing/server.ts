@@ -142,7 +142,7 @@ export class FakeServer {
       told(part.size / 2);
       await new Promise((resolve) => tab.setTimeout(() => resolve(undefined), UPLOAD_MS / 2));
       signal.throwIfAborted();
-      const file = this.files.get(requestId) ?? this.#keepFile(requestId, part);
+      const file = this.files.get(requestId) ?? this.#keepFile(requestId, part, nameIn(form, part));
       if (fault === "answer lost") {
         throw new TypeError("the line was cut");
       }
@@ -152,14 +152,14 @@ export class FakeServer {
     }
   }
 
-  #keepFile(requestId: string, part: File): StoredFile {
+  #keepFile(requestId: string, part: File, name: string): StoredFile {
     const id = this.log.id("fil");
     const file: StoredFile = {
       file_id: id,
-      name: part.name,
+      name,
       content_type: part.type,
       size: String(part.size),
-      url: `http://elsewhere/files/${id}/${part.name}?expires=9999999999&signature=s`,
+      url: `http://elsewhere/files/${id}/${name}?expires=9999999999&signature=s`,
     };
     this.files.set(requestId, file);
     return file;
@@ -329,6 +329,12 @@ export class FakeServer {
     if (collection === "prompts") {
       return this.#answerPrompt(user, id, body);
     }
+    if (collection === "files" && method === "DELETE") {
+      const found = [...this.files].find(([, file]) => file.file_id === id);
+      return found && this.files.delete(found[0])
+        ? { status: 204, body: null }
+        : { status: 404, body: "NOT_FOUND" };
+    }
     const session = this.log.sessions.get(id);
     if (session === undefined || session.user !== user) {
       return { status: 404, body: "NOT_FOUND" };
@@ -465,4 +471,10 @@ function refuse(
       ...(retryAfter ? { "Retry-After": String(retryAfter) } : {}),
     },
   });
+}
+
+/** A field before the file says its name; in that of the part a browser writes a quotation mark so. */
+function nameIn(form: FormData, part: File): string {
+  const [first] = form.keys();
+  return first === "name" ? String(form.get("name")) : part.name.replaceAll('"', "%22");
 }

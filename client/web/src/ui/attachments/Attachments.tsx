@@ -2,6 +2,7 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import type { Chat, MessageItem } from "../../core/model.ts";
+import { quoted } from "../../core/notices.ts";
 import type { Attachment } from "../../wire.ts";
 import { readable } from "../bytes.ts";
 import { DownloadIcon } from "../icons.tsx";
@@ -135,7 +136,7 @@ function useAddress(attachment: Attachment) {
     event.preventDefault();
     void renew().then((done) => {
       if (!done) {
-        chat.tell(`“${attachment.name}” cannot be loaded now.`);
+        chat.tell(`${quoted(attachment.name ?? "")} cannot be loaded now.`);
         return;
       }
       const fresh = document.createElement("a");

@@ -1,6 +1,9 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { Component, type ComponentChildren } from "preact";
+import { useRef } from "preact/hooks";
 import type { BlockItem, OpenSession } from "../../core/model.ts";
+import { useFocusKept } from "../focus.ts";
+import { useUi } from "../state.ts";
 import { GenericBlock } from "./GenericBlock.tsx";
 import { type Button, buttonsOf, type Payload } from "./payload.ts";
 import { RENDERERS } from "./registry.tsx";
@@ -14,6 +17,13 @@ interface Props {
 export function BlockEntry({ item, session }: Props) {
   const payload = item.payload.value;
   const over = useComputed(() => item.type === "suggestions" && isUsed(item, session)).value;
+  const ref = useRef<HTMLDivElement>(null);
+  const { focusComposer } = useUi();
+  useFocusKept(ref, () => {
+    // Whoever was about to choose one of the suggestions goes on with words of their own.
+    if (item.type === "suggestions") focusComposer();
+    else cardOf(ref.current)?.focus({ preventScroll: true });
+  });
   if (over) return null;
   const known = RENDERERS.get(item.type)?.(payload, session, item) ?? null;
   const buttons = buttonsOf(payload);
@@ -22,7 +32,7 @@ export function BlockEntry({ item, session }: Props) {
   );
   const name = known ? item.type : "generic";
   return (
-    <div class="entry block" data-block={name}>
+    <div ref={ref} class="entry block" tabIndex={-1} data-block={name}>
       <Guard key={name} payload={payload}>
         {known ?? (
           <GenericBlock type={item.type} payload={payload}>
@@ -33,6 +43,11 @@ export function BlockEntry({ item, session }: Props) {
       {known && row}
     </div>
   );
+}
+
+/** What says the name of a block, where it has one. */
+function cardOf(entry: HTMLElement | null): HTMLElement | null {
+  return entry?.querySelector<HTMLElement>("article.card") ?? entry;
 }
 
 interface GuardProps {
@@ -79,6 +94,7 @@ function ButtonRow({ buttons, item, session }: RowProps) {
           // By place: an app's buttons have no name of their own.
           key={index}
           type="button"
+          dir="auto"
           class={button.style === "plain" ? "button" : `button ${button.style}`}
           disabled={closed}
           aria-disabled={pending.value >= 0 || undefined}

@@ -22,10 +22,20 @@ export function GenericBlock({ type, payload, children }: Props) {
       name !== "buttons" && !(TAKEN.has(name) && typeof value === "string") && value !== undefined,
   );
   return (
-    <article class="card generic" aria-label={title || humanised(type)}>
-      <p class={title ? "card-type" : "card-title"}>{humanised(type)}</p>
-      {title && <p class="card-title">{title}</p>}
-      {typeof text === "string" && text && <p class="card-text">{text}</p>}
+    <article class="card generic" tabIndex={-1} aria-label={title || humanised(type)}>
+      <p class={title ? "card-type" : "card-title"} dir="auto">
+        {humanised(type)}
+      </p>
+      {title && (
+        <p class="card-title" dir="auto">
+          {title}
+        </p>
+      )}
+      {typeof text === "string" && text && (
+        <p class="card-text" dir="auto">
+          {text}
+        </p>
+      )}
       {rows.length > 0 && <Rows rows={rows} depth={0} />}
       {children}
     </article>
@@ -45,8 +55,8 @@ function Rows({
       <dl class="rows">
         {shown.map(([name, value]) => (
           <div key={name}>
-            <dt>{humanised(name)}</dt>
-            <dd>
+            <dt dir="auto">{humanised(name)}</dt>
+            <dd dir="auto">
               <Value value={value} depth={depth} />
             </dd>
           </div>
@@ -78,11 +88,16 @@ function Value({ value, depth }: { readonly value: unknown; readonly depth: numb
 }
 
 function Text({ text }: { readonly text: string }) {
-  if (text.length <= LONG) return <span class="text">{text}</span>;
+  const whole = (
+    <span class="text" dir="auto">
+      {text}
+    </span>
+  );
+  if (text.length <= LONG) return whole;
   return (
     <details>
-      <summary>{line(text, 80)}</summary>
-      <span class="text">{text}</span>
+      <summary dir="auto">{line(text, 80)}</summary>
+      {whole}
     </details>
   );
 }

@@ -19,7 +19,7 @@ function Elsewhere({ picture: { elsewhere, alt, name } }: { readonly picture: Pi
     <a class="card image-link" href={elsewhere} target="_blank" rel="noopener noreferrer nofollow">
       <PictureIcon />
       <span>
-        {alt || name || "Image"}
+        <bdi>{alt || name || "Image"}</bdi>
         <small>{new URL(elsewhere).host}</small>
       </span>
       <LinkIcon size={17} />
@@ -74,7 +74,7 @@ function Shown({ picture }: { readonly picture: Picture }) {
       <p class="card image-link quiet">
         <PictureIcon />
         <span>
-          {alt || name || "Image"}
+          <bdi>{alt || name || "Image"}</bdi>
           <small>It could not be loaded.</small>
         </span>
         {fileId && (

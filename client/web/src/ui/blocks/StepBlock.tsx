@@ -34,15 +34,21 @@ export function StepBlock({ step, item, session }: Props) {
     <div class="step" data-status={status}>
       <StepIcon status={status} />
       <div class="step-body">
-        <p class="step-label">
+        <p class="step-label" dir="auto">
           {label}
           <span class="sr-only"> ({SAID[status]})</span>
         </p>
-        {detail && !folded && <p class="step-detail">{detail}</p>}
+        {detail && !folded && (
+          <p class="step-detail" dir="auto">
+            {detail}
+          </p>
+        )}
         {folded && (
           <details>
             <summary>Details</summary>
-            <pre class="step-detail">{detail}</pre>
+            <pre class="step-detail" dir="auto">
+              {detail}
+            </pre>
           </details>
         )}
       </div>

@@ -23,6 +23,7 @@ export function Suggestions({ chips, session }: Props) {
           <button
             type="button"
             class="chip"
+            dir="auto"
             title={chip.text === chip.label ? undefined : chip.text}
             disabled={closed}
             onClick={() => send(chip)}

@@ -38,12 +38,20 @@ export function TaskBlock({ task, session }: Props) {
   const last = !hasEnded(task) && session.entry.value.state === "closed";
   const bar = status === "running" && !last;
   const waits = status === "scheduled" || status === "retrying";
-  const far = bar ? said : reachedWords(task);
+  const reached = bar ? "" : reachedWords(task);
+  const told = status === "completed" ? "" : said;
   return (
-    <article class="card task" data-status={status} aria-label={`Task: ${line(title)}`}>
+    <article
+      class="card task"
+      tabIndex={-1}
+      data-status={status}
+      aria-label={`Task: ${line(title)}`}
+    >
       <TaskIcon status={status} last={last} />
       <div class="task-body">
-        <p class="card-title">{title}</p>
+        <p class="card-title" dir="auto">
+          {title}
+        </p>
         <p class="task-status">
           <span>{statusWords(task)}</span>
           {last && " when the chat was closed"}
@@ -51,7 +59,13 @@ export function TaskBlock({ task, session }: Props) {
         </p>
         {bar && <Bar task={task} />}
         {why && <p class="task-said">{why}</p>}
-        {far && <p class="task-said">{far}</p>}
+        {(reached || told) && (
+          <p class="task-said" dir="auto">
+            {reached}
+            {reached && told && ": "}
+            {reached ? <bdi>{told}</bdi> : told}
+          </p>
+        )}
         <Reference id={task.referenceId} />
         {status === "completed" && <Result value={task.result} />}
       </div>
@@ -140,13 +154,23 @@ function Result({ value }: { readonly value: unknown }) {
   if (typeof value === "boolean") return <p class="task-result">{value ? "Yes" : "No"}</p>;
   if (typeof value === "number") return <p class="task-result">{String(value)}</p>;
   const text = typeof value === "string";
-  if (text && value.length <= SHORT) return <p class="task-result">{value}</p>;
+  if (text && value.length <= SHORT) {
+    return (
+      <p class="task-result" dir="auto">
+        {value}
+      </p>
+    );
+  }
+  // What is written for machines goes from left to right.
+  const dir = text ? "auto" : "ltr";
   return (
     <details class="task-result">
       <summary>
-        Result <code>{preview(value)}</code>
+        <span class="task-folded">
+          <span>Result</span> <code dir={dir}>{preview(value)}</code>
+        </span>
       </summary>
-      <pre>{text ? value : JSON.stringify(value, null, 2)}</pre>
+      <pre dir={dir}>{text ? value : JSON.stringify(value, null, 2)}</pre>
     </details>
   );
 }

@@ -114,10 +114,8 @@ export function reasonWords({ status, reason }: Task): string {
 }
 
 /** How far it was when it came to a halt, short of its end; empty where it has not said. */
-export function reachedWords({ status, progress, said }: Task): string {
-  if (status === "completed" || (progress === null && !said)) return "";
-  const words = progress === null ? "" : `It was at ${percent(progress)}`;
-  return [words, said].filter(Boolean).join(": ");
+export function reachedWords({ status, progress }: Task): string {
+  return status === "completed" || progress === null ? "" : `It was at ${percent(progress)}`;
 }
 
 const SECOND = 1000;

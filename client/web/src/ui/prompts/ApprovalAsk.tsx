@@ -11,6 +11,7 @@ export function ApprovalAsk({ item, session, question }: Props) {
   const button = (approved: boolean) => (
     <button
       type="button"
+      dir="auto"
       class={approved ? "button primary" : "button"}
       data-picked={(answering?.kind === "approval" && answering.approved === approved) || undefined}
       aria-disabled={answering !== null || undefined}

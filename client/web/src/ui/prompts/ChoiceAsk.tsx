@@ -68,6 +68,7 @@ export function ChoiceAsk({ item, session, options }: Props) {
             value={filter.value}
             placeholder={`Filter ${options.length} options`}
             autocomplete="off"
+            dir="auto"
             enterkeyhint="go"
             onInput={(event) => {
               filter.value = event.currentTarget.value;

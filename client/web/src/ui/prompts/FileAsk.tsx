@@ -1,5 +1,6 @@
 /** Asks for a file: to be chosen or dropped, with how far it is on its way. */
 import { useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import type { Upload } from "../../core/uploads.ts";
 import { readable } from "../bytes.ts";
@@ -14,7 +15,7 @@ interface Props extends PromptProps {
 export function FileAsk({ item, session, accept }: Props) {
   const input = useRef<HTMLInputElement>(null);
   const over = useSignal(false);
-  const refusal = useSignal("");
+  const refusal = useSignal<ComponentChildren>(null);
   const upload = item.upload.value;
   const busy = item.answering.value !== null;
   const words = acceptWords(accept);
@@ -25,9 +26,13 @@ export function FileAsk({ item, session, accept }: Props) {
     if (files && files.length > 1) {
       refusal.value = "One file is wanted: please choose one of them.";
     } else if (!accepts(accept, file)) {
-      refusal.value = `“${file.name}” does not fit: ${words} ${plural(words)} wanted.`;
+      refusal.value = (
+        <>
+          “<bdi>{file.name}</bdi>” does not fit: {words} {plural(words)} wanted.
+        </>
+      );
     } else {
-      refusal.value = "";
+      refusal.value = null;
       session.prompts.answerWithFile(item, file);
     }
   };
@@ -102,7 +107,7 @@ function Attached({ item, session, accept }: Props) {
     await session.prompts.answer(item, { kind: "file", file: state.file });
     const given = item.answer.peek();
     // It is the answer now, and none of the message's.
-    if (given?.kind === "file" && given.file.file_id === state.file.file_id) chat.detach(key);
+    if (given?.kind === "file" && given.file.file_id === state.file.file_id) chat.detach(key, true);
   };
   return (
     <div class="attached">

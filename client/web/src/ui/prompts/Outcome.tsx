@@ -19,7 +19,7 @@ export function Outcome({ item }: { readonly item: PromptItem }) {
           {answer && <Mark refused={refused} />}
           <span>
             {answer && <span class="sr-only">Answered: </span>}
-            {answer ? answerWords(item) : endWords(item)}
+            <bdi>{answer ? answerWords(item) : endWords(item)}</bdi>
           </span>
         </p>
       )}

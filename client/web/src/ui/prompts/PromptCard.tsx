@@ -1,8 +1,8 @@
 /** A question of the app: while it is open with its controls, then with what came of it. */
 import { useComputed } from "@preact/signals";
-import type { RefObject } from "preact";
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import type { OpenSession, PromptItem } from "../../core/model.ts";
+import { useFocusKept } from "../focus.ts";
 import { AlertIcon, RetryIcon } from "../icons.tsx";
 import { Prose } from "../Prose.tsx";
 import { useUi } from "../state.ts";
@@ -24,7 +24,10 @@ export function PromptCard({ item, session }: PromptProps) {
   const ref = useRef<HTMLElement>(null);
   const { status, question } = item;
   const open = status.value === "open";
-  useFocusKept(ref, item);
+  // Whatever takes a control away renders the card, too.
+  void item.problem.value;
+  void item.upload.value?.state.value.kind;
+  useFocusKept(ref);
   useRest(ref, open);
   return (
     <article
@@ -38,7 +41,11 @@ export function PromptCard({ item, session }: PromptProps) {
     >
       <h2 class="sr-only">{chat.app} asks</h2>
       <div class="card prompt-card">
-        {lead(question) && <p class="prompt-lead">{lead(question)}</p>}
+        {lead(question) && (
+          <p class="prompt-lead" dir="auto">
+            {lead(question)}
+          </p>
+        )}
         {item.message && <Prose text={item.message} streaming={false} />}
         {open ? <Open item={item} session={session} /> : <Outcome item={item} />}
       </div>
@@ -117,19 +124,4 @@ function Foot({ item, session }: PromptProps) {
       </button>
     </div>
   );
-}
-
-/** What had the focus in a card may go; the card has it then, not the page. It is never taken. */
-function useFocusKept(ref: RefObject<HTMLElement | null>, item: PromptItem): void {
-  // Whatever takes a control away renders the card, too.
-  void item.status.value;
-  void item.problem.value;
-  void item.upload.value?.state.value.kind;
-  const held = ref.current?.contains(document.activeElement) === true;
-  useLayoutEffect(() => {
-    const lost = held && !ref.current?.contains(document.activeElement);
-    if (lost && document.activeElement === document.body) {
-      ref.current?.focus({ preventScroll: true });
-    }
-  });
 }

@@ -349,12 +349,15 @@ describe("a file prompt", () => {
     expect(page.querySelector(".attached")?.textContent).toBe("Answer with this filescan.pdf");
     const item = asked(chat);
     vi.useFakeTimers();
+    const detach = vi.spyOn(chat, "detach");
     await act(() => offer()?.click());
     const file = fits.state.value.kind === "done" && fits.state.value.file;
     expect(item.answering.value).toEqual({ kind: "file", file });
     await act(async () => void (await vi.advanceTimersByTimeAsync(1000)));
     expect(item.status.value).toBe("answered");
     expect(files.value).toEqual([]);
+    // The sidecar does not forget what is an answer.
+    expect(detach.mock.calls).toEqual([[fits.key, true]]);
   });
 
   test("takes what the attribute says", () => {
