@@ -67,20 +67,20 @@ async def test_what_was_given_up_while_the_sidecar_was_away_is_not_done_later(
 async def test_what_was_sent_and_given_up_says_so_and_is_not_sent_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_asking, "_APP_TIMEOUT", 0.5)
+    monkeypatch.setattr(_asking, "_APP_TIMEOUT", 3.0)
     async with FakeSidecar() as sidecar:
         app = capsule.App("demo", address=sidecar.address, token=TOKEN)
-        values: list[str] = []
+        given_up: list[bool] = []
 
         @app.task()
         async def charge(session: capsule.Session) -> None: ...
 
         @app.message()
         async def handle(session: capsule.Session, msg: capsule.Message) -> None:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await session.reply("a turn's own promise holds")
-            values.append("given up")
+            reply = asyncio.create_task(session.reply("a turn's own promise holds"))
+            await eventually(lambda: "reply" in _requests(sidecar.line))
+            reply.cancel()
+            given_up.append(True)
 
         async with app.attached():
             line = await sidecar.attached()
@@ -92,7 +92,7 @@ async def test_what_was_sent_and_given_up_says_so_and_is_not_sent_again(
                 await charge.count()
             assert told.value.reason == ""
             work = sidecar.invoke()
-            await eventually(lambda: values)
+            await eventually(lambda: given_up)
             assert line.kinds().count("submit_task") == 1
             sidecar.answer_commands = True
             line.cut()
@@ -258,7 +258,7 @@ async def test_a_command_that_is_given_up_between_two_tries_leaves_its_room(
         async with app.attached():
             line = await sidecar.attached()
             for _ in range(3):
-                monkeypatch.setattr(_asking, "_APP_TIMEOUT", 0.3)
+                monkeypatch.setattr(_asking, "_APP_TIMEOUT", 1.0)
                 with pytest.raises(capsule.Unavailable):
                     await charge.submit()
             sidecar.refuse = lambda _: None

@@ -111,10 +111,10 @@ async def test_a_thread_says_how_far_a_task_is(tmp_path: Path) -> None:
             assert running is not None
 
             def in_thread() -> None:
-                running.progress(0.25, "begun")
-                running.progress(0.5, "by a thread")
+                _ = running.progress(0.25, "begun")
+                _ = running.progress(0.5, "by a thread")
                 with pytest.raises(ValueError, match="from 0 to 1"):
-                    running.progress(2)
+                    _ = running.progress(2)
 
             await asyncio.to_thread(in_thread)
             await go_on.wait()
