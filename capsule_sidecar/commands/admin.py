@@ -20,10 +20,10 @@ from capsule_sidecar.commands.admin_show import (
     show_json_list,
     show_table,
     show_text,
-    tell,
 )
 from capsule_sidecar.commands.chat_link import ChatError, find_access
 from capsule_sidecar.commands.chat_words import safe
+from capsule_sidecar.commands.output import OutputError, check, flush, give_up, tell
 from capsule_sidecar.commands.processes import called, quoted
 from capsule_sidecar.web.json_form import to_json
 
@@ -75,12 +75,26 @@ class Wanted:
 
 
 def ask(form: Form, work: Callable[[AdminLink], Awaitable[int]]) -> int:
-    """Runs a command against the sidecar; returns the exit code, 1 where it refuses."""
+    """Runs a command against the sidecar; returns the exit code.
+
+    It is 1 where the sidecar refuses, and where what it answers cannot be written.
+    """
+    return _told(lambda: asyncio.run(_linked(form, work)))
+
+
+def _told(run: Callable[[], int]) -> int:
+    """Runs what asks the sidecar; says on standard error why it failed, if it did."""
     try:
-        return asyncio.run(_linked(form, work))
-    except (AdminError, ChatError) as error:
-        tell(str(error))
-        return 1
+        check()
+        try:
+            code = run()
+        except (AdminError, ChatError) as error:
+            tell(str(error))
+            code = 1
+        flush()
+    except OutputError as error:
+        return give_up(error)
+    return code
 
 
 async def _linked(form: Form, work: Callable[[AdminLink], Awaitable[_Found]]) -> _Found:
@@ -243,11 +257,11 @@ def retry_failed(form: Form, app: str, kind: int, *, sure: bool) -> int:
 
     So what a person wrote is asked again in the order in which it was written.
     """
-    try:
-        wanted = asyncio.run(_linked(form, lambda link: _failed(link, app, kind)))
-    except (AdminError, ChatError) as error:
-        tell(str(error))
-        return 1
+    return _told(lambda: _retry_failed(form, app, kind, sure=sure))
+
+
+def _retry_failed(form: Form, app: str, kind: int, *, sure: bool) -> int:
+    wanted = asyncio.run(_linked(form, lambda link: _failed(link, app, kind)))
     if not wanted:
         tell(f"Nothing of {app} has failed that could be done again.")
         if form.json:
@@ -282,8 +296,7 @@ async def _failed(link: AdminLink, app: str, kind: int) -> list[pb.InvocationInf
 
 
 def _confirmed(question: str) -> bool:
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
+    tell(f"{question} [y/N] ", end="")
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):  # nobody is there to answer
         tell("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from capsule_sidecar.commands.chat_words import indented
+from capsule_sidecar.commands.output import write
 from capsule_sidecar.web.json_form import encode, to_json
 
 # What stands out in a table.
@@ -20,7 +22,7 @@ _STYLES = {"failed": "red", "timed_out": "red", "running": "green", "unhandled":
 
 def show_json(document: dict[str, Any]) -> None:
     """Writes one JSON document on one line."""
-    sys.stdout.write(encode(document) + "\n")
+    write(encode(document) + "\n")
 
 
 def show_json_list(name: str, entries: Iterable[Message], *, more: bool) -> None:
@@ -37,7 +39,12 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     wide = Console(width=1 << 14, highlight=False)
     needed = wide.measure(table).maximum
-    Console(width=max(needed, 1), highlight=False).print(table, soft_wrap=True)
+    # Written by us, not by the console: what a file refuses would end the program in its own way.
+    text = io.StringIO()
+    terminal = True if sys.stdout.isatty() else None  # None: as the environment says
+    console = Console(file=text, width=max(needed, 1), highlight=False, force_terminal=terminal)
+    console.print(table, soft_wrap=True)
+    write(text.getvalue())
 
 
 def show_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -53,9 +60,4 @@ def show_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 def show_text(text: str = "") -> None:
     """Writes a text as it is."""
-    sys.stdout.write(text + "\n")
-
-
-def tell(text: str) -> None:
-    """Writes to standard error what is no result: an error, or a remark."""
-    sys.stderr.write(text + "\n")
+    write(text + "\n")

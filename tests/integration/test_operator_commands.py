@@ -475,6 +475,43 @@ async def test_who_cannot_be_asked_is_named(tmp_path: Path, command: list[str]) 
         assert str(tmp_path / "none") in missing.err
 
 
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "it is closed")],
+)
+async def test_output_that_cannot_be_written_is_said_in_one_line(
+    tmp_path: Path, where: str, why: str
+) -> None:
+    async with shop(tmp_path) as desk:
+        session = await desk.ada.open()
+        failed = await desk.fails(session, "hello", "ref-1")
+        for command in (
+            "apps",
+            "apps --json",
+            "sessions list support",
+            f"sessions show support {session}",
+            "work list support",
+            "work list support --json",
+            "work list support --reference ref-1 --json",
+            f"work show support {failed} --json",
+            f"work retry support {failed}",
+            "work retry support --failed --json --yes",
+        ):
+            ran = await desk.shell(f"capsule-sidecar {command} {where}")
+            assert ran.code == 1, (command, ran)
+            assert ran.err == f"Standard output cannot be written: {why}.\n", (command, ran)
+
+
+async def test_nobody_complains_where_the_output_is_not_read(tmp_path: Path) -> None:
+    async with shop(tmp_path / "home") as desk:
+        # The reader has gone before the command begins.
+        ran = await desk.shell(
+            f"cd {tmp_path}; mkfifo gone; true <gone & exec 3>gone; wait $!;"
+            " capsule-sidecar apps >&3 || echo $? >&2"
+        )
+        assert (ran.out, ran.err) == ("", "1\n")
+
+
 async def test_what_is_not_there_and_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     async with shop(tmp_path) as desk:
         await desk.ada.open()

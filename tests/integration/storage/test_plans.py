@@ -165,8 +165,8 @@ async def _tasks(sidecar: Sidecar, lease: Lease) -> None:
 async def _schedules(sidecar: Sidecar) -> None:
     """Plays what makes every statement of schedules: ticks, a line that is lost, an end."""
     line = Schedule("often", "* * * * *", "UTC")
-    for each in (replace(line, cron="0 0 29 2 *"), line):
-        await sidecar.do(schedules.declare, app=sidecar.app, schedules=(each,))
+    for one in (replace(line, cron="0 0 29 2 *"), line):
+        await sidecar.do(schedules.declare, app=sidecar.app, schedules=(one,))
     await sidecar.attach("p8", takes=Declarations(schedules=(replace(line, cron="0 * * * *"),)))
     sidecar.clock.advance(60_000)
     await sidecar.sweep()
