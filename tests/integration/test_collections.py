@@ -177,7 +177,7 @@ async def test_an_app_needs_no_invocation_for_its_own_documents_and_for_others_i
         ("count", {"filter_json": b'{"price":{"$gt":1,"$near":2}}'}, "filter.price.$near"),
         ("count", {"filter_json": b'{"$or":[{"a":{"$in":1}}]}'}, "filter.$or[0].a.$in"),
         ("update", {"update_json": b'{"$rename":{"a":"b"}}'}, "update.$rename"),
-        ("update", {"update_json": b'{"$set":{"create_time":1}}'}, "update.$set.create_time"),
+        ("update", {"update_json": b'{"$inc":{"create_time":1}}'}, "update.$inc.create_time"),
         ("delete", {"filter_json": b'{"a":NaN}'}, "filter"),
         ("distinct", {"path": "a..b"}, "path"),
         ("count", {"collection": pb.Collection(name="things")}, "collection.scope"),

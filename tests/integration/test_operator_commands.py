@@ -485,6 +485,7 @@ async def test_output_that_cannot_be_written_is_said_in_one_line(
     async with shop(tmp_path) as desk:
         session = await desk.ada.open()
         failed = await desk.fails(session, "hello", "ref-1")
+        await desk.fails(session, "once more", "ref-2")  # is left when the first is done again
         for command in (
             "apps",
             "apps --json",
