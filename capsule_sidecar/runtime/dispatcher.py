@@ -76,6 +76,8 @@ class Dispatcher:
         self._apps: dict[str, int] = {}
         # Invocations whose handlers were told to end and may still write.
         self._ending: set[str] = set()
+        # Outcomes that are not acknowledged yet.
+        self._unanswered = 0
         self._draining = False
         journal.listen(self)
         live.listen(self._durable)
@@ -194,8 +196,11 @@ class Dispatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether any attached process runs anything that does not only wait for a person."""
-        return any(
+        """Whether any attached process runs anything that does not only wait for a person.
+
+        What has ended counts until its outcome is acknowledged.
+        """
+        return self._unanswered > 0 or any(
             not self._prompts.waits(lease.invocation_id)
             for process in self._processes.values()
             for lease in process.running
@@ -255,11 +260,18 @@ class Dispatcher:
         if self.calls.outcome(app, outcome):
             taken: asyncio.Future[InvocationStatus] = asyncio.get_running_loop().create_future()
             taken.set_result(InvocationStatus.COMPLETED)
-            return taken
-        texts = self._live.texts(outcome.lease.invocation_id)
-        return self._journal.submit(
-            app, partial(attempts.finish, app=app, outcome=outcome, texts=texts)
-        )
+        else:
+            texts = self._live.texts(outcome.lease.invocation_id)
+            taken = self._journal.submit(
+                app, partial(attempts.finish, app=app, outcome=outcome, texts=texts)
+            )
+        self._unanswered += 1
+        taken.add_done_callback(self._answered)
+        return taken
+
+    def _answered(self, _: asyncio.Future[InvocationStatus]) -> None:
+        # Whoever asked for the outcome is called right behind this, in the same turn of the loop.
+        self._unanswered -= 1
 
     # -- what the journal tells ------------------------------------------------------------------
 
