@@ -286,7 +286,9 @@ async def test_an_upload_that_is_refused_half_way_says_why(tmp_path: Path) -> No
     path.write_bytes(bytes(4 * 1024 * 1024))
     async with uploading() as (files, link):
         refusal = refusing(grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", "it is too large")
-        files.failures = [(1024 * 1024, refusal)]
+        # More than once: of a call that ends while it is written to, gRPC may lose the reason, and
+        # the upload is then begun anew.
+        files.failures = [(1024 * 1024, refusal)] * 5
         with pytest.raises(ChatError, match="it is too large"):
             await link.upload(look_at(path), lambda sent: None)
 

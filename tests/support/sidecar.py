@@ -147,6 +147,15 @@ class SidecarProcess:
             await self.kill()
 
 
+def dial(address: str) -> grpc.aio.Channel:
+    """Opens a channel that knows nothing of others to the same address.
+
+    By default channels of one process share how their connections fare: a new one to a sidecar that
+    was just started again would be refused for as long as an old one waits to try it.
+    """
+    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
 class Person:
     """Someone on a channel, by bare stubs.
 
@@ -301,7 +310,7 @@ class BareHandler:
         self.app = app
         self.metadata = running.metadata(app, token)
         self.process_id = process_id or request_id()
-        self.channel = grpc.aio.insecure_channel(running.address)
+        self.channel = dial(running.address)
         self.sessions: Any = session_service_pb2_grpc.SessionServiceStub(self.channel)
         self.state: Any = state_service_pb2_grpc.StateServiceStub(self.channel)
         self.tasks: Any = task_service_pb2_grpc.TaskServiceStub(self.channel)
