@@ -13,7 +13,7 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2, session_service_pb2
 from tests.support.eventually import eventually
 from tests.support.fold import Fold
-from tests.support.sidecar import Refusal, refused, request_id
+from tests.support.sidecar import Follow, Refusal, refused, request_id
 from tests.support.turns import Desk, turn
 
 
@@ -99,6 +99,12 @@ async def test_a_negative_position_is_refused_by_name(tmp_path: Path) -> None:
         assert found.fields == ["position"]
 
 
+def _seen(follow: Follow, stream: str) -> str | None:
+    """Returns a stream's text as a follower has it; None: the follower knows of none yet."""
+    known = Fold().read(follow.frames).streams.get(stream)
+    return known.text if known is not None else None
+
+
 async def test_replace_cuts_the_text_and_raises_the_revision(tmp_path: Path) -> None:
     async with turn(tmp_path) as desk, await desk.person.follow(desk.session) as follow:
         stream = await desk.open()
@@ -109,16 +115,12 @@ async def test_replace_cuts_the_text_and_raises_the_revision(tmp_path: Path) -> 
         assert (place.revision, place.position) == (1, 11)
         old = await desk.unary("append_stream", stream_id=stream, text="late", position=11)
         assert (old.revision, old.position) == (1, 11), "text of an older revision is dropped"
-        await eventually(
-            lambda: Fold().read(follow.frames).streams[stream].text == "hello there", timeout=15
-        )
+        await eventually(lambda: _seen(follow, stream) == "hello there", timeout=15)
         jump = await desk.unary(
             "append_stream", stream_id=stream, text="all new", replace=True, revision=7
         )
         assert (jump.revision, jump.position) == (7, 7)
-        await eventually(
-            lambda: Fold().read(follow.frames).streams[stream].text == "all new", timeout=15
-        )
+        await eventually(lambda: _seen(follow, stream) == "all new", timeout=15)
         assert (await desk.close(stream, "all new")).message.text == "all new"
 
 

@@ -40,8 +40,7 @@ async def eventually(
     """Polls `predicate`, plain or async, until what it returns is truthy, and returns that.
 
     `timeout` and `interval` are seconds. An `AssertionError` raised by the predicate counts as
-    "not yet", and so does a `LookupError`: what it looks at is not there yet. Raises
-    `AssertionError` that names what was waited for and what was seen last.
+    "not yet". Raises `AssertionError` that names what was waited for and what was seen last.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
@@ -55,7 +54,7 @@ async def eventually(
             if value:
                 return value
             seen, cause = value, None
-        except (AssertionError, LookupError) as error:
+        except AssertionError as error:
             seen, cause = error, error
         except TimeoutError as error:
             if loop.time() < end:
