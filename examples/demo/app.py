@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import asking
 import chores
 import figures
+import keeping
 import notes
 
 import capsule_client as capsule
@@ -39,6 +40,7 @@ HELP = f"""\
 - `card` a block with a button; in the terminal: /action more, or /action more {{"by": 5}}
 {asking.HELP}
 {notes.HELP}
+{keeping.HELP}
 {chores.HELP}
 {figures.HELP}
 - `title TEXT` sets the session's title
@@ -76,7 +78,9 @@ async def handle(session, msg):
 """
 
 Command = Callable[[capsule.Session, capsule.Message, str], Awaitable[None]]
-COMMANDS: dict[str, Command] = asking.COMMANDS | notes.COMMANDS | chores.declare(app)
+COMMANDS: dict[str, Command] = (
+    asking.COMMANDS | notes.COMMANDS | keeping.declare(app) | chores.declare(app)
+)
 
 
 def command(function: Command) -> Command:
