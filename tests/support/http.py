@@ -145,7 +145,11 @@ class Browser:
     async def follow(
         self, session: str = "", after: int | None = None, last_id: str | None = None
     ) -> AsyncIterator[Events]:
-        """Reads events in the background: of a session by offset, of all of them by position."""
+        """Reads events in the background: of a session by offset, of all of them by position.
+
+        Begins when the stream is live or has ended: what passes before that comes to it within
+        the snapshot only.
+        """
         path = f"{self.v1}/sessions/{session}/events" if session else f"{self.v1}/events"
         params = {} if after is None else {"after": after}
         headers = {} if last_id is None else {"last-event-id": last_id}
@@ -157,6 +161,11 @@ class Browser:
                 return
             reader = asyncio.create_task(events.read())
             try:
+                await eventually(
+                    lambda: events.ended or events.snapshot,
+                    timeout=15,
+                    message="the event stream is live",
+                )
                 yield events
             finally:
                 reader.cancel()
@@ -249,18 +258,19 @@ class Events:
         assert event is not None
         return event
 
+    @property
+    def snapshot(self) -> dict[str, Any] | None:
+        """The last frame of the first snapshot."""
+        for message in self.messages:
+            if message.data.get("snapshot", {}).get("last"):
+                snapshot: dict[str, Any] = message.data["snapshot"]
+                return snapshot
+        return None
+
     async def live(self) -> dict[str, Any]:
         """Waits for the end of the first snapshot and returns its last frame."""
-
-        def found() -> dict[str, Any] | None:
-            for message in self.messages:
-                if message.data.get("snapshot", {}).get("last"):
-                    snapshot: dict[str, Any] = message.data["snapshot"]
-                    return snapshot
-            return None
-
-        snapshot = await eventually(found, timeout=15, message="the snapshot")
-        assert snapshot is not None
+        snapshot = await eventually(lambda: self.snapshot, timeout=15, message="the snapshot")
+        assert isinstance(snapshot, dict)
         return snapshot
 
     async def ends(self) -> dict[str, Any] | None:

@@ -175,7 +175,7 @@ class Person:
     ) -> None:
         self.identity = identity
         self.metadata = running.metadata(app, token)
-        self.channel = grpc.aio.insecure_channel(running.address)
+        self.channel = dial(running.address)
         self.stub: Any = channel_service_pb2_grpc.ChannelServiceStub(self.channel)
         self.admin: Any = admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
@@ -228,7 +228,7 @@ class Person:
         await eventually(said, timeout=timeout, message=f"the app says {text!r}")
 
     async def follow(self, session_id: str, after: int = 0) -> Follow:
-        """Follows a session in the background; `async with` ends it."""
+        """Follows a session in the background; `async with` waits for what passes, and ends it."""
         call = self.stub.FollowSession(
             channel_service_pb2.FollowSessionRequest(
                 identity=self.identity, session_id=session_id, after_offset=after
@@ -239,7 +239,11 @@ class Person:
 
 
 class Follow:
-    """What a follower has seen: `events` by offset, `frames` as they came, `shown` stream texts."""
+    """What a follower has seen: `events` by offset and `frames` as they came.
+
+    `async with` begins when the follower is live or has failed: what passes before that, as a
+    status line or a delta, would come to it within the snapshot only.
+    """
 
     def __init__(self, call: Any) -> None:
         self.call = call
@@ -249,6 +253,11 @@ class Follow:
 
     async def __aenter__(self) -> Follow:
         self._task = asyncio.create_task(self._read())
+        await eventually(
+            lambda: self._task.done() or self._last_of_snapshot(),
+            timeout=15,
+            message="the follower is live",
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -282,16 +291,15 @@ class Follow:
 
     async def live(self, timeout: float = 15.0) -> events_pb2.Snapshot:
         """Waits for the end of the first snapshot and returns it."""
-
-        def found() -> events_pb2.Snapshot | None:
-            for frame in self.frames:
-                if frame.WhichOneof("frame") == "snapshot" and frame.snapshot.last:
-                    return frame.snapshot
-            return None
-
-        snapshot = await eventually(found, timeout=timeout, message="the snapshot")
-        assert snapshot is not None
+        snapshot = await eventually(self._last_of_snapshot, timeout=timeout, message="the snapshot")
+        assert isinstance(snapshot, events_pb2.Snapshot)
         return snapshot
+
+    def _last_of_snapshot(self) -> events_pb2.Snapshot | None:
+        for frame in self.frames:
+            if frame.WhichOneof("frame") == "snapshot" and frame.snapshot.last:
+                return frame.snapshot
+        return None
 
 
 class BareHandler:
