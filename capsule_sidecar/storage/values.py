@@ -10,31 +10,32 @@ from sqlalchemy import delete, select
 from capsule_sidecar.model.errors import DomainError, InvalidArgument, LimitExceeded
 from capsule_sidecar.model.types import DataPatch
 from capsule_sidecar.storage import schema
+from capsule_sidecar.storage.documents.jsons import MAX_NUMBER
 from capsule_sidecar.storage.rows import SessionRow
 from capsule_sidecar.storage.unit import Unit
 
 MAX_KEY = 256
 
 
-def check_json(data: bytes, field: str, digits: int | None = None) -> None:
+def check_json(data: bytes, field: str) -> None:
     """Check that bytes are one UTF-8 JSON value as RFC 8259 has it.
 
     Args:
         data: The bytes.
         field: The request's field, for the error.
-        digits: Characters that a number has at most; None: of any length they are JSON.
 
     Raises:
-        InvalidArgument: They are not; NaN and the infinities are not JSON. Or a number is too long.
+        InvalidArgument: They are not; NaN and the infinities are not JSON. Or a number has more
+            than 400 characters: some language could not read what is beside it.
     """
 
     def refuse(name: str) -> NoReturn:
         raise InvalidArgument(field, f"{name} is not JSON")
 
     def keep(number: str) -> str:
-        if digits is not None and len(number) > digits:
+        if len(number) > MAX_NUMBER:
             raise InvalidArgument(
-                field, f"{number[:20]}... is too long: a number has at most {digits} characters"
+                field, f"{number[:20]}... is too long: a number has at most {MAX_NUMBER} characters"
             )
         return number
 

@@ -29,10 +29,12 @@ NO_JSON = {
     "a raw line break in a string": b'"a\nb"',
     "a half": b'{"a":',
     "huge nesting": b"[" * 200_000 + b"]" * 200_000,
+    "a number of 401 characters": b"9" * 401,
+    "a fraction of 401 characters": b"[0." + b"3" * 399 + b"]",
 }
 JSON = {
     "a large integer": b"123456789012345678901234567890",
-    "an integer of 10,000 digits": b"9" * 10_000,
+    "an integer of 400 digits": b"9" * 400,
     "a float beyond a double": b"1e999",
     "an exact decimal": b"0.1000000000000000000000000001",
     "escapes": b'"\\ud83d\\ude00\\u0000"',

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
+# Characters of a number that the sidecar takes at most, and what a longer integer looks like; text
+# between quotes may look so too.
+_MAX_NUMBER = 400
+_LONG = re.compile(rb"-?\d{%d}" % _MAX_NUMBER)
 _SCALARS = frozenset((str, int, bool, type(None)))
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -53,6 +58,21 @@ def encode(value: object, where: str) -> bytes:
         return _dumps(value).encode()
     except ValueError as error:  # a lone surrogate, or an integer beyond Python's own limit
         raise TypeError(f"{where} is not JSON: {error}") from None
+
+
+def check_numbers(data: bytes, where: str) -> None:
+    """Raises TypeError, naming `where`, for a longer integer than the sidecar takes."""
+
+    def keep(number: str) -> str:
+        if len(number) > _MAX_NUMBER:
+            raise TypeError(
+                f"{where} has the number {number[:20]}..., and a number has at most "
+                f"{_MAX_NUMBER} characters as JSON"
+            )
+        return number
+
+    if len(data) > _MAX_NUMBER and _LONG.search(data):
+        json.loads(data, parse_int=keep)
 
 
 def decode(data: bytes) -> Any:

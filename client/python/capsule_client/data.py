@@ -57,8 +57,9 @@ class SessionData(dict[str, Any]):
     async def flush(self) -> None:
         """Commits the changes so far; they stay whatever becomes of the turn.
 
-        Raises TypeError for a value that is not JSON, LimitExceeded where the whole would pass
-        1 MiB, Superseded where this attempt is no longer the session's; nothing is applied then.
+        Raises TypeError for a value that is not JSON or has a number of more than 400 characters,
+        LimitExceeded where the whole would pass 1 MiB, Superseded where this attempt is no longer
+        the session's; nothing is applied then.
         """
         changes = self.changes()
         if changes:
@@ -76,12 +77,9 @@ class SessionData(dict[str, Any]):
         """
         changed: dict[str, bytes] = {}
         for key, value in super().items():
-            if key not in self._stored:
-                changed[key] = _encode(key, value)
-            elif (before := self._baseline.get(key)) is not None:
-                now = _encode(key, value)
-                if now != before:
-                    changed[key] = now
+            before = self._baseline.get(key)
+            if key not in self._stored or (before and before != _encode(key, value)):
+                changed[key] = _changed(key, value)
         return DataChanges(
             changed, [key for key in self._stored if not dict.__contains__(self, key)]
         )
@@ -229,3 +227,10 @@ def _check(key: Any, value: Any) -> None:
 
 def _encode(key: str, value: Any) -> bytes:
     return _json.encode(value, f"session.data[{key!r}]")
+
+
+def _changed(key: str, value: Any) -> bytes:
+    data = _encode(key, value)
+    # What was stored before there was this limit can be read all the same.
+    _json.check_numbers(data, f"session.data[{key!r}]")
+    return data

@@ -211,6 +211,25 @@ def test_lone_surrogates_are_refused() -> None:
         of.changes()
 
 
+@pytest.mark.parametrize(
+    "number", [10**400, -(10**399), 10**5000], ids=["401 digits", "a sign and 400", "5,001"]
+)
+def test_a_number_of_more_than_400_characters_is_refused_by_its_key(number: int) -> None:
+    of = data()
+    of["large"] = [number]
+    with pytest.raises(TypeError, match=r"\['large'\]"):
+        of.changes()
+    of["large"] = 10**399
+    of["text"] = "1" * 500
+    assert changed(of) == ({"large": 10**399, "text": "1" * 500}, [])
+
+
+def test_a_long_number_that_was_stored_before_stays_readable() -> None:
+    of = data(old=[10**450])
+    assert of["old"] == [10**450]
+    assert changed(of) == ({}, [])
+
+
 @pytest.mark.parametrize("key", [1, None, ("a",)])
 def test_a_key_is_a_string(key: Any) -> None:
     with pytest.raises(TypeError, match="keys are strings"):

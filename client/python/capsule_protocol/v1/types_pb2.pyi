@@ -741,7 +741,9 @@ class DataPatch(_message.Message):
     DELETE_KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def set_json(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
-        """New values by key, each UTF-8 JSON. Keys: 1 to 256 characters. The whole data is at most 1 MiB."""
+        """New values by key, each UTF-8 JSON. Keys: 1 to 256 characters. Numbers: at most 400 characters. The
+        whole data is at most 1 MiB.
+        """
 
     @_builtins.property
     def delete_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
