@@ -340,6 +340,7 @@ class BareHandler:
         self.frames: list[handler_service_pb2.SidecarFrame] = []
         self.error: grpc.aio.AioRpcError | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
         self._tag = 0
         self._writing = asyncio.Lock()
         self.call: Any = None
@@ -369,7 +370,8 @@ class BareHandler:
         await self.send(handler_service_pb2.HandlerFrame(hello=first))
         self._tasks.append(asyncio.create_task(self._read()))
         if beats:
-            self._tasks.append(asyncio.create_task(self._beat()))
+            self._beating = asyncio.create_task(self._beat())
+            self._tasks.append(self._beating)
         return (await self.gets("welcome")).welcome
 
     async def send(self, *frames: handler_service_pb2.HandlerFrame) -> None:
@@ -431,6 +433,11 @@ class BareHandler:
             **fields,
         )
         await self.send(handler_service_pb2.HandlerFrame(outcome=outcome))
+
+    def fall_silent(self) -> None:
+        """Beats no more; the line stays."""
+        assert self._beating is not None
+        self._beating.cancel()
 
     async def drop(self) -> None:
         """Loses the line without a word; leases stay."""
