@@ -17,7 +17,6 @@ from tests.support.tasks import WITH_TASKS, call, reaches, run, submit
 from tests.support.work import acknowledged
 
 
-
 @asynccontextmanager
 async def _two(
     home: Path, **timing: float
