@@ -15,7 +15,6 @@ from google.protobuf.duration_pb2 import Duration
 from capsule_protocol.v1 import admin_service_pb2, handler_service_pb2, types_pb2
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
-    FAST,
     BareHandler,
     Person,
     Running,
@@ -24,10 +23,9 @@ from tests.support.sidecar import (
     refused,
     running_sidecar,
 )
-from tests.support.work import acknowledged, invocations, of, reply, works
+from tests.support.work import PATIENT, acknowledged, invocations, of, reply, works
 
-# Leases that are not over for a machine that stands still a while: time comes by the clock alone.
-PATIENT = FAST | {"lease_term": 30.0, "fresh_beat": 20.0}
+# Time comes by the clock alone.
 CLOCK: dict[str, Any] = {"test_clock": True, "timing": PATIENT}
 FAILED = handler_service_pb2.OUTCOME_STATUS_FAILED
 SCHEDULE = types_pb2.INVOCATION_KIND_SCHEDULE

@@ -535,6 +535,7 @@ async def test_requests_boot_and_who_is_outside_of_a_handler_submit_too(tmp_path
 async def test_a_turn_that_is_delivered_again_submits_nothing_twice(tmp_path: Path) -> None:
     async with scene(tmp_path, drain=0.05) as at:
         runs: list[int] = []
+        ended = asyncio.Event()
         handles: list[list[capsule.TaskHandle[Any]]] = []
 
         @at.app.task()
@@ -547,12 +548,14 @@ async def test_a_turn_that_is_delivered_again_submits_nothing_twice(tmp_path: Pa
             handles.append(made)
             for each in made:
                 await each.result(30)
+            ended.set()
             if session.attempt == 1:
                 await asyncio.Event().wait()
 
         async with at.attached(do) as session:
             await at.ada.say(session, "go")
-            await eventually(lambda: len(runs) == 3, timeout=30)
+            await asyncio.wait_for(ended.wait(), 30)
+            assert len(runs) == 3
         async with at.app.attached():
             await eventually(lambda: len(at.results) == 1, timeout=30)
         assert handles[0] == handles[1]
