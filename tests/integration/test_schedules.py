@@ -15,7 +15,6 @@ from google.protobuf.duration_pb2 import Duration
 from capsule_protocol.v1 import admin_service_pb2, handler_service_pb2, types_pb2
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
-    FAST,
     BareHandler,
     Person,
     Running,
@@ -24,18 +23,22 @@ from tests.support.sidecar import (
     refused,
     running_sidecar,
 )
-from tests.support.work import acknowledged, invocations, of, reply, works
+from tests.support.work import PATIENT, acknowledged, invocations, of, reply, works
 
-CLOCK: dict[str, Any] = {"test_clock": True}
+# Time comes by the clock alone.
+CLOCK: dict[str, Any] = {"test_clock": True, "timing": PATIENT}
 FAILED = handler_service_pb2.OUTCOME_STATUS_FAILED
 SCHEDULE = types_pb2.INVOCATION_KIND_SCHEDULE
 RUNNING = types_pb2.INVOCATION_STATUS_RUNNING
 QUEUED = types_pb2.INVOCATION_STATUS_QUEUED
 DAY = timedelta(days=1)
+# Half a day from now: no tick is due while the clock is not put forward.
+HOUR = (datetime.now(UTC).hour + 12) % 24
+CRON = f"0 {HOUR} * * *"
 
 
 def nightly(
-    cron: str = "0 3 * * *", timezone: str = "", name: str = "nightly"
+    cron: str = CRON, timezone: str = "", name: str = "nightly"
 ) -> handler_service_pb2.Declarations:
     """Declares messages and one schedule."""
     schedule = handler_service_pb2.ScheduleDeclaration(name=name, cron=cron, timezone=timezone)
@@ -54,10 +57,10 @@ async def advance(running: Running, by: timedelta) -> datetime:
     return moment
 
 
-def last_three_o_clock(now: datetime) -> datetime:
-    """Returns the latest time that the line `0 3 * * *` has."""
-    three = now.replace(hour=3, minute=0, second=0, microsecond=0)
-    return three if three <= now else three - DAY
+def last_time(now: datetime) -> datetime:
+    """Returns the latest time that the schedule has."""
+    today = now.replace(hour=HOUR, minute=0, second=0, microsecond=0)
+    return today if today <= now else today - DAY
 
 
 async def listed(running: Running) -> Sequence[admin_service_pb2.InvocationInfo]:
@@ -79,7 +82,7 @@ async def test_a_tick_says_its_schedule_and_its_time_and_has_no_session(tmp_path
         work = await handler.work()
         assert work.WhichOneof("kind") == "schedule"
         assert work.schedule.name == "nightly"
-        assert work.schedule.tick_time.ToDatetime(tzinfo=UTC) == last_three_o_clock(now)
+        assert work.schedule.tick_time.ToDatetime(tzinfo=UTC) == last_time(now)
         assert work.HasField("deadline")
         assert not work.HasField("session")
         assert not work.HasField("user")
@@ -107,7 +110,7 @@ async def test_two_processes_share_the_ticks_each_comes_once(tmp_path: Path) -> 
                 await handler.attach(declarations=nightly())
             expected: list[datetime] = []
             for _ in range(4):
-                expected.append(last_three_o_clock(await advance(running, DAY)))
+                expected.append(last_time(await advance(running, DAY)))
                 await eventually(lambda: len(times(both)) >= len(expected))
             assert times(both) == expected
             assert len(await listed(running)) == 4
@@ -131,7 +134,7 @@ async def test_the_latest_of_what_was_missed_while_the_sidecar_was_down_fires(
             assert [info.status for info in await listed(running)] == [QUEUED]
             await handler.attach(declarations=nightly())
             work = await handler.work()
-            assert work.schedule.tick_time.ToDatetime(tzinfo=UTC) == last_three_o_clock(now)
+            assert work.schedule.tick_time.ToDatetime(tzinfo=UTC) == last_time(now)
             await handler.finish(work)
             await acknowledged(handler, work)
             assert len(await listed(running)) == 1
@@ -149,7 +152,7 @@ async def test_a_restart_neither_loses_a_tick_nor_doubles_one(tmp_path: Path) ->
                 work = await handler.work()
                 await handler.finish(work)
                 await acknowledged(handler, work)
-                expected.append(last_three_o_clock(now))
+                expected.append(last_time(now))
                 assert times([handler]) == expected[-1:]
                 assert len(await listed(running)) == len(expected)
     assert len(set(expected)) == 3
@@ -160,11 +163,11 @@ async def test_a_line_that_has_changed_begins_with_its_own_next_time(tmp_path: P
         async with BareHandler(running) as handler:
             await handler.attach(declarations=nightly("0 3 1 1 *"))
         async with BareHandler(running) as handler:
-            await handler.attach(declarations=nightly("0 3 * * *", "Asia/Tokyo"))
+            await handler.attach(declarations=nightly(CRON, "Asia/Tokyo"))
             now = await advance(running, DAY)
             work = await handler.work()
             at = work.schedule.tick_time.ToDatetime(tzinfo=UTC)
-            assert (at.hour, at.minute) == (18, 0)
+            assert (at.hour, at.minute) == ((HOUR - 9) % 24, 0)
             assert now - DAY < at <= now
 
 
@@ -190,13 +193,13 @@ async def test_a_schedule_that_is_declared_no_more_has_no_tick_and_begins_anew_l
 async def test_a_queued_tick_keeps_the_next_away_and_a_running_one_does_not(
     tmp_path: Path,
 ) -> None:
-    unhurried = FAST | {"turn_deadline": 30 * 86_400.0}
-    async with running_sidecar(tmp_path, **CLOCK, timing=unhurried) as running:
+    unhurried = PATIENT | {"turn_deadline": 30 * 86_400.0}
+    async with running_sidecar(tmp_path, test_clock=True, timing=unhurried) as running:
         async with BareHandler(running) as handler:
             await handler.attach(declarations=nightly(), concurrency=1)
-            first = last_three_o_clock(await advance(running, DAY))
+            first = last_time(await advance(running, DAY))
             work = await handler.work()
-            second = last_three_o_clock(await advance(running, DAY))
+            second = last_time(await advance(running, DAY))
             await advance(running, DAY)
             assert [info.status for info in await listed(running)] == [RUNNING, QUEUED]
             await handler.finish(work)
@@ -225,6 +228,10 @@ async def test_a_tick_whose_process_is_lost_is_delivered_again_as_the_same(tmp_p
         await handler.drop()
         async with BareHandler(running) as other:
             await other.attach(declarations=nightly())
+            sidecar = running.sidecar
+            assert sidecar is not None
+            await eventually(lambda: sidecar.state.handlers == 1)
+            await advance(running, timedelta(seconds=31))
             work = await other.work()
             assert of(work) == {"invocation_id": lost.invocation_id, "attempt": 2}
             assert work.schedule == lost.schedule

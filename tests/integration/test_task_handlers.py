@@ -297,17 +297,21 @@ async def test_a_running_task_that_is_cancelled_sees_cancelled_error(tmp_path: P
 
 
 async def test_a_try_that_takes_too_long_is_cancelled_and_counts(tmp_path: Path) -> None:
-    async with scene(tmp_path) as at:
+    async with scene(tmp_path, test_clock=True, timing={"sweep_interval": 0.1}) as at:
         tries: list[int] = []
 
-        @at.app.task(retries=1, timeout=timedelta(seconds=0.3))
+        @at.app.task(retries=1, timeout=timedelta(minutes=1))
         async def slow(session: capsule.Session) -> None:
             tries.append(session.attempt)
             await asyncio.Event().wait()
 
         async with at.attached(NOBODY):
+            task = await slow.submit()
+            for attempt in (1, 2):
+                await eventually(lambda: len(tries) >= attempt, timeout=30)  # noqa: B023 - now
+                await advance(at.ada, minutes=1)
             with pytest.raises(capsule.TaskFailed, match="timed out") as failed:
-                await (await slow.submit()).result(30)
+                await task.result(30)
             assert (failed.value.status, failed.value.reason) == ("timed_out", "DEADLINE")
         assert tries == [1, 2]
 
@@ -459,12 +463,14 @@ async def test_without_a_session_there_is_nobody_to_reply_to(tmp_path: Path, own
 async def test_a_schedules_ticks_run_without_a_session(tmp_path: Path) -> None:
     async with scene(tmp_path, test_clock=True, timing={"sweep_interval": 0.1}) as at:
         ran: list[str] = []
+        # Half an hour from now: none comes while the clock is not put forward.
+        minute = (datetime.now(UTC).minute + 30) % 60
 
         @at.app.task()
         async def follow_up(session: capsule.Session) -> None:
             ran.append("follow-up")
 
-        @at.app.schedule("0 * * * *", timezone="Europe/Berlin")
+        @at.app.schedule(f"{minute} * * * *", timezone="Europe/Berlin")
         async def hourly(session: capsule.Session) -> None:
             assert capsule.current_session() is session
             with pytest.raises(capsule.NoReplyTarget):
@@ -529,6 +535,7 @@ async def test_requests_boot_and_who_is_outside_of_a_handler_submit_too(tmp_path
 async def test_a_turn_that_is_delivered_again_submits_nothing_twice(tmp_path: Path) -> None:
     async with scene(tmp_path, drain=0.05) as at:
         runs: list[int] = []
+        ended = asyncio.Event()
         handles: list[list[capsule.TaskHandle[Any]]] = []
 
         @at.app.task()
@@ -541,12 +548,14 @@ async def test_a_turn_that_is_delivered_again_submits_nothing_twice(tmp_path: Pa
             handles.append(made)
             for each in made:
                 await each.result(30)
+            ended.set()
             if session.attempt == 1:
                 await asyncio.Event().wait()
 
         async with at.attached(do) as session:
             await at.ada.say(session, "go")
-            await eventually(lambda: len(runs) == 3, timeout=30)
+            await asyncio.wait_for(ended.wait(), 30)
+            assert len(runs) == 3
         async with at.app.attached():
             await eventually(lambda: len(at.results) == 1, timeout=30)
         assert handles[0] == handles[1]

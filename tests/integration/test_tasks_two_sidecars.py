@@ -16,18 +16,22 @@ from tests.support.sidecar import FAST, BareHandler, Running, request_id, runnin
 from tests.support.tasks import WITH_TASKS, call, reaches, run, submit
 from tests.support.work import acknowledged
 
-# The one that the process is attached to sweeps so seldom that the other does all that is due.
-_SELDOM = FAST | {"sweep_interval": 1.0}
-
 
 @asynccontextmanager
-async def _two(home: Path) -> AsyncIterator[tuple[Running, BareHandler, BareHandler]]:
-    """The sidecar with the process, that process, and one that only calls the other sidecar."""
+async def _two(
+    home: Path, **timing: float
+) -> AsyncIterator[tuple[Running, BareHandler, BareHandler]]:
+    """The sidecar with the process, that process, and one that only calls the other sidecar.
+
+    The first sweeps so seldom that the other does all that is due.
+    """
     with postgres_server({"fsync": "off"}) as url:
         storage = {"url": url}
+        often = FAST | timing
+        seldom = often | {"sweep_interval": 1.0}
         async with (
-            running_sidecar(home / "one", storage=storage, timing=_SELDOM) as one,
-            running_sidecar(home / "two", storage=storage) as two,
+            running_sidecar(home / "one", storage=storage, timing=seldom) as one,
+            running_sidecar(home / "two", storage=storage, timing=often) as two,
             BareHandler(one) as handler,
             BareHandler(two) as other,
         ):
@@ -49,7 +53,8 @@ def _cancels(handler: BareHandler) -> list[int]:
 
 @pytest.mark.deadline(120)
 async def test_a_cancellation_by_way_of_another_sidecar_reaches_the_handler(tmp_path: Path) -> None:
-    async with _two(tmp_path) as (one, handler, other):
+    # Told by the first one's next sweep, which must not come behind the end of the grace.
+    async with _two(tmp_path, stop_grace=30.0) as (one, handler, other):
         free = _free(one)
         work = await run(handler, (await submit(handler)).task_id)
         wanted = task_service_pb2.TaskFilter(task_ids=[work.invocation_id])
@@ -58,6 +63,7 @@ async def test_a_cancellation_by_way_of_another_sidecar_reaches_the_handler(tmp_
         await handler.gets("cancel")
         assert _cancels(handler) == [handler_service_pb2.CANCEL_REASON_TASK_CANCELLED]
         await handler.finish(work, handler_service_pb2.OUTCOME_STATUS_CANCELLED)
+        await acknowledged(handler, work)
         await reaches(other, work.invocation_id, "CANCELLED")
         assert _free(one) == free
 

@@ -18,7 +18,7 @@ from tests.support.sidecar import (
     request_id,
     running_sidecar,
 )
-from tests.support.work import acknowledged, lease, say, works
+from tests.support.work import PATIENT, acknowledged, lease, say, works
 
 
 async def refusal_for(handler: BareHandler, *frames: handler_service_pb2.HandlerFrame) -> Refusal:
@@ -103,7 +103,7 @@ async def test_a_second_line_of_a_process_ends_the_first_and_keeps_its_work(
 async def test_a_lease_that_the_hello_omits_is_delivered_again_under_its_attempt(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         async with BareHandler(running) as handler:
             await handler.attach()
             sessions = [await ada.open() for _ in range(2)]
@@ -141,7 +141,7 @@ async def test_a_lease_that_was_lost_meanwhile_is_named_superseded(tmp_path: Pat
 
 
 async def test_what_is_kept_counts_towards_the_concurrency(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         async with BareHandler(running) as handler:
             await handler.attach(concurrency=1)
             await ada.say(await ada.open(), "one")

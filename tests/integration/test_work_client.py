@@ -199,12 +199,14 @@ async def test_enter_action_and_exit_are_handled_in_their_order(tmp_path: Path) 
 async def test_a_stop_cancels_the_handler_which_may_still_say_so(tmp_path: Path) -> None:
     async with running_sidecar(tmp_path) as running, Person(running) as ada:
         app = app_of(running)
+        written = asyncio.Event()
 
         @app.message()
         async def handle(session: capsule.Session, msg: capsule.Message) -> None:
             try:
                 async with session.stream_reply() as out:
                     await out.write("counting to")
+                    written.set()
                     await asyncio.Event().wait()
             except asyncio.CancelledError:
                 session.data["stopped"] = True
@@ -215,7 +217,8 @@ async def test_a_stop_cancels_the_handler_which_may_still_say_so(tmp_path: Path)
             session = await ada.open()
             async with await ada.follow(session) as follow:
                 sent = await ada.say(session, "go")
-                await follow.sees("stream_opened")
+                await follow.sees("stream_opened")  # which the handler may hear later
+                await asyncio.wait_for(written.wait(), 15)
                 await ada.call(
                     "StopInvocation", session_id=session, invocation_id=sent.invocation_id
                 )

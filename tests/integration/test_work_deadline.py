@@ -8,8 +8,9 @@ from pathlib import Path
 import grpc
 
 from capsule_protocol.v1 import handler_service_pb2, types_pb2
+from tests.support.eventually import eventually
 from tests.support.sidecar import FAST, BareHandler, Person, refused, running_sidecar
-from tests.support.work import acknowledged, beaten, ended, reply, say, works
+from tests.support.work import acknowledged, beaten, ended, reply, say, texts_of, works
 
 FAILED = types_pb2.INVOCATION_STATUS_FAILED
 TIMING = FAST | {"turn_deadline": 1.0, "stop_grace": 1.0}
@@ -24,12 +25,12 @@ async def test_a_turn_past_its_deadline_is_cancelled_may_still_write_and_ends_fa
             await handler.attach()
             session = await ada.open()
             async with await ada.follow(session) as follow:
+                began = time.monotonic()
                 await ada.say(session, "hello")
                 work = await handler.work()
-                began = time.monotonic()
                 assert work.deadline.ToMilliseconds() == 1_000
                 cancel = (await handler.gets("cancel")).cancel
-                assert 0.8 <= time.monotonic() - began <= 3.0
+                assert 0.95 <= time.monotonic() - began <= 10.0
                 assert cancel.reason == handler_service_pb2.CANCEL_REASON_DEADLINE
                 assert (cancel.invocation_id, cancel.attempt) == (work.invocation_id, 1)
                 await say(handler, work, "out of time")
@@ -54,17 +55,23 @@ async def test_a_handler_that_never_returns_is_fenced_and_its_session_goes_on(
                 await ada.say(session, "hang")
                 work = await handler.work()
                 await other.attach(concurrency=1)
-                await ada.say(session, "next")
+                following = await ada.say(session, "next")
                 end = await ended(follow, work.invocation_id, timeout=30)
                 assert (end.status, end.reason, end.attempts) == (FAILED, "DEADLINE", 1)
                 with refused(grpc.StatusCode.FAILED_PRECONDITION, "INVOCATION_ENDED"):
                     await handler.sessions.Reply(
                         reply(work, "zombie"), metadata=handler.metadata, timeout=15
                     )
-                following = await (other if works(other) else handler).gets("cancel", timeout=30)
-                assert following.HasField("cancel")
-            texts = [w.turn.message.text for w in works(handler) + works(other)]
-            assert sorted(texts) == ["hang", "next"]
+
+                def cancelled() -> bool:
+                    told = [
+                        frame.cancel.invocation_id for frame in handler.frames + other.frames
+                        if frame.HasField("cancel")
+                    ]  # fmt: skip
+                    return following.invocation_id in told
+
+                await eventually(cancelled, timeout=30, message="the next one is cancelled")
+            assert sorted(texts_of(works(handler) + works(other))) == ["hang", "next"]
 
 
 async def test_a_turn_past_its_deadline_is_not_delivered_again_when_its_process_dies(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from capsule_protocol.v1 import handler_service_pb2, types_pb2
-from tests.support.sidecar import BareHandler, Person, running_sidecar
+from tests.support.eventually import eventually
+from tests.support.sidecar import BareHandler, Person, refusal_of, running_sidecar
 from tests.support.work import acknowledged, ended, invocations, say
 
 FAILED = handler_service_pb2.OUTCOME_STATUS_FAILED
@@ -113,5 +114,7 @@ async def test_an_outcome_without_a_status_ends_the_line(tmp_path: Path) -> None
             await ada.say(session, "one")
             work = await handler.work()
             await handler.finish(work, handler_service_pb2.OUTCOME_STATUS_UNSPECIFIED)
-            with pytest.raises(AssertionError, match=r"outcome.status"):
-                await handler.gets("outcome_ack", timeout=2)
+            error = await eventually(lambda: handler.error, timeout=15, message="the line ends")
+            assert error is not None
+            assert refusal_of(error).fields == ["outcome.status"]
+            assert not any(frame.HasField("outcome_ack") for frame in handler.frames)

@@ -11,12 +11,14 @@ from capsule_protocol.v1 import handler_service_pb2, types_pb2
 from capsule_sidecar.rpc import convert
 from tests.support.eventually import eventually
 from tests.support.sidecar import BareHandler, Person, running_sidecar
+from tests.support.work import PATIENT
 
 
 async def test_a_stop_that_came_while_the_line_was_down_is_told_after_the_welcome(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    timing = PATIENT | {"stop_grace": 30.0}
+    async with running_sidecar(tmp_path, timing=timing) as running, Person(running) as ada:
         session = await ada.open()
         sent = await ada.say(session, "work")
         async with BareHandler(running) as handler:

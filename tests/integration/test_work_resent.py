@@ -15,11 +15,12 @@ from tests.support.sidecar import (
     request_id,
     running_sidecar,
 )
-from tests.support.work import acknowledged, lease, of, reply
+from tests.support.work import PATIENT, acknowledged, lease, of, reply
 
 Invocation = handler_service_pb2.Invocation
 Command = handler_service_pb2.Command
 RESULT = handler_service_pb2.CommandResult
+LASTING = {"CAPSULE_TIMING__LEASE_TERM": "30"}
 
 
 def script(work: Invocation) -> list[Command]:
@@ -86,7 +87,7 @@ async def check(ada: Person, session: str, offset: int) -> None:
 
 
 async def test_commands_sent_again_after_the_line_was_lost_answer_the_same(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         async with BareHandler(running) as handler:
             session, work = await took(running, ada, handler)
             commands = script(work)
@@ -104,7 +105,7 @@ async def test_commands_sent_again_after_the_line_was_lost_answer_the_same(tmp_p
 async def test_commands_sent_again_after_the_sidecar_was_killed_answer_the_same(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path) as process:
+    async with SidecarProcess(tmp_path, environment=LASTING) as process:
         running = await process.start()
         async with Person(running) as ada, BareHandler(running) as handler:
             session, work = await took(running, ada, handler)
@@ -130,7 +131,7 @@ async def test_commands_sent_again_after_the_sidecar_was_killed_answer_the_same(
 async def test_commands_that_a_killed_sidecar_did_not_answer_take_effect_once(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path) as process:
+    async with SidecarProcess(tmp_path, environment=LASTING) as process:
         running = await process.start()
         async with Person(running) as ada, BareHandler(running) as handler:
             session, work = await took(running, ada, handler)

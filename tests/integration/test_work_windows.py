@@ -17,7 +17,7 @@ from tests.support.sidecar import (
     request_id,
     running_sidecar,
 )
-from tests.support.work import acknowledged, of, reply, say
+from tests.support.work import PATIENT, acknowledged, of, reply, say
 
 HandlerFrame = handler_service_pb2.HandlerFrame
 Command = handler_service_pb2.Command
@@ -42,7 +42,10 @@ async def test_more_commands_in_flight_than_allowed_end_the_line_and_lose_nothin
     tmp_path: Path,
 ) -> None:
     limits = {"commands_in_flight": 4}
-    async with running_sidecar(tmp_path, limits=limits) as running, Person(running) as ada:
+    async with (
+        running_sidecar(tmp_path, limits=limits, timing=PATIENT) as running,
+        Person(running) as ada,
+    ):
         async with BareHandler(running) as handler:
             session, work = await taken(running, ada, handler)
             replies = [reply(work, f"reply {number}") for number in range(5)]

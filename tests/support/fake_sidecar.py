@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from capsule_protocol.v1 import (
 )
 from capsule_protocol.v1 import handler_service_pb2 as pb
 from tests.support.eventually import eventually
+from tests.support.ports import held_port, port_of
 
 TOKEN = "fake-token"
 
@@ -223,6 +225,7 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
         self.asked: dict[str, pb.Command] = {}  # the command that opened a prompt
         self.unacknowledged: dict[str, pb.PromptResolved] = {}
         self.port = 0
+        self._held: socket.socket | None = None
         self._ids = itertools.count(1)
         self._server: grpc.aio.Server | None = None
 
@@ -232,13 +235,18 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
+        if self._held is not None:
+            self._held.close()
 
     async def start(self) -> None:
         """Serves: on a free port first, on the same one when it is started again."""
+        if self._held is None:  # nobody else is given it while this is stopped
+            self._held = held_port()
+            self.port = port_of(self._held)
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         handler_service_pb2_grpc.add_HandlerServiceServicer_to_server(self, self._server)
         file_service_pb2_grpc.add_FileServiceServicer_to_server(self.files, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        assert self._server.add_insecure_port(self.address) == self.port
         await self._server.start()
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -36,6 +37,7 @@ from capsule_sidecar.config import Settings
 from capsule_sidecar.home import open_home
 from capsule_sidecar.sidecar import Sidecar
 from tests.support.eventually import eventually
+from tests.support.ports import held_port, port_of
 
 # Short enough that a test can wait for it, long enough for a busy machine.
 FAST: dict[str, Any] = {
@@ -85,7 +87,11 @@ async def running_sidecar(home: Path, **settings: Any) -> AsyncIterator[Running]
 
 @dataclass
 class SidecarProcess:
-    """A sidecar as a process of its own; `start` again after `kill` serves on the same port."""
+    """A sidecar as a process of its own; `start` again after `kill` serves on the same port.
+
+    Ports that are not given are held from the first start to the end of `async with`: while it is
+    down, nobody else is given them.
+    """
 
     home: Path
     port: int = 0
@@ -94,9 +100,12 @@ class SidecarProcess:
     process: asyncio.subprocess.Process | None = None
     log: bytearray = field(default_factory=bytearray)
     _reader: asyncio.Task[None] | None = None
+    _held: list[socket.socket] = field(default_factory=list)
 
     async def start(self) -> Running:
         """Starts it and waits until it is ready."""
+        self.port = self.port or self._hold()
+        self.http_port = self.http_port or self._hold()
         variables = {k: v for k, v in os.environ.items() if not k.startswith("CAPSULE_")}
         for name, value in FAST.items():
             variables[f"CAPSULE_TIMING__{name.upper()}"] = str(value)
@@ -113,11 +122,13 @@ class SidecarProcess:
         line = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode()
         assert line.startswith("ready grpc="), line + self.log.decode()
         address = line.split("grpc=")[1].split()[0]
-        self.port = int(address.rsplit(":", 1)[1])
         http = line.split("http=")[1].split()[0]
-        self.http_port = int(http.rsplit(":", 1)[1])
         token = (self.home / "token").read_text().strip()
         return Running(address, self.home, token, http=http)
+
+    def _hold(self) -> int:
+        self._held.append(held_port())
+        return port_of(self._held[-1])
 
     async def _read_log(self) -> None:
         assert self.process is not None
@@ -145,6 +156,8 @@ class SidecarProcess:
     async def __aexit__(self, *_: object) -> None:
         if self.process is not None:
             await self.kill()
+        for held in self._held:
+            held.close()
 
 
 def dial(address: str) -> grpc.aio.Channel:
@@ -327,6 +340,7 @@ class BareHandler:
         self.frames: list[handler_service_pb2.SidecarFrame] = []
         self.error: grpc.aio.AioRpcError | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
         self._tag = 0
         self._writing = asyncio.Lock()
         self.call: Any = None
@@ -356,7 +370,8 @@ class BareHandler:
         await self.send(handler_service_pb2.HandlerFrame(hello=first))
         self._tasks.append(asyncio.create_task(self._read()))
         if beats:
-            self._tasks.append(asyncio.create_task(self._beat()))
+            self._beating = asyncio.create_task(self._beat())
+            self._tasks.append(self._beating)
         return (await self.gets("welcome")).welcome
 
     async def send(self, *frames: handler_service_pb2.HandlerFrame) -> None:
@@ -418,6 +433,11 @@ class BareHandler:
             **fields,
         )
         await self.send(handler_service_pb2.HandlerFrame(outcome=outcome))
+
+    def fall_silent(self) -> None:
+        """Beats no more; the line stays."""
+        assert self._beating is not None
+        self._beating.cancel()
 
     async def drop(self) -> None:
         """Loses the line without a word; leases stay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +22,9 @@ MESSAGES = handler_service_pb2.Declarations(message=True)
 
 # A sweep later than three intervals pardons what was lost: on a busy machine that is no defect, but
 # a test that counts losses must not see it.
-CALM: dict[str, Any] = FAST | {"sweep_interval": 0.5}
+CALM: dict[str, Any] = FAST | {"sweep_interval": 1.0}
+# Whoever comes back has its leases still, however slow the machine is.
+PATIENT: dict[str, Any] = FAST | {"lease_term": 30.0, "fresh_beat": 20.0}
 
 
 def of(work: handler_service_pb2.Invocation, **fields: Any) -> dict[str, Any]:
@@ -114,6 +117,18 @@ async def beaten(handler: BareHandler, count: int = 1) -> None:
 
     before = seen()
     await eventually(lambda: seen() >= before + count, timeout=15, message=f"{count} more beats")
+
+
+async def heard(handler: BareHandler) -> None:
+    """Waits until the sidecar has taken all that this line has sent so far."""
+    number = secrets.randbits(48)
+    beat = handler_service_pb2.Beat(number=number)
+    await handler.send(handler_service_pb2.HandlerFrame(beat=beat))
+
+    def answered() -> bool:
+        return any(frame.beat_ack.number == number for frame in handler.frames)
+
+    await eventually(answered, timeout=15, message="what was sent is taken")
 
 
 async def passed(seconds: float) -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _END_SECONDS = 10.0
+_LOAD_SECONDS = 60.0
 _POLL_SECONDS = 0.005
 
 
@@ -107,7 +108,8 @@ class Nursery:
             with suppress(BrokenPipeError):
                 pipe.write(b"\n")
                 pipe.close()
-        self._process.wait(_END_SECONDS)
+        # It hears that once it has loaded everything, which a busy machine takes its time for.
+        self._process.wait(_LOAD_SECONDS + _END_SECONDS)
 
 
 class _Forked(Process):
