@@ -36,7 +36,7 @@ async def test_who_joins_while_text_is_held_behind_a_command_misses_and_doubles_
                 text += f"{number} "
                 await desk.delta(stream, f"{number} ")
             if number % 3 == 0:
-                follow = await desk.person.follow(desk.session)
+                follow = await desk.person.follow(desk.session, live=False)
                 joined.append(await stack.enter_async_context(follow))
         for follow in joined:  # before the message takes the text's place
             await _shows(follow, stream, text)
@@ -73,7 +73,7 @@ async def test_a_session_that_is_deleted_while_a_follower_begins_ends_it(
     monkeypatch.setattr(followers, "_session_and_lowest", slowly)
     async with running_sidecar(tmp_path) as running, Person(running) as ada:
         session = await ada.open()
-        async with await ada.follow(session) as follow:
+        async with await ada.follow(session, live=False) as follow:
             await eventually(found.is_set, timeout=15)
             await ada.call("DeleteSession", session_id=session)
             deleted.set()

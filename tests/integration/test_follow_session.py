@@ -102,7 +102,8 @@ async def test_a_late_joiner_gets_the_text_so_far_exactly_once(tmp_path: Path) -
                 text += piece
                 await desk.delta(stream, piece)
             if dice.random() < 0.1:
-                joined.append(await desk.person.follow(desk.session))
+                # The first is to see text pass; the others begin while it does.
+                joined.append(await desk.person.follow(desk.session, live=not joined))
                 await joined[-1].__aenter__()
                 if dice.random() < 0.5:
                     await asyncio.sleep(0)  # not to wait: to let others in between
@@ -197,10 +198,10 @@ async def test_presence_is_told_in_the_snapshot_and_when_it_changes(tmp_path: Pa
 async def test_a_beat_carries_the_offset_when_nothing_happens(tmp_path: Path) -> None:
     timing = FAST | {"follow_beat": 0.4}
     async with turn(tmp_path, timing=timing) as desk:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()  # before the first of them: a stall here makes none of them early
         async with await desk.person.follow(desk.session) as follow:
             await follow.live()
-            loop = asyncio.get_running_loop()
-            begun = loop.time()
 
             def beats() -> int:
                 return sum(frame.HasField("beat") for frame in follow.frames)
@@ -247,7 +248,7 @@ async def test_a_follower_that_hangs_up_at_any_moment_leaves_nothing_behind(
         stream = request_id()
         await desk.open(request_id=stream)
         for number in range(60):
-            follow = await desk.person.follow(desk.session)
+            follow = await desk.person.follow(desk.session, live=False)
             async with follow:
                 await desk.delta(stream, "text ")
                 if number % 3 == 0:

@@ -16,7 +16,7 @@ from tests.support.http import Browser, Line, connections, served
 from tests.support.sidecar import FAST
 
 SLOW: dict[str, Any] = {
-    "timing": FAST | {"head_timeout": 0.4, "body_timeout": 0.4, "keep_alive": 0.5}
+    "timing": FAST | {"head_timeout": 1.0, "body_timeout": 1.0, "keep_alive": 1.0}
 }
 KIB = 1024
 GET = "GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n"
@@ -41,18 +41,18 @@ async def test_a_head_that_does_not_arrive_ends_its_connection(tmp_path: Path) -
         for text in ("G", "GET / HTTP/1.1\r\nHost: HOST\r\nX: " + "y" * 60, "\r\n" * 40):
             async with Line(running) as line:
                 slow = asyncio.create_task(drip(line, text))
-                answer = await line.answer(timeout=5)
+                answer = await line.answer()
                 assert (answer.status, answer.reason) == (408, "REQUEST_TIMEOUT")
                 assert answer.headers["connection"] == "close"
                 await line.closed()
                 slow.cancel()
                 await asyncio.gather(slow, return_exceptions=True)
         async with Line(running) as line:
-            assert await line.closed(5) == b""  # nothing was asked
+            assert await line.closed() == b""  # nothing was asked
         async with Line(running) as line:
             await line.send(GET)
             assert (await line.answer()).status == 200
-            assert await line.closed(5) == b""  # the next request did not come
+            assert await line.closed() == b""  # the next request did not come
 
 
 async def test_a_body_that_does_not_arrive_ends_its_connection(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_a_body_that_does_not_arrive_ends_its_connection(tmp_path: Path) -
             async with Line(running) as line:
                 await line.send(POST.format(length))
                 slow = asyncio.create_task(drip(line, "1\r\n \r\n" * 20))
-                answer = await line.answer(timeout=5)
+                answer = await line.answer()
                 assert (answer.status, answer.reason) == (408, "REQUEST_TIMEOUT")
                 assert answer.headers["connection"] == "close"
                 assert answer.headers["x-request-id"]
@@ -75,14 +75,16 @@ async def test_a_body_that_does_not_arrive_ends_its_connection(tmp_path: Path) -
             )
             assert (await line.answer()).status == 405
             slow = asyncio.create_task(drip(line, "y" * 300))
-            await line.closed(5)
+            await line.closed()
             slow.cancel()
             await asyncio.gather(slow, return_exceptions=True)
 
 
 @pytest.mark.deadline(90)
 async def test_a_thousand_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
-    async with served(tmp_path) as (running, _), AsyncExitStack() as stack:
+    # Longer than it may take to open them all: the first must not be ended before the last comes.
+    timing = FAST | {"head_timeout": 80.0}
+    async with served(tmp_path, timing=timing) as (running, _), AsyncExitStack() as stack:
         before = resident()
         for number in range(1000):
             line = await stack.enter_async_context(Line(running))
@@ -161,14 +163,14 @@ async def test_what_is_no_http_is_refused_and_the_connection_ended(tmp_path: Pat
             async with Line(running) as line:
                 await line.send(garbage)
                 try:
-                    answer = await line.answer(timeout=5)
+                    answer = await line.answer()
                 except asyncio.IncompleteReadError:
                     raise AssertionError(f"no answer to {garbage!r}") from None
                 assert answer.status in (400, 408), (garbage, answer)
                 assert b"Traceback" not in answer.body
                 assert answer.headers["content-type"] == "application/problem+json", garbage
                 assert answer.headers["x-request-id"]
-                assert b"200 OK" not in await line.closed(5), garbage
+                assert b"200 OK" not in await line.closed(), garbage
         async with Line(running) as line:
             await line.send(GET)
             assert (await line.answer()).status == 200

@@ -37,7 +37,7 @@ async def test_a_sidecar_whose_storage_does_not_write_is_alive_and_not_ready(
 
 
 async def test_a_sidecar_that_drains_is_not_ready_and_lets_its_turn_end(tmp_path: Path) -> None:
-    timing = FAST | {"drain_grace": 10.0}
+    timing = FAST | {"drain_grace": 60.0}
     async with Stopping(tmp_path, timing=timing) as (running, handler, leave):
         async with Browser(running) as me:
             session = await me.open()
@@ -50,7 +50,7 @@ async def test_a_sidecar_that_drains_is_not_ready_and_lets_its_turn_end(tmp_path
                 async def draining() -> bool:
                     return (await me.http.get("/readyz")).status_code == 503
 
-                await eventually(draining, timeout=5)
+                await eventually(draining, timeout=15)
                 assert (await me.http.get("/healthz")).status_code == 200
                 await handler.finish(work)
                 await events.sees("invocation_ended", 2)
@@ -127,7 +127,7 @@ async def test_metrics_are_read_by_prometheus_and_say_what_happened(tmp_path: Pa
         assert figures["capsule_http_request_seconds_count", (("operation", "getSession"),)] == 3
         for hidden in (session, "secret", me.token, running.token, "support", "BREW"):
             assert hidden not in answer.text
-        await eventually(lambda: _no_followers(me), timeout=5)
+        await eventually(lambda: _no_followers(me), timeout=15)
 
 
 async def _no_followers(me: Browser) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2 as pb
 from tests.support.eventually import eventually
 from tests.support.http import Answer, Browser, Line, problem, served
-from tests.support.sidecar import BareHandler, Running, refused, running_sidecar
+from tests.support.sidecar import FAST, BareHandler, Running, refused, running_sidecar
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ECHO = [
@@ -348,7 +348,11 @@ async def test_a_handler_that_fails_is_one_line_of_the_log(
 
 
 async def test_a_sidecar_that_ends_lets_requests_finish_and_takes_no_more(tmp_path: Path) -> None:
-    async with served(tmp_path, attach=False) as (running, handler), Browser(running) as me:
+    timing = FAST | {"drain_grace": 30.0}
+    async with (
+        served(tmp_path, attach=False, timing=timing) as (running, handler),
+        Browser(running) as me,
+    ):
         await handler.attach(declarations=DECLARED, concurrency=1)
         first = asyncio.create_task(me.http.get("/apps/support/data/x"))
         work = await handler.work(1)

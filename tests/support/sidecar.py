@@ -240,37 +240,42 @@ class Person:
 
         await eventually(said, timeout=timeout, message=f"the app says {text!r}")
 
-    async def follow(self, session_id: str, after: int = 0) -> Follow:
-        """Follows a session in the background; `async with` waits for what passes, and ends it."""
+    async def follow(self, session_id: str, after: int = 0, *, live: bool = True) -> Follow:
+        """Follows a session in the background; `async with` ends it, and see `Follow` of `live`."""
         call = self.stub.FollowSession(
             channel_service_pb2.FollowSessionRequest(
                 identity=self.identity, session_id=session_id, after_offset=after
             ),
             metadata=self.metadata,
         )
-        return Follow(call)
+        return Follow(call, live=live)
 
 
 class Follow:
     """What a follower has seen: `events` by offset and `frames` as they came.
 
-    `async with` begins when the follower is live or has failed: what passes before that, as a
-    status line or a delta, would come to it within the snapshot only.
+    Args:
+        call: What is read.
+        live: `async with` begins when the follower is live or has failed: what passes before that,
+            as a status line or a delta, would come to it within the snapshot only. False: it begins
+            at once, for tests of what happens meanwhile.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, *, live: bool = True) -> None:
         self.call = call
+        self._waits = live
         self.frames: list[events_pb2.FollowFrame] = []
         self.events: list[events_pb2.Event] = []
         self.error: grpc.aio.AioRpcError | None = None
 
     async def __aenter__(self) -> Follow:
         self._task = asyncio.create_task(self._read())
-        await eventually(
-            lambda: self._task.done() or self._last_of_snapshot(),
-            timeout=15,
-            message="the follower is live",
-        )
+        if self._waits:
+            await eventually(
+                lambda: self._task.done() or self._last_of_snapshot(),
+                timeout=15,
+                message="the follower is live",
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:
