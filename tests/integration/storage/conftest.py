@@ -22,8 +22,9 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A server for all tests: the URL of its administrative database."""
-    # What these tests ask of it is order, not endurance.
-    with postgres_server({"fsync": "off"}) as url:
+    # What these tests ask of it is order, not endurance; and it plans by what it knows, which is to
+    # change when a test says so.
+    with postgres_server({"fsync": "off", "autovacuum": "off"}) as url:
         migrated = PostgreSQL(_new_database(url, "migrated", "template1"))
         with closing(migrated):
             migrate(migrated)

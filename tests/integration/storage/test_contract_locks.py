@@ -94,11 +94,11 @@ async def test_one_for_later_begins_at_its_time(store: Store) -> None:
         await sidecar.attach(takes=TASKS)
         first = await submit(sidecar, lock="one")
         await cancel(sidecar, task_ids=(first,))
-        second = await submit(sidecar, lock="one", delay_ms=5_000)
+        second = await submit(sidecar, lock="one", delay_ms=10_000)
         await end(sidecar, first)
         await _sweeps(sidecar, 3)
         assert sidecar.held == [Lease(first, 1)]
-        await _sweeps(sidecar, 3)
+        await _sweeps(sidecar, 8)
         assert sidecar.held == [Lease(first, 1), Lease(second, 1)]
 
 

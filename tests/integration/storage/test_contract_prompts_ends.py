@@ -71,7 +71,7 @@ async def test_a_stop_of_what_nobody_runs_withdraws_what_it_had_asked(
 
 
 async def test_the_deadline_stands_still_while_it_waits_and_then_withdraws(store: Store) -> None:
-    async with store.sidecar(replace(TERMS, turn_deadline_ms=10_000)) as sidecar:
+    async with store.sidecar(replace(TERMS, turn_deadline_ms=20_000)) as sidecar:
         session, lease = await turn(sidecar)
         (process,) = sidecar.slots.processes(sidecar.app)
 
@@ -89,9 +89,9 @@ async def test_the_deadline_stands_still_while_it_waits_and_then_withdraws(store
         assert told(sidecar, first)[0][1].status == EXPIRED
         assert (await sidecar.invocation(lease.invocation_id))["cancel"] == 0
         await answer(sidecar, second)
-        await pass_by(5_000)
+        await pass_by(10_000)
         assert (await sidecar.invocation(lease.invocation_id))["cancel"] == 0
-        await pass_by(2_000)
+        await pass_by(7_000)
         assert (await sidecar.invocation(lease.invocation_id))["cancel"] != 0
         with pytest.raises(Stopped):
             await ask(sidecar, lease, "c")

@@ -33,12 +33,12 @@ async def _after(sidecar: Sidecar, milliseconds: int) -> None:
 
 async def test_a_task_goes_through_its_states(store: Store) -> None:
     async with store.sidecar() as sidecar:
-        key = await submit(sidecar, delay_ms=5_000, retries=1)
+        key = await submit(sidecar, delay_ms=10_000, retries=1)
         assert (await task(sidecar, key)).status == TaskStatus.SCHEDULED
         await sidecar.attach(takes=TASKS)
         await _after(sidecar, 4_000)
         assert not sidecar.held, "its time has not come"
-        await _after(sidecar, 2_000)
+        await _after(sidecar, 7_000)
         assert sidecar.held == [Lease(key, 1)]
         assert (await task(sidecar, key)).status == TaskStatus.RUNNING
         await end(sidecar, key, status=FAILED)
@@ -58,15 +58,19 @@ async def test_tries_wait_longer_each_time(store: Store) -> None:
         key = await submit(sidecar, retries=5)
         waits = []
         for attempt in range(1, 6):
+            before = await sidecar.do(lambda unit: unit.now_ms)
             await end(sidecar, key, attempt, status=FAILED)
-            now = await task(sidecar, key)
+            behind = await sidecar.do(lambda unit: unit.now_ms)
             started = sidecar.told.leased[-1]
             assert started.attempt == attempt
-            before = await sidecar.do(lambda unit: unit.now_ms)
-            waits.append(now.start_ms - before)
+            again = (await task(sidecar, key)).start_ms
+            # It failed at some time between the two.
+            waits.append((again - behind, again - before))
             await _after(sidecar, 20_000)
-        for wait, whole in zip(waits, (1_000, 2_000, 4_000, 8_000, 16_000), strict=True):
-            assert 0.74 * whole - 200 <= wait <= whole
+        wholes = (1_000, 2_000, 4_000, 8_000, 16_000)
+        for (least, most), whole in zip(waits, wholes, strict=True):
+            assert least <= whole
+            assert most >= 0.75 * whole - 1
 
 
 async def test_a_lock_is_given_back_and_taken_in_one_group(store: Store) -> None:

@@ -201,10 +201,10 @@ async def test_a_beat_that_is_being_committed_is_seen_by_the_others_sweep(
         found = await first.attach()
         session = await first.open()
         sent = await first.say(session, "hello")
-        for _ in range(TERMS.lease_ms // 1_000 - 1):
+        for _ in range(TERMS.lease_ms // 1_000 - 5):
             postgres_store.clock.advance(1_000)
             await second.sweep()
-        postgres_store.clock.advance(2_000)
+        postgres_store.clock.advance(6_000)
         held, go_on = threading.Event(), threading.Event()
 
         def beat(unit: Unit) -> None:
@@ -343,12 +343,14 @@ async def test_a_sidecar_whose_connections_were_cut_goes_on(postgres_store: Stor
         await sidecar.say(session, "before")
         other = postgres_store.database()
         with closing(other), other.engine.connect() as connection:
-            connection.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
-                    " datname = current_database() AND pid <> pg_backend_pid()"
-                )
-            ).all()
+            others = text(
+                "SELECT pid FROM pg_stat_activity WHERE"
+                " datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            cut = list(connection.execute(others).scalars())
+            connection.execute(text("SELECT pg_terminate_backend(unnest(:cut))"), {"cut": cut})
+            # They are told to end, and do so when they get to it.
+            await eventually(lambda: not {*cut} & {*connection.execute(others).scalars()})
         key = request_key()
         with pytest.raises(StorageUnavailable):
             await sidecar.say(session, "lost on the way", key=key)
