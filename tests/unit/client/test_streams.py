@@ -348,7 +348,7 @@ async def test_a_refused_delta_ends_the_stream_for_the_handler() -> None:
                     )
                     while True:
                         await out.write("more")
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(0.01)
             except capsule.LimitExceeded as error:
                 errors.append(error)
 
@@ -488,11 +488,21 @@ async def test_text_that_was_refused_before_its_opening_was_answered_goes_again(
                 return status("FAILED_PRECONDITION", "STREAM_CLOSED")
             return None
 
+        go_on = asyncio.Event()
+
+        async def text() -> AsyncIterator[str]:
+            yield "a"
+            await go_on.wait()
+            async for rest in _slowly(["b", "c"]):
+                yield rest
+
         async def body(session: capsule.Session) -> None:
-            await session.stream_reply_from(_slowly(["a", "b", "c"]))
+            await session.stream_reply_from(text())
 
         sidecar.answer_commands = False
         sidecar.refuse = refuse
+        if with_the_close:
+            go_on.set()
         async with serving(sidecar, body, stream_interval=0):
             invocation = sidecar.invoke()
             last = "close_stream" if with_the_close else "append_stream"
@@ -502,6 +512,9 @@ async def test_text_that_was_refused_before_its_opening_was_answered_goes_again(
             sidecar.answer_commands = True
             for command in held:
                 sidecar._command(sidecar.line, command)
+            # A delta that was on its way by now would be one more refusal, of a gap.
+            await eventually(lambda: only(sidecar).text)
+            go_on.set()
             outcome = await sidecar.outcome(invocation)
         assert outcome.status == pb.OUTCOME_STATUS_COMPLETED
         assert only(sidecar).text == "abc"
