@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-DEADLINE = 60.0  # seconds, for a test that names no other
+DEADLINE = 120.0  # seconds, for a test that names no other
 SETTLE = 1.0  # seconds, for tasks that are about to end when the test is over
 
 
