@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How long one example takes decides nothing: the machine may stand still for a while.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 DEADLINE = 120.0  # seconds, for a test that names no other
