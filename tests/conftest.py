@@ -7,8 +7,15 @@ import inspect
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-DEADLINE = 60.0  # seconds, for a test that names no other
+# How long one example takes decides nothing: the machine may stand still for a while.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
+DEADLINE = 120.0  # seconds, for a test that names no other
 SETTLE = 1.0  # seconds, for tasks that are about to end when the test is over
 
 

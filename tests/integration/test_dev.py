@@ -59,19 +59,20 @@ async def test_the_handler_of_dev_is_loaded_anew_when_its_file_changes(tmp_path:
     write("old")
     async with running(DEV, QUICK, cwd=tmp_path, parent=True) as dev:
         ready = await dev.shows("ready grpc=")
-        place = Place(tmp_path / ".capsule", QUICK, dev.text[ready:].split()[0])
+        address = (await dev.rest_of_line(ready)).split()[0]
+        place = Place(tmp_path / ".capsule", QUICK, address)
         async with place.chat() as chat:
             await chat.type("hi\n")
             await chat.shows("demo: old\n")
-            write("new")
+            write("quite new")
 
             async def answered_anew() -> bool:
                 before = len(chat.text)
                 await chat.type("hi\n")
                 await chat.shows("\ndemo: ", after=before)
-                return "demo: new" in chat.text[before:]
+                return "demo: quite new" in chat.text[before:]
 
-            await eventually(answered_anew, timeout=20, interval=0.2)
+            await eventually(answered_anew, timeout=30, interval=0.2)
         dev.signal(signal.SIGINT)
         assert await dev.ends(timeout=40) == 0
 
@@ -82,7 +83,7 @@ async def test_when_dev_is_killed_its_children_finish_and_end_and_free_their_por
 ) -> None:
     (tmp_path / "app.py").write_text(WAITING, encoding="utf-8")
     async with running(DEV, QUICK, cwd=tmp_path, parent=True) as dev:
-        await dev.shows("demo attached to")
+        await dev.rest_of_line(await dev.shows("demo attached to"))
         said = re.search(r"ready grpc=(\S+) http=http://(\S+)", dev.text)
         assert said is not None
         home = tmp_path / ".capsule"
@@ -128,7 +129,7 @@ async def test_dev_opens_the_page_of_the_app_that_has_attached_once_on_a_screen(
     async with running(command, screen.env, cwd=tmp_path, terminal=True, parent=True) as dev:
         said = await dev.shows("the chat page: http://127.0.0.1:")
         assert dev.text.rindex("hints attached to", 0, said)
-        page = f"http://127.0.0.1:{dev.text[said:].split()[0]}"
+        page = f"http://127.0.0.1:{await dev.rest_of_line(said)}"
         assert page.endswith("/apps/hints")
         await eventually(lambda: screen.addresses() == [page])
         write_app(tmp_path, "hints")  # a reload is no reason to open it again
@@ -144,8 +145,8 @@ async def test_dev_passes_the_place_of_the_page_on(tmp_path: Path) -> None:
     write_app(tmp_path, "hints")
     command = [*DEV, "--http", "localhost:0"]
     async with running(command, cwd=tmp_path, parent=True) as dev:
-        await dev.shows("the chat page: ")
-        assert re.search(r"the chat page: http://localhost:\d+/apps/hints$", dev.text, re.M)
+        page = await dev.rest_of_line(await dev.shows("the chat page: "))
+        assert re.fullmatch(r"http://localhost:\d+/apps/hints", page)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ async def test_either_process_killed_in_mid_answer_and_restarted_by_hand_loses_n
         await chat.shows(" 20 ")
         os.kill(run.pid("sidecar"), signal.SIGKILL)
         said = await run.program.shows("was ended by SIGKILL. Restart it with: ")
-        assert run.program.text[said:].startswith(run.restart("sidecar"))
+        assert await run.program.rest_of_line(said) == run.restart("sidecar")
         elsewhere = await stack.enter_async_context(
             running(run.restart("sidecar"), run.place.env, cwd=tmp_path)
         )

@@ -16,8 +16,10 @@ import pytest
 from capsule_protocol.v1 import types_pb2
 from tests.support.eventually import eventually
 from tests.support.programs import ROOT, Program, running
-from tests.support.sidecar import Follow, Person, Running, running_sidecar
+from tests.support.sidecar import FAST, Follow, Person, Running, running_sidecar
 
+# Attempts are counted: none is lost because its process stands still for a moment.
+PATIENT = FAST | {"lease_term": 5.0, "fresh_beat": 4.0}
 FOLDER = Path(__file__).parent / "typescript"
 SOURCES = ["handler.ts", "package-lock.json", "tsconfig.json"]
 BUILD = FOLDER / "build"
@@ -72,7 +74,7 @@ def node(program: Path, sidecar: Running) -> AbstractAsyncContextManager[Program
 @asynccontextmanager
 async def conversation(home: Path) -> AsyncIterator[tuple[Running, Person, str, Follow]]:
     """A sidecar, someone in an open session, and their view of it."""
-    async with running_sidecar(home) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(home, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         session = await ada.open()
         async with await ada.follow(session) as follow:
             yield sidecar, ada, session, follow
@@ -121,7 +123,8 @@ async def test_an_echo_answers(program: Path, tmp_path: Path) -> None:
 async def test_a_streamed_answer_is_seen_while_it_is_written_and_is_kept(
     program: Path, tmp_path: Path, way: str
 ) -> None:
-    text = " ".join(f"word{n}" for n in range(40)) + " 🐙 ende"
+    # Two seconds of words: what comes within one turn of the sidecar's loop is seen as one piece.
+    text = " ".join(f"word{n}" for n in range(200)) + " 🐙 ende"
     async with conversation(tmp_path) as (sidecar, ada, session, follow), node(program, sidecar):
         sent = await ada.say(session, f"{way} {text}")
         assert await turn_ends(follow, sent.invocation_id) == (COMPLETED, 1)

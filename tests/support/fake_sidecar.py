@@ -269,7 +269,8 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
 
     async def attached(self, count: int = 1) -> FakeLine:
         """Waits for the line number `count` and returns it."""
-        await eventually(lambda: len(self.lines) >= count, message=f"attach {count}")
+        # A process may have to be started for it, and load.
+        await eventually(lambda: len(self.lines) >= count, timeout=30, message=f"attach {count}")
         return self.lines[count - 1]
 
     def invoke(self, text: str = "hello", **fields: Any) -> pb.Invocation:

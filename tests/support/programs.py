@@ -30,8 +30,12 @@ SIDECAR = str(Path(sys.executable).with_name("capsule-sidecar"))
 CLIENT = str(Path(sys.executable).with_name("capsule-client"))
 DEMO = str(ROOT / "examples" / "demo" / "app.py") + ":app"
 
-# What a terminal obeys and does not show: colours, movements of the cursor, modes.
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]|\x1b\].*?\x07|\r")
+# What a terminal obeys and does not show: colours, movements of the cursor, modes. At the end also
+# the beginning of one, so that a place in the text stays where it is when the rest has come.
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]|\x1b\].*?\x07|\r"
+    r"|\x1b(?:\[[0-9;?]*|[()]|\][^\x07\x1b\n]*)?\Z"
+)
 
 
 @dataclass
@@ -42,13 +46,14 @@ class Program:
     terminal: int | None = None  # our side of its terminal
     raw: bytearray = field(default_factory=bytearray, repr=False)
     _reader: asyncio.Task[None] | None = field(default=None, repr=False)
+    _read: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # to its end
 
     @property
     def text(self) -> str:
         """The output without what only steers a terminal."""
         return _CONTROL.sub("", self.raw.decode("utf-8", "replace"))
 
-    async def shows(self, text: str, *, after: int = 0, timeout: float = 20.0) -> int:
+    async def shows(self, text: str, *, after: int = 0, timeout: float = 40.0) -> int:
         """Waits until it has written a text behind a place; returns the place behind that text.
 
         On a terminal any space stands for any other: a row may end there.
@@ -63,6 +68,13 @@ class Program:
             return match.end()
 
         return await eventually(found, timeout=timeout, message=f"{text!r} is shown")
+
+    async def rest_of_line(self, place: int, timeout: float = 40.0) -> str:
+        """Waits until the line that a place is in has ended; returns what is behind the place."""
+        await eventually(
+            lambda: "\n" in self.text[place:], timeout=timeout, message="the line ends"
+        )
+        return self.text[place:].partition("\n")[0]
 
     async def type(self, text: str) -> None:
         """Types a text; on a terminal, Enter is a carriage return."""
@@ -82,12 +94,17 @@ class Program:
         """Sends it a signal."""
         self.process.send_signal(number)
 
-    async def ends(self, *, timeout: float = 20.0) -> int:
-        """Returns its exit code."""
+    async def ends(self, *, timeout: float = 40.0) -> int:
+        """Returns its exit code; what it has written was read then."""
         async with asyncio.timeout(timeout):
             code = await self.process.wait()
-            if self._reader is not None:
-                await asyncio.wait([self._reader], timeout=1.0)
+        # What it has started may hold its output open. In steps: of one wait, a machine that stands
+        # still for a moment leaves nothing.
+        for _ in range(10):
+            if self._read.is_set():
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._read.wait(), 0.1)
         return code
 
     async def kill(self) -> None:
@@ -131,7 +148,7 @@ async def running(
         os.close(theirs)
         asyncio.get_running_loop().add_reader(ours, _read_terminal, program)
     else:
-        program._reader = asyncio.create_task(_read(program))
+        program._reader = asyncio.create_task(_read_pipe(program))
     try:
         yield program
     finally:
@@ -167,7 +184,7 @@ class Place:
         command += ["--grpc", self.address, "--http", "127.0.0.1:0"]
         async with running(command, self.env) as program:
             place = await program.shows("ready grpc=")
-            self.address = program.text[place:].split()[0]
+            self.address = (await program.rest_of_line(place)).split()[0]
             yield program
 
     def client_env(self) -> dict[str, str]:
@@ -198,13 +215,15 @@ def _read_terminal(program: Program) -> None:
         chunk = b""
     if not chunk:
         asyncio.get_running_loop().remove_reader(program.terminal)
+        program._read.set()
     program.raw += chunk
 
 
-async def _read(program: Program) -> None:
+async def _read_pipe(program: Program) -> None:
     assert program.process.stdout is not None
     while chunk := await program.process.stdout.read(65_536):
         program.raw += chunk
+    program._read.set()
 
 
 def gone(pid: int) -> bool:

@@ -50,6 +50,7 @@ class Ran:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.text = ""
+        self.reading = asyncio.create_task(self.read())
 
     async def read(self) -> None:
         assert self.process.stderr is not None
@@ -60,7 +61,9 @@ class Ran:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         async with asyncio.timeout(20):
-            return await self.process.wait()
+            code = await self.process.wait()
+            await self.reading
+        return code
 
 
 @contextlib.asynccontextmanager
@@ -74,14 +77,13 @@ async def running(sidecar: FakeSidecar, folder: Path, *command: str) -> AsyncIte
         start_new_session=True,
     )
     ran = Ran(process)
-    reading = asyncio.create_task(ran.read())
     try:
         yield ran
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-        await reading
+        await ran.reading
 
 
 def write(folder: Path, version: str) -> None:

@@ -58,6 +58,7 @@ async def test_after_a_loss_unanswered_commands_go_first_in_order_with_their_ids
             await eventually(lambda: len(first.commands("reply")) == 6)
             sidecar.answer_commands = True
             first.cut()
+            await eventually(lambda: not first.open)  # what is said now goes by the next line
             go.set()
             second = await sidecar.attached(2)
             await sidecar.outcome(invocation)
@@ -89,12 +90,15 @@ async def test_an_outcome_is_sent_again_until_it_is_acknowledged() -> None:
             second.cut()
             third = await sidecar.attached(3)
             await eventually(third.outcomes)
+            # What is answered came behind the acknowledgement, which the cut could overtake.
+            after = sidecar.invoke("are you there?")
+            await sidecar.outcome(after)
             third.cut()
             fourth = await sidecar.attached(4)
         assert [one.invocation_id for one in third.hello.leases] == [invocation.invocation_id]
-        assert list(fourth.hello.leases) == []
-        assert fourth.outcomes() == []
-        assert sidecar.replies == ["answer to hello"]
+        assert invocation.invocation_id not in [one.invocation_id for one in fourth.hello.leases]
+        assert invocation.invocation_id not in [one.invocation_id for one in fourth.outcomes()]
+        assert sidecar.replies == ["answer to hello", "answer to are you there?"]
 
 
 async def test_a_lease_that_the_sidecar_gave_away_is_cancelled_and_says_nothing_more() -> None:
@@ -140,7 +144,8 @@ async def test_the_sidecar_may_restart_and_a_turn_goes_on() -> None:
 
 
 async def test_without_answered_beats_a_turn_is_cancelled_before_its_term_ends() -> None:
-    async with FakeSidecar(beat_interval=0.2, lease_term=1.0) as sidecar:
+    # A margin of a second: what stands still for longer than that cannot keep its word.
+    async with FakeSidecar(beat_interval=0.2, lease_term=5.0) as sidecar:
         app = app_of(sidecar)
         ended: list[tuple[float, Any]] = []
         started = asyncio.Event()
@@ -164,7 +169,7 @@ async def test_without_answered_beats_a_turn_is_cancelled_before_its_term_ends()
             stopped = time.monotonic()
             await eventually(lambda: ended)
             assert isinstance(ended[0][1], capsule.Superseded)
-            assert ended[0][0] - stopped < 1.0  # seconds of the term, counted from before
+            assert ended[0][0] - stopped < 5.0  # seconds of the term, counted from before
             await sidecar.start()
             outcome = await sidecar.outcome(invocation)
         # It may still be counted as ours: given back, it is delivered again without waiting.
@@ -234,7 +239,7 @@ async def test_work_that_comes_beyond_the_term_waits_for_the_next_beat(
 
 
 async def test_a_sidecar_that_does_not_answer_beats_is_left_for_a_new_connection() -> None:
-    async with FakeSidecar(beat_interval=0.1, lease_term=60) as sidecar:
+    async with FakeSidecar(beat_interval=0.5, lease_term=60) as sidecar:
         go = asyncio.Event()
         async with waiting_app(sidecar, go).attached():
             await sidecar.attached()
@@ -249,14 +254,14 @@ async def test_a_blocked_loop_is_beaten_for_and_named(caplog: pytest.LogCaptureF
     async with FakeSidecar() as _:
         pass  # the thread pools of gRPC are there before the clock starts
     caplog.set_level(logging.WARNING, "capsule")
-    server = _ServerInThread(FakeSidecar(beat_interval=0.3, lease_term=1.5))
+    server = _ServerInThread(FakeSidecar(beat_interval=0.5, lease_term=4))
     sidecar = await asyncio.to_thread(server.start)
     app = app_of(sidecar)
     held: list[bool] = []
 
     @app.message()
     async def handle(session: capsule.Session, msg: capsule.Message) -> None:
-        time.sleep(2.5)  # noqa: ASYNC251 - what is tested
+        time.sleep(5)  # noqa: ASYNC251 - what is tested
         held.append(True)
         await session.reply("late and still ours")
 
@@ -269,7 +274,7 @@ async def test_a_blocked_loop_is_beaten_for_and_named(caplog: pytest.LogCaptureF
     assert set(sidecar.beats) == {sidecar.lines[0].hello.process_id}
     warnings = [one.getMessage() for one in caplog.records if "blocked" in one.getMessage()]
     assert len(warnings) == 1
-    assert "time.sleep(2.5)" in warnings[0]
+    assert "time.sleep(5)" in warnings[0]
 
 
 class _ServerInThread:

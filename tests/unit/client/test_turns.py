@@ -438,7 +438,7 @@ async def test_an_invocation_delivered_twice_under_one_attempt_runs_once() -> No
             await sidecar.outcome(invocation)
             sidecar.answer_outcomes = True
             sidecar.line.send(pb.SidecarFrame(invocation=invocation))
-            await eventually(lambda: len(sidecar.line.outcomes()) == 2)
+            await eventually(lambda: len(sidecar.line.outcomes()) >= 2)
         assert ran == ["hello"]
 
 

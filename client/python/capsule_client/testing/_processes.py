@@ -135,7 +135,8 @@ class _Forked(Process):
         if pid is None or self._read("code") is not None:
             return
         while _exists(pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # gone since
+                os.kill(pid, signal.SIGKILL)
             if time.monotonic() > until:
                 raise RuntimeError(f"the sidecar (process {pid}) does not end")
             time.sleep(_POLL_SECONDS)
