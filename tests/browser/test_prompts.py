@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, Request, expect
 
 import capsule_client as capsule
 from tests.browser.pictures import picture
@@ -33,9 +33,14 @@ _RESTED = """
   requestAnimationFrame(look);
 })
 """
-# Whether a click on a button has come to something: the question is being answered, or over.
+# What has come is on screen.
+_DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# Whether a click has come to something: the question is being answered, or over.
 _TAKEN = """
-(button) => !button.isConnected || button.closest('.prompt').ariaBusy === 'true'
+(id) => {
+  const card = document.getElementById(id);
+  return card !== null && (card.dataset.status !== 'open' || card.ariaBusy === 'true');
+}
 """
 MANY = [f"Room {number}" for number in range(1, 41)]
 
@@ -113,18 +118,18 @@ async def answer(card: Locator, button: str) -> None:
 
     Where the button moved all the same, the page holds the click back; a person clicks again.
     """
-    found = await card.get_by_role("button", name=button, exact=True).element_handle()
+    found = card.get_by_role("button", name=button, exact=True)
+    its = await found.evaluate("button => button.closest('.prompt').id")
 
     async def taken() -> bool:
-        return bool(await found.evaluate(_TAKEN))
+        return bool(await card.page.evaluate(_TAKEN, its))
 
     for attempt in range(3):
-        await found.evaluate(_RESTED)
         if attempt:
             if await taken():
                 return
             print(f"\nfigure: {button!r} was clicked once more: nothing had come of the click")  # noqa: T201 - pages are to be looked at where this is seen
-        await found.click()
+        await press(card, button)
         with suppress(AssertionError):
             await eventually(taken, timeout=3, message=f"the click on {button} counts")
             return
@@ -325,6 +330,50 @@ async def test_a_question_outlives_a_reload_and_is_answered_in_another_tab(place
             await outcome(each, "Answered: Berlin")
             await each.hears("going to Berlin")
             await expect(each.page.get_by_text("another device")).to_have_count(0)
+
+
+async def test_a_question_stays_in_its_place_while_the_page_with_it_is_fetched_again(
+    place: Place,
+) -> None:
+    async with stage(place, asks) as scene:
+        tab = await scene.tab()
+        await asked(tab, "choose")
+        session = await tab.session()
+        pages: list[Any] = []
+        here, again = asyncio.Event(), asyncio.Event()
+
+        async def hold_list(route: Any) -> None:
+            await here.wait()
+            await route.continue_()
+
+        async def hold_second(route: Any) -> None:
+            pages.append(route.request)
+            if len(pages) > 1:
+                await again.wait()
+            await route.continue_()
+
+        def fetched(request: Request) -> None:
+            if request in pages:
+                here.set()
+
+        # The list comes behind the page, so the page may be older than what is followed from there.
+        late = await scene.device()
+        late.on("requestfinished", fetched)
+        await late.route("**/v1/sessions?*", hold_list)
+        await late.route(f"**/v1/sessions/{session}?*", hold_second)
+        other = await scene.tab(f"#/{session}", context=late)
+        await expect(other.page.locator(".progress")).to_contain_text("Waiting for your answer")
+        await eventually(lambda: len(pages) == 2, timeout=15, message="the page is fetched again")
+        await expect(other.page.get_by_text("Waits until you have answered")).to_have_count(0)
+        button = prompt(other).get_by_role("button", name="Berlin")
+        await button.evaluate(_RESTED)
+        there = await button.bounding_box()
+        async with late.expect_event("requestfinished", lambda done: done in pages):
+            again.set()
+        await other.page.evaluate(_DRAWN)
+        assert await button.bounding_box() == there
+        await button.click()  # It counts at once, as nothing has moved.
+        await outcome(other, "Answered: Berlin")
 
 
 async def test_of_two_answers_the_first_counts_and_the_second_is_told(place: Place) -> None:

@@ -3,7 +3,7 @@ import type { Prompt } from "../wire.ts";
 import type { PromptItem } from "./model.ts";
 import { FakeBrowser } from "./testing/browser.ts";
 import type { FakeSession, Work } from "./testing/log.ts";
-import { current, openPage, type Page, settle } from "./testing/page.ts";
+import { current, openPage, type Page, reload, settle } from "./testing/page.ts";
 import { FakeServer, type Fault, type Seen } from "./testing/server.ts";
 
 let server: FakeServer;
@@ -119,6 +119,56 @@ describe("a prompt", () => {
     server.log.remove(elsewhere);
     await settle();
     expect(page.chat.waiting.value.size).toBe(0);
+  });
+
+  it("is one thing from its first sight on, whatever of a page comes first or late", async () => {
+    const item = await ask();
+    session.say("queued behind it");
+    let pages = 0;
+    server.fault = ({ path }) => {
+      pages += path.endsWith(session.id) ? 1 : 0;
+      const late = path.endsWith("/sessions") || (path.endsWith(session.id) && pages > 1);
+      return late ? "answer late" : undefined;
+    };
+    const other = open(`#/${session.id}`);
+    await settle();
+    const [first] = prompts(other);
+    expect(first?.promptId).toBe(item.promptId);
+    // The list is there, and what the page has is asked for anew: it is on screen all the while.
+    const seen: (readonly PromptItem[])[] = [];
+    const { waiting } = current(other.chat).prompts;
+    const stop = waiting.subscribe((value) => void seen.push(value));
+    server.release();
+    await settle();
+    expect([other.chat.connection.value, pages]).toEqual(["live", 2]);
+    expect(waiting.value[0]).toBe(prompts(other)[0]);
+    server.release();
+    await settle();
+    stop();
+    expect(prompts(other)[0]).toBe(first);
+    expect(seen).toEqual([[first]]);
+  });
+
+  it("that ended while everything was loaded anew has ended, also where it is not loaded", async () => {
+    const item = await ask();
+    for (let i = 0; i < 120; i++) {
+      session.block(work, `b${i}`, { i });
+    }
+    page = reload(page, server);
+    pages.push(page);
+    await settle();
+    const [waiting] = current(page.chat).prompts.waiting.value;
+    expect([waiting?.promptId, prompts()]).toEqual([item.promptId, []]);
+    server.down = true;
+    server.cutAll();
+    session.endPrompt(item.promptId, { status: "PROMPT_STATUS_EXPIRED" });
+    server.fault = ({ path }) => (path.endsWith("/events") ? { status: 416 } : undefined);
+    server.down = false;
+    await settle(5_000);
+    server.fault = () => undefined;
+    await settle(60_000);
+    expect(page.chat.connection.value).toBe("live");
+    expect(current(page.chat).prompts.waiting.value).toEqual([]);
   });
 
   it("that ended while the page with it was on its way has ended", async () => {

@@ -81,6 +81,8 @@ interface At {
 /** The open prompts. */
 export class Prompts {
   readonly #open = new Map<string, PromptEntry>();
+  /** Those that were open before everything was loaded anew, and were not told of since. */
+  readonly #doubted = new Set<string>();
   readonly #all = signal<readonly PromptEntry[]>([]);
   readonly #skew: () => number;
 
@@ -113,6 +115,7 @@ export class Prompts {
     known?: PromptEntry,
   ): PromptEntry {
     const id = prompt.prompt_id ?? "";
+    this.#doubted.delete(id);
     let entry = this.#open.get(id) ?? known;
     if (entry) {
       entry.take(prompt);
@@ -139,19 +142,33 @@ export class Prompts {
     }
   }
 
-  /** Takes a frame of a snapshot. Nothing is undone by it: the events before it told of every end. */
+  /**
+   * Takes a frame of a snapshot. The events before it told of every end, but for those that were
+   * missed where everything was loaded anew: of what was open before that, it tells what still is.
+   */
   snapshot(part: Snapshot): void {
     batch(() => {
       for (const open of part.prompts ?? []) {
         this.#found(open);
       }
+      if (part.last && this.#doubted.size > 0) {
+        for (const id of this.#doubted) {
+          this.#open.delete(id);
+        }
+        this.#doubted.clear();
+        this.#tell();
+      }
     });
   }
 
-  /** Forgets all: another person, another log. */
-  clear(): void {
-    this.#open.clear();
-    this.#tell();
+  /**
+   * Everything is loaded anew: another log, another person, or only the list that came later than
+   * the page. What is open stays what stands for it, and on screen, until the snapshot is there.
+   */
+  doubt(): void {
+    for (const id of this.#open.keys()) {
+      this.#doubted.add(id);
+    }
   }
 
   forget(sessionId: string): void {

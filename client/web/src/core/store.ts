@@ -305,7 +305,7 @@ export class ChatStore implements Chat {
   #loaded(): void {
     const current = this.#current.peek();
     this.#passing.clear();
-    this.#prompts.clear();
+    this.#prompts.doubt();
     this.#views.dropOthers(current);
     if (current?.id && !current.loading.peek()) {
       void current.load();
