@@ -19,6 +19,7 @@ import capsule_client as capsule
 from tests.integration.test_test_clock import advance
 from tests.support.eventually import eventually
 from tests.support.sidecar import Person, Running, running_sidecar
+from tests.support.work import PATIENT
 
 Do = Callable[[capsule.Session, capsule.Message], Awaitable[Any]]
 
@@ -58,7 +59,8 @@ class Scene:
 
 @asynccontextmanager
 async def scene(home: Path, drain: float = 30.0, **settings: Any) -> AsyncIterator[Scene]:
-    async with running_sidecar(home, **settings) as running, Person(running) as ada:
+    given = {"timing": PATIENT, **settings}
+    async with running_sidecar(home, **given) as running, Person(running) as ada:
         app = capsule.App(
             "support", address=running.address, token=running.token, drain_timeout=drain
         )

@@ -17,6 +17,7 @@ from tests.support.sidecar import (
     refusal_of,
     request_id,
     running_sidecar,
+    write_to,
 )
 from tests.support.work import PATIENT, acknowledged, lease, say, works
 
@@ -24,8 +25,7 @@ from tests.support.work import PATIENT, acknowledged, lease, say, works
 async def refusal_for(handler: BareHandler, *frames: handler_service_pb2.HandlerFrame) -> Refusal:
     """Attaches with these frames instead of a proper hello; returns how it was refused."""
     call = handler.handlers.Attach(metadata=handler.metadata, timeout=15)
-    await call.write(handler_service_pb2.AttachRequest(frames=frames))
-    await call.done_writing()
+    await write_to(call, handler_service_pb2.AttachRequest(frames=frames))
     try:
         while await call.read() is not grpc.aio.EOF:
             pass  # a welcome may come first

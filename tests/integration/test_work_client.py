@@ -14,7 +14,7 @@ import capsule_client as capsule
 from capsule_protocol.v1 import types_pb2
 from tests.support.eventually import eventually
 from tests.support.sidecar import Person, Running, running_sidecar
-from tests.support.work import ended, invocations
+from tests.support.work import PATIENT, ended, invocations
 
 
 def app_of(running: Running, **options: Any) -> capsule.App:
@@ -23,7 +23,7 @@ def app_of(running: Running, **options: Any) -> capsule.App:
 
 
 async def test_a_turn_replies_streams_shows_and_names_its_session(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
 
         @app.message()
@@ -52,7 +52,7 @@ async def test_a_turn_replies_streams_shows_and_names_its_session(tmp_path: Path
 
 
 async def test_history_is_what_came_before_the_turn(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
 
         @app.message()
@@ -68,7 +68,7 @@ async def test_history_is_what_came_before_the_turn(tmp_path: Path) -> None:
 
 
 async def test_data_is_kept_with_the_outcome_also_after_an_error(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
 
         @app.message()
@@ -96,7 +96,7 @@ async def test_data_is_kept_with_the_outcome_also_after_an_error(tmp_path: Path)
 async def test_data_that_was_flushed_stays_and_a_change_of_another_key_is_kept_beside_it(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
         flushed, go_on = asyncio.Event(), asyncio.Event()
 
@@ -124,7 +124,7 @@ async def test_a_handler_that_raises_is_known_by_its_reference_and_its_words_by_
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
 
         @app.message()
@@ -154,7 +154,7 @@ async def test_a_handler_that_raises_is_known_by_its_reference_and_its_words_by_
 
 
 async def test_enter_action_and_exit_are_handled_in_their_order(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
 
         @app.enter()
@@ -197,7 +197,7 @@ async def test_enter_action_and_exit_are_handled_in_their_order(tmp_path: Path) 
 
 
 async def test_a_stop_cancels_the_handler_which_may_still_say_so(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
         written = asyncio.Event()
 
@@ -234,7 +234,7 @@ async def test_a_stop_cancels_the_handler_which_may_still_say_so(tmp_path: Path)
 
 
 async def test_a_deleted_session_cancels_its_handler(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         app = app_of(running)
         begun, found = asyncio.Event(), asyncio.Queue[BaseException]()
 
@@ -260,7 +260,7 @@ async def test_a_deleted_session_cancels_its_handler(tmp_path: Path) -> None:
 async def test_a_process_that_leaves_gives_its_turn_to_another_and_doubles_nothing(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path) as running, Person(running) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as running, Person(running) as ada:
         leaving, other = app_of(running, drain_timeout=0.1), app_of(running)
         attempts: list[int] = []
 

@@ -20,8 +20,8 @@ async def test_a_turn_goes_on_over_a_killed_sidecar_and_loses_and_doubles_nothin
     tmp_path: Path,
 ) -> None:
     async with SidecarProcess(tmp_path) as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
-        process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "6"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"  # it may start slowly
+        process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "20"
         running = await process.start()
         app = capsule.App("support", address=running.address, token=running.token)
         reached = {point: asyncio.Event() for point in ("first", "second")}

@@ -169,6 +169,25 @@ def dial(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
+async def write_to(call: Any, message: Any) -> None:
+    """Writes to a call, as its `write` does, and leaves why the call has ended as it is.
+
+    Where it has ended and this loop has not heard of that yet, `write` itself puts INTERNAL in the
+    place of what the server has answered: whoever reads the call would then be told that.
+    """
+    if call.done():
+        raise asyncio.InvalidStateError("the call has ended")
+    if not call._metadata_sent.is_set():
+        await call._metadata_sent.wait()
+        if call.done():
+            await call._raise_for_status()
+    try:
+        await call._cython_call.send_serialized_message(message.SerializeToString())
+    except grpc.aio.InternalError:
+        await call._raise_for_status()
+        raise asyncio.InvalidStateError("the call has ended") from None
+
+
 class Person:
     """Someone on a channel, by bare stubs.
 
@@ -345,7 +364,7 @@ class BareHandler:
         self.frames: list[handler_service_pb2.SidecarFrame] = []
         self.error: grpc.aio.AioRpcError | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._beating: asyncio.Task[None] | None = None
+        self._silent = False
         self._tag = 0
         self._writing = asyncio.Lock()
         self.call: Any = None
@@ -375,14 +394,14 @@ class BareHandler:
         await self.send(handler_service_pb2.HandlerFrame(hello=first))
         self._tasks.append(asyncio.create_task(self._read()))
         if beats:
-            self._beating = asyncio.create_task(self._beat())
-            self._tasks.append(self._beating)
+            self._silent = False
+            self._tasks.append(asyncio.create_task(self._beat()))
         return (await self.gets("welcome")).welcome
 
     async def send(self, *frames: handler_service_pb2.HandlerFrame) -> None:
         """Sends frames as one batch."""
         async with self._writing:  # the test and the beats share the call
-            await self.call.write(handler_service_pb2.AttachRequest(frames=frames))
+            await write_to(self.call, handler_service_pb2.AttachRequest(frames=frames))
 
     async def command(self, **request: Any) -> int:
         """Sends a command, as `reply=ReplyRequest(...)`, and returns its tag."""
@@ -441,8 +460,7 @@ class BareHandler:
 
     def fall_silent(self) -> None:
         """Beats no more; the line stays."""
-        assert self._beating is not None
-        self._beating.cancel()
+        self._silent = True
 
     async def drop(self) -> None:
         """Loses the line without a word; leases stay."""
@@ -464,6 +482,8 @@ class BareHandler:
         number = 0
         while True:
             await asyncio.sleep(FAST["beat_interval"])
+            if self._silent:
+                return
             number += 1
             beat = handler_service_pb2.Beat(number=number)
             try:
