@@ -84,7 +84,7 @@ async def dismissed(me: Browser, handler: BareHandler, sent: dict[str, Any]) -> 
     return prompt
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(300)
 async def test_the_sidecar_does_what_its_document_says(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path / "home", environment=ENVIRONMENT) as sidecar:
         running = await sidecar.start()
@@ -121,7 +121,12 @@ async def _schemathesis(settings: Path, http: str, token: str) -> tuple[int | No
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         cwd=settings.parent,
     )  # fmt: skip
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     return process.returncode, output.decode()
 
 

@@ -129,6 +129,8 @@ DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
 ABSENT = (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
 NO_TASK = (grpc.StatusCode.FAILED_PRECONDITION, "NO_TASK")
 CLOSED = (grpc.StatusCode.FAILED_PRECONDITION, "STREAM_CLOSED")
+# What gRPC says where a call ends while it is written to: of how it ended there is nothing then.
+LOST = "Internal error from Core"
 EVERY = (HANDLER, OWN_SESSION, OWN_PERSON, OPERATOR)
 PEOPLE = (OWN_SESSION, OWN_PERSON)
 
@@ -291,7 +293,6 @@ async def refusal(desk: Desk, name: str, request: Any, metadata: Any) -> tuple[A
     kind: Any = channel.unary_unary
     if method.client_streaming and not method.server_streaming:
         kind = channel.stream_unary
-        request = iter([request])
     elif method.server_streaming:
         kind = channel.stream_stream if method.client_streaming else channel.unary_stream
     answer = GetMessageClass(method.output_type)
@@ -301,7 +302,8 @@ async def refusal(desk: Desk, name: str, request: Any, metadata: Any) -> tuple[A
     )  # fmt: skip
     try:
         if not method.server_streaming:
-            await stub(request, metadata=metadata, timeout=20)
+            given = iter([request]) if method.client_streaming else request
+            await stub(given, metadata=metadata, timeout=20)
             return None, ""
         first = stub(metadata=metadata) if method.client_streaming else None
         call = first if first is not None else stub(request, metadata=metadata)
@@ -316,6 +318,8 @@ async def refusal(desk: Desk, name: str, request: Any, metadata: Any) -> tuple[A
         finally:
             call.cancel()
     except grpc.aio.AioRpcError as error:
+        if error.details() == LOST:
+            return await refusal(desk, name, request, metadata)
         refused = refusal_of(error)
         return refused.code, refused.reason
     return None, ""

@@ -12,6 +12,9 @@ from tests.support.fold import Fold
 from tests.support.sidecar import BareHandler, Person, Running, SidecarProcess
 from tests.support.turns import Desk, turn_on, work_of
 
+# The turn must be held still when its process attaches again, however long a start takes.
+HELD = {"CAPSULE_TIMING__LEASE_TERM": "60"}
+
 
 async def attach_again(running: Running, desk: Desk, ada: Person, handler: BareHandler) -> Desk:
     """Attaches as the process that held the turn, and returns the turn."""
@@ -27,7 +30,7 @@ async def attach_again(running: Running, desk: Desk, ada: Person, handler: BareH
 async def test_a_stream_goes_on_at_its_durable_place_and_a_late_joiner_has_the_text(
     tmp_path: Path, text: str
 ) -> None:
-    async with SidecarProcess(tmp_path) as sidecar:
+    async with SidecarProcess(tmp_path, environment=HELD) as sidecar:
         running = await sidecar.start()
         async with turn_on(running) as desk:
             stream = await desk.open()
@@ -62,7 +65,7 @@ async def test_a_stream_goes_on_at_its_durable_place_and_a_late_joiner_has_the_t
 
 
 async def test_a_replacement_survives_a_restart_with_its_revision(tmp_path: Path) -> None:
-    async with SidecarProcess(tmp_path) as sidecar:
+    async with SidecarProcess(tmp_path, environment=HELD) as sidecar:
         running = await sidecar.start()
         async with turn_on(running) as desk:
             stream = await desk.open()
@@ -89,7 +92,7 @@ async def test_a_replacement_survives_a_restart_with_its_revision(tmp_path: Path
 async def test_a_stream_that_nobody_goes_on_with_keeps_its_text_when_the_turn_ends(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path) as sidecar:
+    async with SidecarProcess(tmp_path, environment=HELD) as sidecar:
         running = await sidecar.start()
         async with turn_on(running) as desk:
             stream = await desk.open()

@@ -13,7 +13,7 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2, session_service_pb2
 from tests.support.eventually import eventually
 from tests.support.fold import Fold
-from tests.support.sidecar import Follow, Refusal, refused, request_id
+from tests.support.sidecar import FAST, Follow, Refusal, refused, request_id
 from tests.support.turns import Desk, turn
 
 
@@ -254,7 +254,7 @@ async def test_a_complete_stream_that_is_opened_again_answers_its_message(tmp_pa
 async def test_a_stream_whose_close_was_never_answered_is_sent_again_without_refusal(
     tmp_path: Path,
 ) -> None:
-    async with turn(tmp_path) as desk:
+    async with turn(tmp_path, timing=FAST | {"lease_term": 30.0}) as desk:
         stream, close = await desk.open(), request_id()
         await desk.delta(stream, "hello", position=0)
         await eventually(lambda: (0, 5) in desk.acks(stream), timeout=15)

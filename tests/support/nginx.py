@@ -107,7 +107,6 @@ async def nginx_before(http: str, grpc: str, idle: float = 60.0) -> AsyncIterato
             )
         )  # fmt: skip
         log = place / "error.log"
-        ports.release()
         process = await asyncio.create_subprocess_exec(
             binary, "-p", folder, "-c", place / "nginx.conf", "-e", log, "-g", "daemon off;",
             stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
@@ -177,21 +176,22 @@ def _words(log: Path) -> str:
 
 
 class _Ports:
-    """Free ports, kept until they are released: nginx picks none by itself."""
+    """Free ports, held while nginx serves on them: it picks none by itself.
+
+    They are bound and never listen. nginx may bind them too, as both reuse addresses; the kernel
+    gives them to nobody else.
+    """
 
     def __init__(self, count: int) -> None:
         self._sockets = [socket.socket() for _ in range(count)]
 
     def __enter__(self) -> _Ports:
         for held in self._sockets:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind(("127.0.0.1", 0))
         self.numbers = [int(held.getsockname()[1]) for held in self._sockets]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Lets them go."""
         for held in self._sockets:
             held.close()

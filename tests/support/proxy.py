@@ -146,6 +146,9 @@ class FaultProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         line = Line(writer, task=asyncio.current_task())
+        if self._server is None:  # it was accepted just before nobody was to be any more
+            line.reset()
+            return
         self._lines.add(line)
         try:
             async with asyncio.timeout(CONNECT):
