@@ -247,7 +247,7 @@ async def test_a_request_id_counts_once_and_with_other_content_is_refused(tmp_pa
 async def test_a_find_of_five_thousand_documents_waits_for_its_reader_in_small_memory(
     tmp_path: Path,
 ) -> None:
-    lasts = {"CAPSULE_TIMING__LEASE_TERM": "15"}  # this process makes and reads 60 MiB meanwhile
+    lasts = {"CAPSULE_TIMING__LEASE_TERM": "60"}  # this process makes and reads 60 MiB meanwhile
     async with (
         SidecarProcess(tmp_path, environment=lasts) as process,
         turn_on(await process.start()) as desk,

@@ -270,7 +270,7 @@ async def test_files_go_on_over_a_kill_of_the_sidecar(tmp_path: Path) -> None:
         return await asyncio.gather(msg.attachments[0].read(), session.show_image(picture))
 
     async with SidecarProcess(tmp_path / "home") as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "6"
         sidecar = await process.start()
         app, results = app_of(sidecar, do)
@@ -313,7 +313,7 @@ async def test_a_hundred_mebibytes_go_both_ways_in_little_memory(tmp_path: Path)
             tracemalloc.stop()
 
     async with SidecarProcess(tmp_path / "home") as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         sidecar = await process.start()
         async with Person(sidecar) as ada:
             app, results = app_of(sidecar, do)

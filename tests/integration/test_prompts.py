@@ -323,7 +323,7 @@ async def test_a_snapshot_carries_open_prompts_wherever_the_follower_begins(
 @pytest.mark.deadline(120)
 async def test_prompts_survive_a_kill_of_the_sidecar(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path / "home") as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"  # it starts again meanwhile
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"  # it starts again meanwhile
         running = await process.start()
         async with Person(running) as ada, BareHandler(running) as handler:
             await handler.attach()

@@ -270,7 +270,7 @@ async def test_a_turn_that_waits_takes_no_place_of_the_process(tmp_path: Path) -
 @pytest.mark.deadline(120)
 async def test_a_question_outlives_a_kill_of_the_sidecar(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path) as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "6"
         sidecar = await process.start()
         app = app_of(sidecar)
@@ -293,7 +293,7 @@ async def test_a_question_outlives_a_kill_of_the_sidecar(tmp_path: Path) -> None
 @pytest.mark.deadline(120)
 async def test_an_answer_whose_arrival_a_kill_prevents_arrives_after_it(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path) as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "6"
         sidecar = await process.start()
         app = app_of(sidecar)

@@ -271,7 +271,7 @@ async def test_iterating_holds_little_of_three_thousand_documents(tmp_path: Path
         return seen, most - before
 
     async with SidecarProcess(tmp_path) as process:  # another process: its memory is not ours
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         sidecar = await process.start()
         async with Person(sidecar) as ada:
             app, results = app_of(sidecar, do)

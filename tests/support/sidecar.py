@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -88,7 +89,10 @@ async def running_sidecar(home: Path, **settings: Any) -> AsyncIterator[Running]
 
 @dataclass
 class SidecarProcess:
-    """A sidecar as a process of its own; `start` again after `kill` serves on the same port."""
+    """A sidecar as a process of its own; `start` again after `kill` serves on the same port.
+
+    Nobody else gets its ports meanwhile: what picks one is not given one that is bound.
+    """
 
     home: Path
     port: int = 0
@@ -97,9 +101,20 @@ class SidecarProcess:
     process: asyncio.subprocess.Process | None = None
     log: bytearray = field(default_factory=bytearray)
     _reader: asyncio.Task[None] | None = None
+    _held: list[socket.socket] = field(default_factory=list)
+
+    def _hold(self) -> int:
+        """Returns a port that is bound, by a socket that never listens, until this is left."""
+        held = socket.socket()
+        self._held.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
 
     async def start(self) -> Running:
         """Starts it and waits until it is ready."""
+        self.port = self.port or self._hold()
+        self.http_port = self.http_port or self._hold()
         variables = {k: v for k, v in os.environ.items() if not k.startswith("CAPSULE_")}
         for name, value in FAST.items():
             variables[f"CAPSULE_TIMING__{name.upper()}"] = str(value)
@@ -116,9 +131,7 @@ class SidecarProcess:
         line = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode()
         assert line.startswith("ready grpc="), line + self.log.decode()
         address = line.split("grpc=")[1].split()[0]
-        self.port = int(address.rsplit(":", 1)[1])
         http = line.split("http=")[1].split()[0]
-        self.http_port = int(http.rsplit(":", 1)[1])
         token = (self.home / "token").read_text().strip()
         return Running(address, self.home, token, http=http)
 
@@ -146,8 +159,12 @@ class SidecarProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.process is not None:
-            await self.kill()
+        try:
+            if self.process is not None:
+                await self.kill()
+        finally:
+            for held in self._held:
+                held.close()
 
 
 def dial(address: str) -> grpc.aio.Channel:
