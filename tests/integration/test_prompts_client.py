@@ -379,7 +379,7 @@ async def test_a_changed_file_is_served_anew_while_its_handler_waits(tmp_path: P
             at = await program.shows("starting anew")
             await program.shows("which waits for an answer", after=at)
             await answer(ada, prompt, option=0)
-            await ada.hears(session, "the new one: red in attempt 2", timeout=20)
+            await ada.hears(session, "the new one: red in attempt 2", timeout=40)
         assert len(await prompts(ada, session)) == 1
 
 

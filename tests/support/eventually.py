@@ -33,7 +33,7 @@ async def eventually(
 async def eventually(
     predicate: Callable[[], Any],
     *,
-    timeout: float = 10.0,
+    timeout: float = 20.0,
     interval: float = 0.01,
     message: str = "",
 ) -> Any:

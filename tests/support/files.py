@@ -79,7 +79,7 @@ class Mover:
         tries = 3
         while True:
             try:
-                answer = await self.stub.UploadFile(each(), metadata=self.metadata, timeout=60)
+                answer = await self.stub.UploadFile(each(), metadata=self.metadata, timeout=120)
             except grpc.aio.AioRpcError as error:
                 tries -= 1
                 if error.details() != "Internal error from Core" or not tries:
@@ -96,7 +96,7 @@ class Mover:
         """Downloads a file, or a part of it."""
         request = pb.DownloadFileRequest(caller=self.caller, file_id=file_id, **place)
         found = []
-        async for piece in self.stub.DownloadFile(request, metadata=self.metadata, timeout=60):
+        async for piece in self.stub.DownloadFile(request, metadata=self.metadata, timeout=120):
             assert len(piece.data) <= 1 << 20
             found.append(piece.data)
         return b"".join(found)
