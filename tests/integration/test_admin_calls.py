@@ -54,7 +54,7 @@ DECLARED = handler_service_pb2.Declarations(
     enter=True,
     actions=["pick"],
     tasks=["sync"],
-    schedules=[handler_service_pb2.ScheduleDeclaration(name="nightly", cron="0 3 * * *")],
+    schedules=[handler_service_pb2.ScheduleDeclaration(name="nightly", cron="0 3 29 2 *")],
     data=[handler_service_pb2.DataDeclaration(name="sales", authenticated=True)],
     endpoints=[handler_service_pb2.EndpointDeclaration(method="GET", path="/orders/{order_id}")],
     collections=[

@@ -215,7 +215,7 @@ async def test_following_ends_where_the_sidecar_refuses() -> None:
 
 
 async def test_a_line_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_link, "SILENCE", 0.1)
+    monkeypatch.setattr(chat_link, "SILENCE", 0.5)
 
     async def hang(context: Context) -> None:
         await asyncio.sleep(30)
@@ -271,7 +271,7 @@ async def test_an_upload_is_begun_anew_under_its_id_until_it_is_whole(tmp_path: 
 async def test_an_upload_that_fails_for_minutes_is_given_up_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_link, "UPLOAD_PATIENCE", 1.0)
+    monkeypatch.setattr(chat_link, "UPLOAD_PATIENCE", 3.0)
     path = tmp_path / "a.bin"
     path.write_bytes(b"x")
     async with uploading() as (files, link), asyncio.timeout(15):

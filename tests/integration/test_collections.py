@@ -247,7 +247,11 @@ async def test_a_request_id_counts_once_and_with_other_content_is_refused(tmp_pa
 async def test_a_find_of_five_thousand_documents_waits_for_its_reader_in_small_memory(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path) as process, turn_on(await process.start()) as desk:
+    lasts = {"CAPSULE_TIMING__LEASE_TERM": "60"}  # this process makes and reads 60 MiB meanwhile
+    async with (
+        SidecarProcess(tmp_path, environment=lasts) as process,
+        turn_on(await process.start()) as desk,
+    ):
         filler = "x" * 12_000
         for start in range(0, 5_000, 250):
             await add(desk, *({"n": n, "filler": filler} for n in range(start, start + 250)))

@@ -17,6 +17,7 @@ from capsule_protocol.v1 import file_service_pb2, file_service_pb2_grpc, types_p
 from tests.support.eventually import eventually
 from tests.support.proxy import FaultProxy
 from tests.support.sidecar import (
+    LASTING,
     Person,
     Running,
     SidecarProcess,
@@ -80,7 +81,7 @@ async def test_attachments_are_read_downloaded_and_named_also_from_history(tmp_p
         await session.reply("seen")
         return names, [await one.read() for one in every], [one.url for one in every]
 
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
         app, results = app_of(sidecar, do)
         async with app.attached():
             session = await ada.open()
@@ -129,7 +130,7 @@ async def test_every_kind_of_image_is_shown(tmp_path: Path) -> None:
 
     async with (
         server,
-        running_sidecar(tmp_path / "home") as sidecar,
+        running_sidecar(tmp_path / "home", timing=LASTING) as sidecar,
         Person(sidecar) as ada,
     ):
         app, results = app_of(sidecar, do)
@@ -151,7 +152,10 @@ async def test_every_kind_of_image_is_shown(tmp_path: Path) -> None:
 async def test_many_images_can_be_shown_at_once(tmp_path: Path) -> None:
     """More than an invocation has places, and with other turns in the way."""
     limits = {"uploads_per_invocation": 4, "handler_uploads": 3}
-    async with running_sidecar(tmp_path, limits=limits) as sidecar, Person(sidecar) as ada:
+    async with (
+        running_sidecar(tmp_path, timing=LASTING, limits=limits) as sidecar,
+        Person(sidecar) as ada,
+    ):
 
         async def do(session: capsule.Session, msg: capsule.Message) -> list[str]:
             images = (PNG + os.urandom(400_000) for _ in range(20))
@@ -167,7 +171,7 @@ async def test_many_images_can_be_shown_at_once(tmp_path: Path) -> None:
 
 
 async def test_what_the_sidecar_refuses_of_files_is_our_error(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
 
         async def do(session: capsule.Session, msg: capsule.Message) -> Any:
             (mine,) = msg.attachments
@@ -193,7 +197,7 @@ async def test_what_the_sidecar_refuses_of_files_is_our_error(tmp_path: Path) ->
 
 
 async def test_an_image_shown_again_by_a_later_attempt_is_shown_once(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
         attempts: list[int] = []
 
         async def do(session: capsule.Session, msg: capsule.Message) -> Any:
@@ -230,7 +234,10 @@ async def test_a_download_over_a_line_that_breaks_goes_on_where_it_was(tmp_path:
     async def do(session: capsule.Session, msg: capsule.Message) -> str:
         return await msg.attachments[0].download(tmp_path / "got")
 
-    async with running_sidecar(tmp_path / "home") as sidecar, Person(sidecar) as ada:
+    async with (
+        running_sidecar(tmp_path / "home", timing=LASTING) as sidecar,
+        Person(sidecar) as ada,
+    ):
         port = int(sidecar.address.rpartition(":")[2])
         async with FaultProxy("127.0.0.1", port) as proxy:
             app, results = app_of(sidecar, do, address=proxy.address)
@@ -263,7 +270,7 @@ async def test_files_go_on_over_a_kill_of_the_sidecar(tmp_path: Path) -> None:
         return await asyncio.gather(msg.attachments[0].read(), session.show_image(picture))
 
     async with SidecarProcess(tmp_path / "home") as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "6"
         sidecar = await process.start()
         app, results = app_of(sidecar, do)
@@ -283,6 +290,7 @@ async def test_files_go_on_over_a_kill_of_the_sidecar(tmp_path: Path) -> None:
             assert [block.block_id for block in await blocks(ada, session)] == [block_id]
 
 
+@pytest.mark.deadline(120)
 async def test_a_hundred_mebibytes_go_both_ways_in_little_memory(tmp_path: Path) -> None:
     picture = tmp_path / "huge.png"
     with picture.open("wb") as file:
@@ -305,12 +313,13 @@ async def test_a_hundred_mebibytes_go_both_ways_in_little_memory(tmp_path: Path)
             tracemalloc.stop()
 
     async with SidecarProcess(tmp_path / "home") as process:
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         sidecar = await process.start()
         async with Person(sidecar) as ada:
             app, results = app_of(sidecar, do)
             async with app.attached():
                 await ada.say(await ada.open(), "go")
-                await eventually(lambda: results, timeout=50)
+                await eventually(lambda: results, timeout=100)
         assert results == [str(tmp_path / "back.png")]
         assert (tmp_path / "back.png").stat().st_size == 100 * MIB
         assert held[0] < 24 * MIB, f"{held[0] / MIB:.1f} MiB"

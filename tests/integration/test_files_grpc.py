@@ -134,7 +134,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_an_upload_that_stops_coming_is_ended(tmp_path: Path) -> None:
-    timing = {"body_timeout": 0.3}
+    timing = {"body_timeout": 1.5}  # longer than it may take to send what is sent
     async with running_sidecar(tmp_path, timing=timing) as running, Person(running) as ada:
         mine = Mover(ada)
         call = mine.stub.UploadFile(metadata=mine.metadata)

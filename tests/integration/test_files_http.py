@@ -111,15 +111,15 @@ async def test_only_the_address_that_was_signed_is_served_and_not_for_ever(tmp_p
 
 
 async def test_an_address_is_good_for_its_time(tmp_path: Path) -> None:
-    timing = {"file_url_ttl": 1.0}
+    timing = {"file_url_ttl": 3.0}
     async with served(tmp_path, timing=timing) as (running, _), Browser(running) as me:
         await me.sign_in()
         url = (await me.upload(b"mine"))["url"]
         answer = await me.http.get(url)
         kept = re.search(r"max-age=(\d+)", answer.headers["cache-control"])
         assert kept is not None
-        assert int(kept[1]) <= 2
-        assert int(httpx.URL(url).params["expires"]) <= time.time() + 2
+        assert int(kept[1]) <= 4
+        assert int(httpx.URL(url).params["expires"]) <= time.time() + 4
 
         async def gone() -> bool:
             return (await me.http.get(url)).status_code == 403
@@ -293,7 +293,7 @@ async def test_a_file_that_is_too_large_is_refused_so_that_who_sends_it_reads_it
 
 
 async def test_an_upload_that_breaks_off_or_stops_leaves_nothing(tmp_path: Path) -> None:
-    timing = {"body_timeout": 0.5}
+    timing = {"body_timeout": 1.5}  # what is written is looked for within it
     async with served(tmp_path, timing=timing) as (running, _), Browser(running) as me:
         await me.sign_in()
         begun = (

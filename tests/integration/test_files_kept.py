@@ -49,7 +49,7 @@ async def test_a_file_goes_with_its_session(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_nobody_uses_is_removed_after_its_time(tmp_path: Path) -> None:
-    timing = {"unused_file_retention": 1.0}
+    timing = {"unused_file_retention": 3.0}  # it is to be used within it
     async with running_sidecar(tmp_path, timing=timing) as running, Person(running) as ada:
         mine = Mover(ada)
         session = await ada.open()
@@ -132,7 +132,7 @@ async def test_a_file_that_was_lost_is_that_files_trouble_alone(tmp_path: Path) 
 
 
 async def test_a_file_that_cannot_be_removed_is_in_no_others_way(tmp_path: Path) -> None:
-    timing = {"unused_file_retention": 1.5}
+    timing = {"unused_file_retention": 3.0}  # it is looked for within it
     async with served(tmp_path, timing=timing) as (running, _), Browser(running) as me:
         await me.sign_in()
         stuck = await me.upload(b"a")
@@ -173,7 +173,8 @@ async def test_files_are_deleted_also_where_the_store_was_gone_meanwhile(tmp_pat
 async def test_a_sidecar_that_drains_lets_an_upload_finish_and_takes_no_new_one(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path) as sidecar:
+    waits = {"CAPSULE_TIMING__DRAIN_GRACE": "20"}
+    async with SidecarProcess(tmp_path, environment=waits) as sidecar:
         running = await sidecar.start()
         async with Person(running) as ada:
             mine = Mover(ada)

@@ -21,6 +21,7 @@ from capsule_protocol.v1 import (
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
     FAST,
+    LASTING,
     BareHandler,
     Person,
     SidecarProcess,
@@ -229,7 +230,7 @@ async def test_prompts_that_are_not_joined_again_are_withdrawn_at_the_end(tmp_pa
 async def test_the_end_is_told_again_on_every_attach_until_it_is_acknowledged(
     tmp_path: Path,
 ) -> None:
-    async with turn(tmp_path) as desk:
+    async with turn(tmp_path, timing=LASTING) as desk:
         prompt = await ask(desk)
         await answer(desk.person, prompt)
         await resolved(desk.handler, prompt)
@@ -279,10 +280,10 @@ async def test_what_waits_takes_no_place_of_its_process(tmp_path: Path) -> None:
 
 
 async def test_waiting_does_not_count_towards_the_deadline(tmp_path: Path) -> None:
-    timing = FAST | {"turn_deadline": 1.0}
+    timing = FAST | {"turn_deadline": 2.5}
     async with turn(tmp_path, timing=timing) as desk:
         long = await ask(desk, "long?", timeout=Duration(seconds=30))
-        short = await ask(desk, "short?", timeout=Duration(seconds=2))
+        short = await ask(desk, "short?", timeout=Duration(seconds=4))
         # The short one outlives the deadline; nothing is cancelled while either is open.
         assert (await resolved(desk.handler, short)).status == _EXPIRED
         assert not [f for f in desk.handler.frames if f.WhichOneof("frame") == "cancel"]
@@ -322,6 +323,7 @@ async def test_a_snapshot_carries_open_prompts_wherever_the_follower_begins(
 @pytest.mark.deadline(120)
 async def test_prompts_survive_a_kill_of_the_sidecar(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path / "home") as process:
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"  # it starts again meanwhile
         running = await process.start()
         async with Person(running) as ada, BareHandler(running) as handler:
             await handler.attach()

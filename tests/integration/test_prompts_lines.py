@@ -90,7 +90,7 @@ async def test_more_prompts_than_a_sweep_takes_expire_one_page_after_another(
             return sum(bool(told(desk.handler, prompt)) for prompt in prompts)
 
         await eventually(lambda: expired() > 0, message="the first")
-        await eventually(lambda: expired() == 30, timeout=3, message="all of them")
+        await eventually(lambda: expired() == 30, timeout=5, message="all of them")
 
 
 @pytest.mark.deadline(120)

@@ -14,7 +14,7 @@ import pytest
 import capsule_client as capsule
 from tests.support.eventually import eventually
 from tests.support.proxy import FaultProxy
-from tests.support.sidecar import Person, Running, SidecarProcess, running_sidecar
+from tests.support.sidecar import LASTING, Person, Running, SidecarProcess, running_sidecar
 
 Do = Callable[[capsule.Session, capsule.Message], Awaitable[Any]]
 
@@ -51,7 +51,7 @@ def resident() -> int:
 
 async def done(home: Path, do: Do, **settings: Any) -> Any:
     """Runs one turn on a sidecar of its own; returns what `do` gave."""
-    async with running_sidecar(home, **settings) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(home, timing=LASTING, **settings) as sidecar, Person(sidecar) as ada:
         app, results = app_of(sidecar, do)
         async with app.attached():
             await ada.say(await ada.open(), "go")
@@ -227,7 +227,7 @@ async def test_sessions_users_and_apps_do_not_reach_each_others(tmp_path: Path) 
         }
 
     async with (
-        running_sidecar(tmp_path) as sidecar,
+        running_sidecar(tmp_path, timing=LASTING) as sidecar,
         Person(sidecar) as ada,
         Person(sidecar, identity="terminal:ben") as ben,
         Person(sidecar, app="other") as elsewhere,
@@ -253,6 +253,7 @@ async def test_sessions_users_and_apps_do_not_reach_each_others(tmp_path: Path) 
     assert set(map(str, others[0].values())) == {"1", "['other']"}
 
 
+@pytest.mark.deadline(120)
 async def test_iterating_holds_little_of_three_thousand_documents(tmp_path: Path) -> None:
     text = "x" * 24 * 1024
 
@@ -270,12 +271,13 @@ async def test_iterating_holds_little_of_three_thousand_documents(tmp_path: Path
         return seen, most - before
 
     async with SidecarProcess(tmp_path) as process:  # another process: its memory is not ours
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         sidecar = await process.start()
         async with Person(sidecar) as ada:
             app, results = app_of(sidecar, do)
             async with app.attached():
                 await ada.say(await ada.open(), "go")
-                await eventually(lambda: results, timeout=50)
+                await eventually(lambda: results, timeout=100)
     seen, held = results[0]
     assert seen == 3000
     assert held < 24 * MIB, f"{held / MIB:.1f} MiB"  # of 70 MiB
@@ -300,7 +302,7 @@ async def test_a_find_that_breaks_off_begins_again_where_it_is_awaited(tmp_path:
     seen: list[int] = []
     many = [{"n": n, "text": "x" * 20_000} for n in range(150)]
 
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
         host, port = sidecar.address.rsplit(":", 1)
         async with FaultProxy(host, int(port)) as proxy:
 
@@ -333,7 +335,7 @@ async def test_a_find_that_breaks_off_begins_again_where_it_is_awaited(tmp_path:
 async def test_a_request_whose_answer_was_lost_acts_once(tmp_path: Path) -> None:
     count = 200
 
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
         host, port = sidecar.address.rsplit(":", 1)
         async with FaultProxy(host, int(port)) as proxy:
 
@@ -375,7 +377,7 @@ async def test_a_turn_that_is_delivered_again_acts_again_and_its_old_attempt_no_
                 late.append(type(error))
         return total
 
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
         first, results = app_of(sidecar, do, drain_timeout=0.0)
         async with first.attached():
             await ada.say(await ada.open(), "go")
@@ -393,7 +395,7 @@ async def test_the_apps_collection_is_reached_outside_of_a_session_and_by_reques
     async def do(session: capsule.Session, msg: capsule.Message) -> Any:
         return await session.db.shop.count()
 
-    async with running_sidecar(tmp_path) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
         app, results = app_of(sidecar, do)
         things = app.collection("things", indexes=["kind"])
         mine = app.collection("mine", scope="user")

@@ -46,7 +46,12 @@ class S3:
     def objects(self) -> list[str]:
         """Returns the objects that there are, and what uploads have left half-way."""
         root = self.folder / BUCKET
-        return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+        # Not by rglob: what goes while it is walked would be an error.
+        return sorted(
+            str(Path(folder, name).relative_to(root))
+            for folder, _, names in os.walk(root)
+            for name in names
+        )
 
     def start(self) -> None:
         """Starts it and waits until it takes connections."""
@@ -84,12 +89,14 @@ def program() -> str:
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3]:
     """Serves an empty bucket from a temporary folder."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="capsule-s3-") as place:
-        folder = Path(place) / "data"
+    # Bound and never listening, as long as it serves: nobody else gets the port, not while it is
+    # built nor while it is away.
+    with socket.socket() as place, tempfile.TemporaryDirectory(prefix="capsule-s3-") as top:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        folder = Path(top) / "data"
         (folder / BUCKET).mkdir(parents=True)
-        server = S3(port, folder)
+        server = S3(int(place.getsockname()[1]), folder)
         server.start()
         try:
             yield server

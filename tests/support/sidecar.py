@@ -48,6 +48,9 @@ FAST: dict[str, Any] = {
     "stop_grace": 1.0,
     "drain_grace": 2.0,
 }
+# Where no lease is to end: a client gives up what nobody has answered for its term, and a machine
+# may stall for as long as that of FAST.
+LASTING: dict[str, Any] = FAST | {"lease_term": 15.0, "fresh_beat": 6.0}
 
 
 def request_id() -> str:
@@ -154,10 +157,12 @@ class SidecarProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.process is not None:
-            await self.kill()
-        for held in self._held:
-            held.close()
+        try:
+            if self.process is not None:
+                await self.kill()
+        finally:
+            for held in self._held:
+                held.close()
 
 
 def dial(address: str) -> grpc.aio.Channel:

@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 EVERYTHING = Declarations(message=True, enter=True, exit=True, actions=frozenset({"click"}))
 MESSAGES = Declarations(message=True)
-# Sweeps here come a second or two of the clock apart, and what the machine takes for one comes on top.
+# Sweeps here come a second or two of the clock apart, and what the machine takes comes on top.
 TERMS = Terms(lease_ms=15_000, late_sweep_ms=10_000, max_attempts=3, max_waiting=5)
 PAGE = 1 << 20
 

@@ -28,7 +28,8 @@ def serve(nurseries: Nurseries) -> Iterator[Serving]:
     """Runs a sidecar until the generator is closed."""
     process = nurseries.sidecar(CONFIG)
     try:
-        told = asyncio.run(process.ready(30))
+        # One that is slow to start is worth waiting for: every test of the worker needs it.
+        told = asyncio.run(process.ready(120))
         home = process._folder / "home"
         yield Serving(told.address, home, told.token, http=told.http, process=process)
     finally:

@@ -22,7 +22,7 @@ Do = Callable[[capsule.Session, capsule.Message], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 50
-WAIT = 20.0  # seconds that anything here may take
+WAIT = 30.0  # seconds that anything here may take, the start of a process among it
 
 
 def walks(*names: str) -> Callable[[F], F]:

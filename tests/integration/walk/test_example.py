@@ -124,6 +124,6 @@ async def test_the_example_serves_until_sigterm(sidecar: Serving, tmp_path: Path
     ):
         session = await bob.open()
         await bob.say(session, "hello")
-        await bob.hears(session, "You said: hello")
+        await bob.hears(session, "You said: hello", timeout=WAIT)
         program.signal(signal.SIGTERM)
         assert await program.ends() == 0

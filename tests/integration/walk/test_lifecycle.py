@@ -14,10 +14,11 @@ import pytest
 
 import capsule_client as capsule
 from capsule_client import testing
-from capsule_protocol.v1 import types_pb2
+from capsule_protocol.v1 import admin_service_pb2, types_pb2
 from tests.integration.walk.stage import (
     WAIT,
     Serving,
+    Stage,
     app_of,
     doing,
     kit_of,
@@ -201,16 +202,20 @@ async def test_the_handlers_of_one_session_run_one_at_a_time_in_order_of_arrival
 async def test_a_process_runs_as_many_handlers_as_it_said(sidecar: Running) -> None:
     at_once: list[int] = [0]
     now: list[None] = []
+    go_on = asyncio.Event()
 
     async def do(session: capsule.Session, msg: capsule.Message) -> None:
         now.append(None)
         at_once.append(len(now))
-        await asyncio.sleep(0.01)
+        await go_on.wait()
         now.pop()
 
     async with stage(sidecar, do, concurrency=2) as step:
         for session in [await step.person.open() for _ in range(6)]:
             await step.person.say(session, "go")
+        await eventually(lambda: len(now) >= 2, timeout=WAIT)
+        await passed(0.2)  # no other begins
+        go_on.set()
         for _ in range(6):
             await step.result()
     assert max(at_once) == 2
@@ -280,6 +285,7 @@ async def test_an_exception_ends_the_turn_and_its_text_reaches_no_user(
 
 SLOW = """
 import asyncio
+from pathlib import Path
 
 import capsule_client as capsule
 
@@ -289,7 +295,8 @@ app = capsule.App({name!r})
 @app.message()
 async def handle(session: capsule.Session, msg: capsule.Message) -> None:
     await session.reply("begun")
-    await asyncio.sleep(0.5)
+    while not Path("go-on").exists():
+        await asyncio.sleep(0.02)
     await session.reply("finished")
 
 
@@ -321,13 +328,31 @@ async def test_on_sigterm_the_app_takes_no_more_work_finishes_what_it_has_and_de
 
         await eventually(begun, timeout=WAIT)
         program.signal(signal.SIGTERM)
+        # It is up to the process when it hears the signal, and says so to the sidecar.
+        await eventually(lambda: _takes_no_more(step), timeout=WAIT, message="it drains")
         async with Person(sidecar, "terminal:bob", app.name) as bob:
             late = await bob.open()
             await bob.say(late, "too late")
+            (tmp_path / "go-on").touch()
             await program.shows("on the way out")
             assert await program.ends() == 0
             assert await bob.texts(late) == ["too late"]
         assert await step.said() == ["begun", "finished"]
-        # Nobody is attached any more.
-        async with await step.follow() as follow:
-            assert not (await follow.live()).presence.online
+
+        async def nobody_is_attached() -> bool:
+            async with await step.follow() as follow:
+                return not (await follow.live()).presence.online
+
+        await eventually(nobody_is_attached, timeout=WAIT)
+
+
+async def _takes_no_more(step: Stage) -> bool:
+    """Whether the sidecar gives the app's one process no more work."""
+    page = admin_service_pb2.ListAppsRequest(page_size=200)
+    while True:
+        answer = await step.person.admin.ListApps(page, metadata=step.person.metadata, timeout=20)
+        for found in answer.apps:
+            if found.app == step.app:
+                return all(process.draining for process in found.processes)
+        assert answer.next_page_token, "the app is known"
+        page.page_token = answer.next_page_token

@@ -179,7 +179,7 @@ async def test_a_prompt_is_there_after_a_reload_of_the_page_and_in_a_second_tab(
 @walks("a prompt outlives a restart of the sidecar")
 async def test_a_prompt_outlives_a_restart_of_the_sidecar(tmp_path: Path) -> None:
     async with SidecarProcess(tmp_path) as process:
-        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "15"
+        process.environment["CAPSULE_TIMING__LEASE_TERM"] = "60"
         process.environment["CAPSULE_TIMING__FRESH_BEAT"] = "6"
         process.environment["CAPSULE_TIMING__DRAIN_GRACE"] = "0.1"
         app = app_of(await process.start())

@@ -7,6 +7,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -15,7 +16,15 @@ from tests.integration.walk.stage import WAIT, Serving, app_of, kit_of, walks
 from tests.support.eventually import eventually
 from tests.support.sidecar import SidecarProcess
 
-DAILY = "30 4 * * *"
+
+async def daily(timed: Serving) -> str:
+    """Returns the line of a time of day that is half a day away: none passes unless days do."""
+    async with kit_of(timed, app_of(timed)) as kit:
+        return _half_a_day_from(await kit.advance(seconds=0.001))
+
+
+def _half_a_day_from(now: datetime) -> str:
+    return f"{now.minute} {(now.hour + 12) % 24} * * *"
 
 
 @walks("App.schedule", "one tick")
@@ -24,20 +33,21 @@ async def test_each_tick_is_one_invocation_however_many_processes_are_attached(
 ) -> None:
     first = app_of(timed)
     second = app_of(timed, first.name)
+    line = await daily(timed)
     ticks: list[str] = []
 
-    @first.schedule(DAILY)
+    @first.schedule(line)
     async def nightly(session: capsule.Session) -> None:
         ticks.append("first")
 
-    @second.schedule(DAILY, name="nightly")
+    @second.schedule(line, name="nightly")
     async def nightly_too(session: capsule.Session) -> None:
         ticks.append("second")
 
     async with kit_of(timed, first) as kit, second.attached():
         for day in range(1, 4):
             await kit.advance(days=1)
-            await eventually(lambda: ticks, timeout=WAIT)
+            await eventually(lambda: len(ticks) >= day, timeout=WAIT)  # noqa: B023
             await kit.advance(seconds=10)  # what was queued twice would have begun by now
             assert len(ticks) == day
 
@@ -46,15 +56,16 @@ async def test_each_tick_is_one_invocation_however_many_processes_are_attached(
 async def test_a_schedule_ticks_by_the_clock_of_its_time_zone(timed: Serving) -> None:
     app = app_of(timed)
     ticks: list[None] = []
+    async with kit_of(timed, app_of(timed)) as kit:
+        due = (await kit.advance(seconds=0.001)).replace(second=0) + timedelta(hours=12)
+    there = due.astimezone(ZoneInfo("Asia/Tokyo"))  # 9 hours ahead, all the year
 
-    @app.schedule("0 12 * * *", timezone="Asia/Tokyo")  # 3:00 by UTC, all the year
-    async def noon(session: capsule.Session) -> None:
+    @app.schedule(f"{there.minute} {there.hour} * * *", timezone="Asia/Tokyo")
+    async def nightly(session: capsule.Session) -> None:
         ticks.append(None)
 
     async with kit_of(timed, app) as kit:
         now = await kit.advance(seconds=0.001)
-        due = datetime(now.year, now.month, now.day, 3, tzinfo=UTC)
-        due += timedelta(days=1) if due < now + timedelta(minutes=10) else timedelta()
         await kit.advance(due - now - timedelta(minutes=5))
         assert ticks == []
         await kit.advance(minutes=5, seconds=1)
@@ -66,7 +77,7 @@ async def test_of_ticks_that_passed_at_once_only_the_latest_fires(timed: Serving
     app = app_of(timed)
     ticks: list[None] = []
 
-    @app.schedule(DAILY)
+    @app.schedule(await daily(timed))
     async def nightly(session: capsule.Session) -> None:
         ticks.append(None)
 
@@ -85,7 +96,7 @@ async def test_after_the_sidecar_was_down_only_the_latest_missed_tick_fires(
         app = app_of(await process.start())
         ticks: list[None] = []
 
-        @app.schedule(DAILY)
+        @app.schedule(_half_a_day_from(datetime.now(UTC)))
         async def nightly(session: capsule.Session) -> None:
             ticks.append(None)
 
@@ -115,7 +126,7 @@ async def test_no_tick_is_queued_while_an_earlier_one_of_its_schedule_is(timed: 
     async def occupy(session: capsule.Session) -> None:
         await go_on.wait()
 
-    @app.schedule(DAILY)
+    @app.schedule(await daily(timed))
     async def nightly(session: capsule.Session) -> None:
         ticks.append(None)
 
@@ -143,7 +154,7 @@ async def test_a_schedule_has_a_session_without_a_user_and_without_a_target(
     app.collection("notes")
     told: list[Any] = []
 
-    @app.schedule(DAILY)
+    @app.schedule(await daily(timed))
     async def nightly(session: capsule.Session) -> None:
         with pytest.raises(capsule.NoReplyTarget):
             await session.reply("hello")
@@ -163,7 +174,8 @@ async def test_a_schedule_has_a_session_without_a_user_and_without_a_target(
 
 @walks("App.schedule")
 @pytest.mark.parametrize(
-    ("cron", "zone"), [("every night", "UTC"), ("0 0 31 2 *", "UTC"), (DAILY, "Europe/Atlantis")]
+    ("cron", "zone"),
+    [("every night", "UTC"), ("0 0 31 2 *", "UTC"), ("30 4 * * *", "Europe/Atlantis")],
 )
 async def test_a_schedule_that_never_fires_is_refused_by_its_name(
     timed: Serving, cron: str, zone: str

@@ -14,7 +14,7 @@ import capsule_client as capsule
 from tests.integration.walk.stage import WAIT, app_of, walks
 from tests.support.eventually import eventually
 from tests.support.programs import running
-from tests.support.sidecar import Running, running_sidecar
+from tests.support.sidecar import FAST, Running, running_sidecar
 
 
 @walks("App.task(retries=)", "backoff with jitter", "retrying")
@@ -74,7 +74,7 @@ async def test_a_try_that_takes_too_long_is_cancelled_and_the_task_timed_out(
     app = app_of(sidecar)
     cancelled: list[None] = []
 
-    @app.task(timeout=0.2)
+    @app.task(timeout=1.0)  # as long as it may take to begin
     async def work(session: capsule.Session) -> None:
         try:
             await asyncio.Event().wait()
@@ -95,7 +95,7 @@ async def test_retries_count_timeouts_too(sidecar: Running) -> None:
     app = app_of(sidecar)
     tries: list[None] = []
 
-    @app.task(retries=1, timeout=0.2)
+    @app.task(retries=1, timeout=1.5)  # the second try is to be over within it
     async def work(session: capsule.Session) -> str:
         tries.append(None)
         if len(tries) == 1:
@@ -213,7 +213,9 @@ app.run()
 async def test_a_lost_process_costs_a_delivery_and_no_retry_or_fails_the_task(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path / "home") as sidecar:
+    # A process that is slow is not to be taken for one that is lost.
+    timing = FAST | {"lease_term": 4.0, "fresh_beat": 2.5}
+    async with running_sidecar(tmp_path / "home", timing=timing) as sidecar:
         app = app_of(sidecar)
         (tmp_path / "app.py").write_text(LOST.format(name=app.name))
         environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(sidecar.home)}

@@ -190,11 +190,13 @@ async def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_task_goes
 @walks("TaskHandle.cancel", "cancelled")
 async def test_a_running_task_is_cancelled(sidecar: Running) -> None:
     app = app_of(sidecar)
+    begun = asyncio.Event()
     ended: list[BaseException] = []
 
     @app.task()
     async def work(session: capsule.Session) -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         except asyncio.CancelledError as error:
             ended.append(error)
@@ -202,7 +204,8 @@ async def test_a_running_task_is_cancelled(sidecar: Running) -> None:
 
     async with app.attached():
         handle = await work.submit()
-        await until(handle, "running")
+        await asyncio.wait_for(begun.wait(), WAIT)  # it is given out before it begins
+        assert await handle.status() == "running"
         await handle.cancel()
         await until(handle, "cancelled")
     assert len(ended) == 1
