@@ -36,6 +36,7 @@ from capsule_sidecar.config import Settings
 from capsule_sidecar.home import open_home
 from capsule_sidecar.sidecar import Sidecar
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 
 # Short enough that a test can wait for it, long enough for a busy machine.
 FAST: dict[str, Any] = {
@@ -97,6 +98,8 @@ class SidecarProcess:
 
     async def start(self) -> Running:
         """Starts it and waits until it is ready."""
+        self.port = self.port or steady_port()
+        self.http_port = self.http_port or steady_port()
         variables = {k: v for k, v in os.environ.items() if not k.startswith("CAPSULE_")}
         for name, value in FAST.items():
             variables[f"CAPSULE_TIMING__{name.upper()}"] = str(value)
