@@ -113,7 +113,7 @@ class SidecarProcess:
         )  # fmt: skip
         assert self.process.stdout is not None
         self._reader = asyncio.create_task(self._read_log())
-        line = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode()
+        line = (await asyncio.wait_for(self.process.stdout.readline(), 60)).decode()
         assert line.startswith("ready grpc="), line + self.log.decode()
         address = line.split("grpc=")[1].split()[0]
         self.port = int(address.rsplit(":", 1)[1])
@@ -133,7 +133,7 @@ class SidecarProcess:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), 30)
+        code = await asyncio.wait_for(self.process.wait(), 60)
         if self._reader is not None:
             await self._reader
         return code
