@@ -219,7 +219,7 @@ class Person:
         items = await self.timeline(session_id)
         return [i.message.text for i in items if i.WhichOneof("item") == "message"]
 
-    async def hears(self, session_id: str, text: str, timeout: float = 15.0) -> None:
+    async def hears(self, session_id: str, text: str, timeout: float = 30.0) -> None:
         """Waits until the app has said something."""
 
         async def said() -> bool:
