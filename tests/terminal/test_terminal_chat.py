@@ -15,7 +15,7 @@ from tests.support.programs import SIDECAR, Place, Program
 
 # Work of a killed process is delivered again after the lease: a short one here, yet longer than a
 # process of a busy machine may stand still; it would be said to be offline, or do its work twice.
-# Sweeps are seldom enough that none is late: one that is, by three intervals, begins all leases anew.
+# Sweeps are seldom enough that none is late: one that is, by three intervals, begins leases anew.
 QUICK = {
     "CAPSULE_TIMING__BEAT_INTERVAL": "1s",
     "CAPSULE_TIMING__FRESH_BEAT": "4s",
