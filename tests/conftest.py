@@ -16,7 +16,7 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 DEADLINE = 120.0  # seconds, for a test that names no other
-SETTLE = 1.0  # seconds, for tasks that are about to end when the test is over
+SETTLE = 5.0  # seconds, for tasks that are about to end when the test is over
 
 
 @pytest.hookimpl(tryfirst=True)

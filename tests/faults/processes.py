@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import re
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,18 +31,6 @@ RESTARTING = {
     "CAPSULE_TIMING__DRAIN_GRACE": "300ms",
     "CAPSULE_LIMITS__WAITING_MESSAGES": "1",
 }
-
-
-def steady_port() -> int:
-    """Returns a free port that no outgoing connection is given while its sidecar is down."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue  # somebody has it
-        return port
 
 
 @dataclass

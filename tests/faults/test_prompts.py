@@ -19,8 +19,9 @@ from tests.faults.answerers import Answering, Waiting
 from tests.faults.checker import check
 from tests.faults.conftest import Report
 from tests.faults.people import Patient
-from tests.faults.processes import Handlers, Proxy, steady_port
+from tests.faults.processes import Handlers, Proxy
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 from tests.support.proxy import FaultProxy
 from tests.support.sidecar import BareHandler, Person, Running, SidecarProcess, request_id
 from tests.support.turns import Desk, work_of

@@ -11,9 +11,9 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2, types_pb2
 from tests.faults.conftest import Report
 from tests.faults.people import Patient
-from tests.faults.processes import steady_port
 from tests.faults.troubles import Trouble, integrity
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 from tests.support.sidecar import (
     BareHandler,
     Person,

@@ -20,10 +20,11 @@ from capsule_sidecar.commands.chat_link import Access, ChatLink
 from tests.faults.audience import Audience
 from tests.faults.conftest import Report
 from tests.faults.followers import Following
-from tests.faults.processes import RESTARTING, Handlers, steady_port
+from tests.faults.processes import RESTARTING, Handlers
 from tests.faults.visitors import Visitor
 from tests.support.eventually import eventually
 from tests.support.nginx import nginx_before
+from tests.support.ports import steady_port
 from tests.support.proxy import FaultProxy
 from tests.support.sidecar import (
     BareHandler,

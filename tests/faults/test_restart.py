@@ -18,8 +18,9 @@ from tests.faults.checker import check
 from tests.faults.conftest import Report
 from tests.faults.followers import Follower
 from tests.faults.people import Patient, Talk
-from tests.faults.processes import RESTARTING, Handlers, steady_port
+from tests.faults.processes import RESTARTING, Handlers
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 from tests.support.sidecar import Person, SidecarProcess
 
 _RESTARTS = 4

@@ -16,7 +16,8 @@ from tests.faults import script
 from tests.faults.answerers import Answering, Waiting
 from tests.faults.checker import check
 from tests.faults.conftest import Report
-from tests.faults.processes import Handlers, steady_port
+from tests.faults.processes import Handlers
+from tests.support.ports import steady_port
 from tests.support.sidecar import SidecarProcess
 
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "20"))

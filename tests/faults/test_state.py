@@ -18,7 +18,8 @@ from tests.faults.conftest import Report
 from tests.faults.counters import Counter
 from tests.faults.counting import SCOPES, Figures, addend, key_of, mark_of, times
 from tests.faults.people import Talk
-from tests.faults.processes import Handlers, steady_port
+from tests.faults.processes import Handlers
+from tests.support.ports import steady_port
 from tests.support.sidecar import SidecarProcess
 
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "12"))

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from capsule_protocol.v1 import session_service_pb2, types_pb2
 from tests.faults.conftest import Report
-from tests.faults.processes import steady_port
 from tests.faults.troubles import FileLimit, Lock, Trouble, integrity
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 from tests.support.sidecar import (
     BareHandler,
     Follow,

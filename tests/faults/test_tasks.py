@@ -20,8 +20,9 @@ import pytest
 from capsule_protocol.v1 import types_pb2
 from tests.faults.conftest import Report
 from tests.faults.minutes import Minutes, Tick, lost
-from tests.faults.processes import Handlers, steady_port
+from tests.faults.processes import Handlers
 from tests.faults.submitters import Asking, Submitter
+from tests.support.ports import steady_port
 from tests.support.sidecar import SidecarProcess
 
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "10"))

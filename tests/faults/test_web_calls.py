@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Report
-from tests.faults.processes import steady_port
 from tests.support.eventually import eventually
 from tests.support.http import Line
+from tests.support.ports import steady_port
 from tests.support.sidecar import Running, SidecarProcess
 
 _ROOT = Path(__file__).parents[2]

@@ -30,9 +30,12 @@ from capsule_sidecar.commands.operator import Kind, Status
 from tests.integration.test_docs import snippet
 from tests.support.files import Mover
 from tests.support.programs import CLIENT, SIDECAR, running
-from tests.support.sidecar import BareHandler, Person, Running, request_id, running_sidecar
+from tests.support.sidecar import FAST, BareHandler, Person, Running, request_id, running_sidecar
 from tests.support.work import acknowledged
 
+# Long beside how long a process may stand still: what is done again runs at once, on the one that
+# is there, and nothing is given to it twice.
+PATIENT = FAST | {"fresh_beat": 15.0, "lease_term": 20.0}
 RAISED = handler_service_pb2.OUTCOME_STATUS_FAILED
 # A handler with a mistake in it, which is mended by writing another one in its place.
 HANDLER = """
@@ -87,7 +90,7 @@ class Shop:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=variables
         )
-        out, err = await asyncio.wait_for(process.communicate(typed.encode()), 30)
+        out, err = await asyncio.wait_for(process.communicate(typed.encode()), 60)
         assert process.returncode is not None
         assert b"Traceback" not in err, err.decode()
         return Ran(process.returncode, out.decode(), err.decode())
@@ -129,7 +132,7 @@ class Shop:
 @asynccontextmanager
 async def shop(home: Path) -> AsyncIterator[Shop]:
     declared = handler_service_pb2.Declarations(message=True, actions=["pick"], tasks=["sync"])
-    async with running_sidecar(home) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(home, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         async with BareHandler(sidecar) as handler:
             await handler.attach(declarations=declared)
             yield Shop(sidecar, ada, handler)
@@ -475,6 +478,7 @@ async def test_who_cannot_be_asked_is_named(tmp_path: Path, command: list[str]) 
         assert str(tmp_path / "none") in missing.err
 
 
+@pytest.mark.deadline(300)  # for many processes
 @pytest.mark.parametrize(
     ("where", "why"),
     [(">/dev/full", "No space left on device"), (">&-", "it is closed")],
@@ -513,6 +517,7 @@ async def test_nobody_complains_where_the_output_is_not_read(tmp_path: Path) -> 
         assert (ran.out, ran.err) == ("", "1\n")
 
 
+@pytest.mark.deadline(300)  # for many processes
 async def test_what_is_not_there_and_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     async with shop(tmp_path) as desk:
         await desk.ada.open()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 from tests.support.programs import ROOT, Place, Program, ended, free, gone, running
 from tests.support.screen import Screen
 from tests.terminal.test_terminal_chat import QUICK, counted, spoken
@@ -58,7 +59,8 @@ def fetched(address: str) -> tuple[int, str]:
 async def demo(
     tmp_path: Path, env: Mapping[str, str] | None = None, *, terminal: bool = False
 ) -> AsyncIterator[Demo]:
-    places = {"CAPSULE_HOME": str(tmp_path / "home"), "CAPSULE_GRPC": "127.0.0.1:0"}
+    places = {"CAPSULE_HOME": str(tmp_path / "home")}
+    places |= {name: f"127.0.0.1:{steady_port()}" for name in ("CAPSULE_GRPC", "CAPSULE_HTTP")}
     env = {**QUICK, **places, **(env or {})}
     async with running(RUN_DEMO, env, terminal=terminal, parent=True) as program:
         await program.shows("app      process", timeout=40)

@@ -333,7 +333,7 @@ class FakeSidecar(handler_service_pb2_grpc.HandlerServiceServicer):
             self.line.send(frame)
         return frame
 
-    async def outcome(self, of: pb.Invocation, *, timeout: float = 10) -> pb.Outcome:
+    async def outcome(self, of: pb.Invocation, *, timeout: float = 20) -> pb.Outcome:
         """Waits for the outcome of an invocation."""
         key = (of.invocation_id, of.attempt)
         await eventually(lambda: key in self.outcomes, timeout=timeout, message=f"outcome {key}")

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDECAR = str(Path(sys.executable).with_name("capsule-sidecar"))
@@ -175,7 +176,7 @@ class Place:
 
     home: Path
     env: dict[str, str]
-    address: str = "127.0.0.1:0"
+    address: str = field(default_factory=lambda: f"127.0.0.1:{steady_port()}")
 
     @asynccontextmanager
     async def sidecar(self) -> AsyncIterator[Program]:

@@ -122,7 +122,7 @@ class SidecarProcess:
         )  # fmt: skip
         assert self.process.stdout is not None
         self._reader = asyncio.create_task(self._read_log())
-        line = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode()
+        line = (await asyncio.wait_for(self.process.stdout.readline(), 60)).decode()
         assert line.startswith("ready grpc="), line + self.log.decode()
         address = line.split("grpc=")[1].split()[0]
         http = line.split("http=")[1].split()[0]
@@ -144,7 +144,7 @@ class SidecarProcess:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), 30)
+        code = await asyncio.wait_for(self.process.wait(), 60)
         if self._reader is not None:
             await self._reader
         return code
@@ -253,7 +253,7 @@ class Person:
         items = await self.timeline(session_id)
         return [i.message.text for i in items if i.WhichOneof("item") == "message"]
 
-    async def hears(self, session_id: str, text: str, timeout: float = 15.0) -> None:
+    async def hears(self, session_id: str, text: str, timeout: float = 30.0) -> None:
         """Waits until the app has said something."""
 
         async def said() -> bool:

@@ -60,7 +60,7 @@ class Ran:
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             code = await self.process.wait()
             await self.reading
         return code
@@ -157,7 +157,7 @@ async def test_a_version_that_does_not_import_is_shown_and_the_old_one_goes_on(
     async with FakeSidecar() as sidecar, running(sidecar, tmp_path, *RUN, "--reload") as ran:
         await sidecar.attached()
         (tmp_path / "app.py").write_text("def broken(:\n")
-        await eventually(lambda: "SyntaxError" in ran.text, timeout=20)
+        await eventually(lambda: "SyntaxError" in ran.text, timeout=40)
         await eventually(lambda: "the old one goes on" in ran.text)
         await sidecar.outcome(sidecar.invoke("now"))
         assert sidecar.replies == ["one"]
@@ -200,7 +200,7 @@ async def test_a_token_that_is_refused_is_said_in_one_sentence(
     async with FakeSidecar() as sidecar:
         sidecar.refuse_attach = lambda _: status("UNAUTHENTICATED", "UNAUTHENTICATED", "unknown")
         async with running(sidecar, tmp_path, *command) as ran:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(40):
                 assert await ran.process.wait() == 1
         assert ran.text.count("\n") == 1
         assert f"{sidecar.address} refuses the token of 'demo' (from CAPSULE_TOKEN): " in ran.text

@@ -374,7 +374,7 @@ async def test_what_does_not_finish_in_time_is_given_back_without_its_data() -> 
 async def test_a_handler_that_will_not_end_is_given_back_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("capsule_client._attachment._LEAVE_TIMEOUT", 0.2)
+    monkeypatch.setattr("capsule_client._attachment._LEAVE_TIMEOUT", 2)
     async with FakeSidecar() as sidecar:
         app = app_of(sidecar, drain_timeout=0.05)
         go = asyncio.Event()

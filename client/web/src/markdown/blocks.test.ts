@@ -24,7 +24,7 @@ const markdown = fc.oneof(
 );
 
 // Other work may have the machine.
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 120_000 });
 
 const LONG = [
   "word ",

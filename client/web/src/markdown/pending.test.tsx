@@ -5,7 +5,7 @@ import { Markdown } from "./Markdown.tsx";
 import { closePending } from "./pending.ts";
 import { ANSWER } from "./sample.ts";
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 120_000 });
 
 /** What is on screen as a string that only grows when the page only grows: tags that open, and text. */
 function seen(node: Node): string {
