@@ -35,10 +35,14 @@ RESTARTING = {
 }
 
 
+# Below those that outgoing connections are given; each is handed out once.
+_PORTS = iter(random.sample(range(20_000, 32_000), 12_000))
+
+
 def steady_port() -> int:
     """Returns a free port that no outgoing connection is given while its sidecar is down."""
     while True:
-        port = random.randint(20_000, 32_000)
+        port = next(_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -86,7 +90,9 @@ class Handlers:
         """Returns what the processes noted so far, in the order of writing."""
         if not self.notes_path.exists():
             return []
-        return [json.loads(line) for line in self.notes_path.read_text().splitlines()]
+        # The last line may be half written.
+        whole, _, _ = self.notes_path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     async def noted(self, what: str, timeout: float = 30.0, **fields: Any) -> dict[str, Any]:
         """Waits for a note and returns it."""
