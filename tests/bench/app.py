@@ -16,7 +16,7 @@ import capsule_client as capsule
 from tests.bench import worker
 from tests.bench.texts import MESSAGE_DELTAS, REPLY, data_answer, stamp, token
 
-_TASK_TIMEOUT = 30.0
+_TASK_TIMEOUT = 60.0
 
 app = capsule.App(
     "bench",

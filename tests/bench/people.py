@@ -23,7 +23,7 @@ from capsule_protocol.v1 import (
 )
 from tests.bench import worker
 
-TURN_TIMEOUT = 60.0
+TURN_TIMEOUT = 300.0
 
 
 class People:

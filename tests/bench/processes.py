@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT = 30.0
+START_TIMEOUT = 90.0
 # A worker that answers later than this hangs: the longest single command fills a database.
 ANSWER_TIMEOUT = 900.0
 # Modules are compiled once and kept, as after any first start, whatever the shell asks for. In a

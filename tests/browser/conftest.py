@@ -10,6 +10,16 @@ import pytest
 from tests.browser.chromium import chromium
 from tests.browser.stage import Place
 
+# Seconds for a test that names no other: where the machine is slow, a page takes for seconds, too.
+_DEADLINE = 120.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives these tests more time than others have."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("deadline"):
+            item.add_marker(pytest.mark.deadline(_DEADLINE))
+
 
 @pytest.fixture(scope="session")
 def browser_address() -> Iterator[str]:

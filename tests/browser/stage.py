@@ -23,6 +23,7 @@ from playwright.async_api import Browser, BrowserContext, async_playwright, expe
 import capsule_client as capsule
 from tests.browser.tab import Tab
 from tests.support.eventually import eventually
+from tests.support.ports import steady_port
 from tests.support.proxy import FaultProxy
 from tests.support.sidecar import Running, SidecarProcess, running_sidecar
 
@@ -190,7 +191,10 @@ async def stage(
     async with AsyncExitStack() as stack:
         sidecar = None
         if process:
-            sidecar = await stack.enter_async_context(SidecarProcess(place.home / "home"))
+            # On ports that nobody is given while it is down.
+            sidecar = await stack.enter_async_context(
+                SidecarProcess(place.home / "home", steady_port(), steady_port())
+            )
             running = await sidecar.start()
         else:
             running = await stack.enter_async_context(

@@ -77,8 +77,9 @@ async def test_a_step_that_runs_comes_to_rest_with_its_turn(
         await expect(step).to_contain_text("Reading (In progress)")
         await expect(step.locator(".spinner")).to_have_count(1)
         if how == "stop":
-            await tab.button("Stop").click()
-        go_on.set()
+            await tab.button("Stop").click()  # which ends the turn where it waits
+        else:
+            go_on.set()
         for _ in range(2):
             await expect(step).to_contain_text(f"Reading ({said})")
             await expect(step.locator(".spinner")).to_have_count(0)

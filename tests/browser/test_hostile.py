@@ -119,8 +119,9 @@ async def test_no_markup_of_a_model_becomes_markup(place: Place) -> None:
 
     async with stage(place, answer) as scene:
         tab = await scene.tab()
-        for text in ("at once", "streamed"):
+        for number, text in enumerate(("at once", "streamed"), 1):
             await tab.say(text)
+            await expect(tab.answers).to_have_count(number)
             await tab.hears("link 0", timeout=30)
             await is_harmless(tab)
         await tab.reload()

@@ -116,16 +116,14 @@ async def filling(session: capsule.Session, msg: capsule.Message) -> None:
     await session.reply("that was all")
 
 
-async def first_paint(scene: Scene, session: str, times: int = 5) -> float:
+async def first_paint(scene: Scene, session: str) -> float:
     """Returns the seconds from opening the address to the conversation's end being on screen."""
-    best = 60.0
-    for _ in range(times):
-        before = time.perf_counter()
-        tab = await scene.tab(f"#/{session}", ready=False)
-        await expect(tab.answers.last).to_contain_text("that was all")
-        best = min(best, time.perf_counter() - before)
-        await tab.page.close()
-    return best
+    before = time.perf_counter()
+    tab = await scene.tab(f"#/{session}", ready=False)
+    await expect(tab.answers.last).to_contain_text("that was all")
+    took = time.perf_counter() - before
+    await tab.page.close()
+    return took
 
 
 async def more_than(tab: Tab, count: int) -> None:
@@ -138,7 +136,9 @@ async def more_than(tab: Tab, count: int) -> None:
 async def test_a_session_of_ten_thousand_messages_opens_like_a_short_one(place: Place) -> None:
     async with stage(place, filling) as scene:
         short, long = await filled(scene, FEW), await filled(scene, MANY)
-        few, many = await first_paint(scene, short), await first_paint(scene, long)
+        # In turns, so that what else the machine does slows both; the best of each counts.
+        paints = [[await first_paint(scene, each) for each in (short, long)] for _ in range(5)]
+        few, many = (min(each) for each in zip(*paints, strict=True))
         print(f"\nfirst paint: {few * 1e3:.0f} ms of {FEW}, {many * 1e3:.0f} ms of {MANY} messages")  # noqa: T201 - a figure to be read
         assert many < few * 2 + 0.25
 

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Locator, expect
 
 import capsule_client as capsule
+from capsule_sidecar.storage import job_rules
 from tests.browser.stage import LINE_FAULTS, Place, Scene, make_app, stage
 from tests.browser.tab import Tab
 from tests.browser.test_access import axe
@@ -212,7 +213,11 @@ async def test_stop_ends_the_turn_and_leaves_its_task_alone(place: Place) -> Non
         await says(tab, "Completed", "Sync")
 
 
-async def test_a_task_that_is_to_come_or_to_be_tried_again_says_when(place: Place) -> None:
+async def test_a_task_that_is_to_come_or_to_be_tried_again_says_when(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough to be seen by whoever looks once a second.
+    monkeypatch.setattr(job_rules, "_FIRST_BACKOFF_MS", 4_000)
     async with working(place) as work:
         tab = await work.scene.tab()
         await tab.say("later")

@@ -11,7 +11,17 @@ import pytest
 
 from tests.faults.troubles import FileLimit, FullDisk, Lock, Trouble, small_disk
 
+# Seconds for a test that names no other: it starts several processes, and a machine may be slow.
+_DEADLINE = 180.0
 _FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives these tests more time than others have."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("deadline"):
+            item.add_marker(pytest.mark.deadline(_DEADLINE))
+
 
 Report = Callable[[str], None]
 

@@ -90,8 +90,13 @@ class Minutes:
         self.jumps.append((self._before, self.now()))
         self._before = 0
 
-    def compare(self, declared: int, ticks: list[Tick]) -> str:
+    def compare(self, declared: tuple[int, int], ticks: list[Tick]) -> str:
         """Checks that each minute has had its tick, once; returns the figures.
+
+        Args:
+            declared: The times between which the schedule was declared: a minute that began between
+                them may have had a tick.
+            ticks: All that are stored.
 
         A minute may be without one where time passed it and a later one at once (the latest of what
         was missed runs), and where a tick before it had not ended.
@@ -100,9 +105,11 @@ class Minutes:
         twice = [at for at, count in found.items() if count > 1]
         assert not twice, f"ticks for the same time: {twice}"
         last = max(found)
-        expected = range(declared // MINUTE * MINUTE + MINUTE, last + 1, MINUTE)
-        strange = found.keys() - set(expected)
-        assert not strange, f"ticks for no minute after {declared}: {strange}"
+        first, expected = (
+            range(when // MINUTE * MINUTE + MINUTE, last + 1, MINUTE) for when in declared
+        )
+        strange = found.keys() - set(first)
+        assert not strange, f"ticks for no minute after {declared[0]}: {strange}"
         passed = joined = 0
         for at in expected:
             if at in found:

@@ -30,6 +30,17 @@ def was_reset(error: grpc.aio.AioRpcError) -> bool:
     return error.code() == grpc.StatusCode.INTERNAL and not refusal_of(error).reason
 
 
+def _is_passing(error: grpc.aio.AioRpcError) -> bool:
+    again = (
+        grpc.StatusCode.UNAVAILABLE,
+        # What gRPC itself says to the call that reaches a server as it stops.
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    )
+    return error.code() in again or was_reset(error)
+
+
 class Patient(Person):
     """A person whose calls are sent again, with the same request id, until they are answered."""
 
@@ -64,14 +75,7 @@ class Patient(Person):
                 answer: channel_service_pb2.SendMessageResponse = await self.call(method, **fields)
                 return answer
             except grpc.aio.AioRpcError as error:
-                again = (
-                    grpc.StatusCode.UNAVAILABLE,
-                    # What gRPC itself says to the call that reaches a server as it stops.
-                    grpc.StatusCode.CANCELLED,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                )
-                if error.code() not in again and not was_reset(error):
+                if not _is_passing(error):
                     raise AssertionError(f"{method} was refused: {refusal_of(error)}") from error
                 full = error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
                 self.retries += not full
@@ -79,18 +83,23 @@ class Patient(Person):
 
     async def log(self, session_id: str) -> list[events_pb2.Event]:
         """Returns a session's whole log."""
-        async with await self.follow(session_id) as follow:
-            await follow.live(timeout=60)
-            return list(follow.events)
+        while True:
+            async with await self.follow(session_id) as follow:
+                if follow.error is None:
+                    await follow.live(timeout=60)
+                    return list(follow.events)
+            assert _is_passing(follow.error), f"the log was refused: {refusal_of(follow.error)}"
+            await asyncio.sleep(0.05)  # a client's pause between two tries
 
     async def items(self, session_id: str) -> list[channel_service_pb2.TimelineItem]:
         """Returns the whole timeline, from all of its pages."""
         found: list[channel_service_pb2.TimelineItem] = []
         token = ""
         while True:
-            page = await self.call(
+            page = await self.surely(
                 "GetTimeline", session_id=session_id, page_size=50, page_token=token
             )
+            assert isinstance(page, channel_service_pb2.GetTimelineResponse)
             found[:0] = page.items
             token = page.next_page_token
             if not token:

@@ -72,7 +72,9 @@ class Handlers:
         """Returns what the processes noted so far, in the order of writing."""
         if not self.notes_path.exists():
             return []
-        return [json.loads(line) for line in self.notes_path.read_text().splitlines()]
+        # The last line may be half written.
+        whole, _, _ = self.notes_path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     async def noted(self, what: str, timeout: float = 30.0, **fields: Any) -> dict[str, Any]:
         """Waits for a note and returns it."""

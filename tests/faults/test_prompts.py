@@ -150,7 +150,7 @@ async def _attempts(talk: Waiting) -> int:
     return end.attempts
 
 
-@pytest.mark.deadline(60)
+@pytest.mark.deadline(120)
 @pytest.mark.parametrize("victims", _VICTIMS)
 async def test_what_was_told_and_not_acknowledged_is_told_again_after_a_kill(
     tmp_path: Path, report: Report, victims: str
@@ -264,7 +264,7 @@ async def _answer_unless_cut(person: Person, given: dict[str, Any]) -> Any:
     return None
 
 
-@pytest.mark.deadline(90)
+@pytest.mark.deadline(180)
 async def test_a_stop_that_was_sent_while_the_sidecar_was_away_withdraws(
     tmp_path: Path, report: Report, seed: str
 ) -> None:

@@ -46,7 +46,9 @@ async def test_followers_and_open_streams_go_on_over_restarts_without_gap_or_rep
             for number in range(_PEOPLE)
         ]
         await eventually(
-            lambda: all(talk.session_id for talk in talks), message="every session is open"
+            lambda: all(talk.session_id for talk in talks),
+            timeout=30,
+            message="every session is open",
         )
         whole = await stack.enter_async_context(Follower(running, talks[0].person.identity))
         followers = [
@@ -105,8 +107,10 @@ async def test_a_call_that_meets_a_shutdown_is_answered_or_unavailable(
 ) -> None:
     rounds = 4
     codes: Counter[str] = Counter()
+    # What is under way has the time that it takes, also where the machine is slow.
+    timing = RESTARTING | {"CAPSULE_TIMING__DRAIN_GRACE": "5s"}
     async with AsyncExitStack() as stack:
-        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), RESTARTING)
+        sidecar = SidecarProcess(tmp_path / "home", steady_port(), steady_port(), timing)
         await stack.enter_async_context(sidecar)
         running = await sidecar.start()
         people = [

@@ -82,10 +82,11 @@ async def test_tasks_end_once_and_ticks_come_once_when_sidecar_and_handlers_are_
         handlers = await stack.enter_async_context(
             Handlers(running, tmp_path, module="tests.faults.task_app")
         )
-        declared = minutes.now()
+        started = minutes.now()
         processes = [await handlers.start() for _ in range(_PROCESSES)]
         for process in processes:
             await process.attached()
+        declared = (started, minutes.now())
         people = [
             await stack.enter_async_context(Asking(running, f"p{number}", seed, pause=0.15))
             for number in range(_PEOPLE)
