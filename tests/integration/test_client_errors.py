@@ -11,7 +11,7 @@ import pytest
 
 import capsule_client as capsule
 from tests.support.eventually import eventually
-from tests.support.sidecar import LASTING, Person, running_sidecar
+from tests.support.sidecar import PATIENT, Person, running_sidecar
 
 Call = Callable[[capsule.Session], Awaitable[Any]]
 LONG = "x" * (256 * 1024 + 1)
@@ -89,7 +89,7 @@ CALLS: list[tuple[Call, type[Exception]]] = [
 
 async def test_every_call_raises_what_the_table_says(tmp_path: Path) -> None:
     raised: list[BaseException | None] = []
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = capsule.App("support", address=sidecar.address, token=sidecar.token)
 
         NOTES["app"] = app.collection("notes", scope="user")

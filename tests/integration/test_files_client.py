@@ -17,7 +17,7 @@ from capsule_protocol.v1 import file_service_pb2, file_service_pb2_grpc, types_p
 from tests.support.eventually import eventually
 from tests.support.proxy import FaultProxy
 from tests.support.sidecar import (
-    LASTING,
+    PATIENT,
     Person,
     Running,
     SidecarProcess,
@@ -81,7 +81,7 @@ async def test_attachments_are_read_downloaded_and_named_also_from_history(tmp_p
         await session.reply("seen")
         return names, [await one.read() for one in every], [one.url for one in every]
 
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app, results = app_of(sidecar, do)
         async with app.attached():
             session = await ada.open()
@@ -130,7 +130,7 @@ async def test_every_kind_of_image_is_shown(tmp_path: Path) -> None:
 
     async with (
         server,
-        running_sidecar(tmp_path / "home", timing=LASTING) as sidecar,
+        running_sidecar(tmp_path / "home", timing=PATIENT) as sidecar,
         Person(sidecar) as ada,
     ):
         app, results = app_of(sidecar, do)
@@ -153,7 +153,7 @@ async def test_many_images_can_be_shown_at_once(tmp_path: Path) -> None:
     """More than an invocation has places, and with other turns in the way."""
     limits = {"uploads_per_invocation": 4, "handler_uploads": 3}
     async with (
-        running_sidecar(tmp_path, timing=LASTING, limits=limits) as sidecar,
+        running_sidecar(tmp_path, timing=PATIENT, limits=limits) as sidecar,
         Person(sidecar) as ada,
     ):
 
@@ -171,7 +171,7 @@ async def test_many_images_can_be_shown_at_once(tmp_path: Path) -> None:
 
 
 async def test_what_the_sidecar_refuses_of_files_is_our_error(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
 
         async def do(session: capsule.Session, msg: capsule.Message) -> Any:
             (mine,) = msg.attachments
@@ -197,7 +197,7 @@ async def test_what_the_sidecar_refuses_of_files_is_our_error(tmp_path: Path) ->
 
 
 async def test_an_image_shown_again_by_a_later_attempt_is_shown_once(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         attempts: list[int] = []
 
         async def do(session: capsule.Session, msg: capsule.Message) -> Any:
@@ -235,7 +235,7 @@ async def test_a_download_over_a_line_that_breaks_goes_on_where_it_was(tmp_path:
         return await msg.attachments[0].download(tmp_path / "got")
 
     async with (
-        running_sidecar(tmp_path / "home", timing=LASTING) as sidecar,
+        running_sidecar(tmp_path / "home", timing=PATIENT) as sidecar,
         Person(sidecar) as ada,
     ):
         port = int(sidecar.address.rpartition(":")[2])

@@ -30,12 +30,9 @@ from capsule_sidecar.commands.operator import Kind, Status
 from tests.integration.test_docs import snippet
 from tests.support.files import Mover
 from tests.support.programs import CLIENT, SIDECAR, running
-from tests.support.sidecar import FAST, BareHandler, Person, Running, request_id, running_sidecar
+from tests.support.sidecar import PATIENT, BareHandler, Person, Running, request_id, running_sidecar
 from tests.support.work import acknowledged
 
-# Long beside how long a process may stand still: what is done again runs at once, on the one that
-# is there, and nothing is given to it twice.
-PATIENT = FAST | {"fresh_beat": 15.0, "lease_term": 20.0}
 RAISED = handler_service_pb2.OUTCOME_STATUS_FAILED
 # A handler with a mistake in it, which is mended by writing another one in its place.
 HANDLER = """

@@ -21,7 +21,7 @@ from capsule_protocol.v1 import (
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
     FAST,
-    LASTING,
+    PATIENT,
     BareHandler,
     Person,
     SidecarProcess,
@@ -230,7 +230,7 @@ async def test_prompts_that_are_not_joined_again_are_withdrawn_at_the_end(tmp_pa
 async def test_the_end_is_told_again_on_every_attach_until_it_is_acknowledged(
     tmp_path: Path,
 ) -> None:
-    async with turn(tmp_path, timing=LASTING) as desk:
+    async with turn(tmp_path, timing=PATIENT) as desk:
         prompt = await ask(desk)
         await answer(desk.person, prompt)
         await resolved(desk.handler, prompt)

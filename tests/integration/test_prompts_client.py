@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.programs import CLIENT, running
 from tests.support.sidecar import (
     FAST,
-    LASTING,
+    PATIENT,
     Person,
     Running,
     SidecarProcess,
@@ -108,7 +108,7 @@ async def answer(person: Person, prompt: types_pb2.Prompt, **given: Any) -> None
 
 async def test_each_kind_of_question_is_answered(tmp_path: Path) -> None:
     async with (
-        running_sidecar(tmp_path / "home", timing=LASTING) as sidecar,
+        running_sidecar(tmp_path / "home", timing=PATIENT) as sidecar,
         Person(sidecar) as ada,
     ):
         app = app_of(sidecar)
@@ -149,7 +149,7 @@ async def test_each_kind_of_question_is_answered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dismissed", [True, False])
 async def test_a_prompt_that_nobody_answers_is_a_timeout(tmp_path: Path, dismissed: bool) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar)
         kinds = [capsule.ApprovalTimeout, capsule.ChoiceTimeout, capsule.FileUploadTimeout]
         timeout = 60 if dismissed else 0.3
@@ -177,7 +177,7 @@ async def test_a_prompt_that_nobody_answers_is_a_timeout(tmp_path: Path, dismiss
 
 
 async def test_several_questions_at_once_are_answered_in_any_order(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar)
         results = asking(
             app,
@@ -197,7 +197,7 @@ async def test_several_questions_at_once_are_answered_in_any_order(tmp_path: Pat
 
 
 async def test_what_the_sidecar_refuses_is_named(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar)
 
         async def ask(session: capsule.Session) -> Any:
@@ -223,7 +223,7 @@ async def test_what_the_sidecar_refuses_is_named(tmp_path: Path) -> None:
 async def test_stop_withdraws_the_prompt_and_lets_the_handler_say_a_last_word(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar)
         seen: list[Any] = []
 
@@ -254,7 +254,7 @@ async def test_stop_withdraws_the_prompt_and_lets_the_handler_say_a_last_word(
 
 
 async def test_a_turn_that_waits_takes_no_place_of_the_process(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar, concurrency=1)
         results = asking(app, lambda session: session.prompt_approval("Sure?"))
         async with app.attached():
@@ -313,7 +313,7 @@ async def test_an_answer_whose_arrival_a_kill_prevents_arrives_after_it(tmp_path
 async def test_an_answer_given_while_the_app_is_away_is_there_when_it_asks_again(
     tmp_path: Path,
 ) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         first, second = app_of(sidecar), app_of(sidecar)
         session = await ada.open()
         cut_off = asking(first, lambda session: session.prompt_approval("Sure?"))
@@ -368,7 +368,7 @@ async def test_a_changed_file_is_served_anew_while_its_handler_waits(tmp_path: P
     source = tmp_path / "app.py"
     source.write_text(ASKER)
     home = tmp_path / "home"
-    async with running_sidecar(home, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(home, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         environment = {"CAPSULE_ADDRESS": sidecar.address, "CAPSULE_HOME": str(home)}
         command = [CLIENT, "run", "--reload", "app.py:app"]
         async with running(command, environment, cwd=tmp_path, parent=True) as program:
@@ -384,7 +384,7 @@ async def test_a_changed_file_is_served_anew_while_its_handler_waits(tmp_path: P
 
 
 async def test_a_question_to_a_person_who_is_gone_ends_with_the_session(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar)
         results = asking(app, lambda session: session.prompt_approval("Sure?"))
         async with app.attached():
@@ -397,7 +397,7 @@ async def test_a_question_to_a_person_who_is_gone_ends_with_the_session(tmp_path
 
 
 async def test_a_file_that_is_not_accepted_leaves_the_question_open(tmp_path: Path) -> None:
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app = app_of(sidecar)
         results = asking(app, lambda session: session.prompt_file(accept=".pdf"))
         async with app.attached():
@@ -458,10 +458,10 @@ async def test_how_much_and_how_long_is_asked_is_the_sidecars_to_say(
     options = [str(number) for number in range(150)]
     settings: dict[str, Any] = {
         "limits": {"max_options": 200},
-        "timing": LASTING | {"max_prompt_timeout": 40 * 86_400.0},
+        "timing": PATIENT | {"max_prompt_timeout": 40 * 86_400.0},
     }
     async with (
-        running_sidecar(tmp_path, **(settings if wide else {"timing": LASTING})) as sidecar,
+        running_sidecar(tmp_path, **(settings if wide else {"timing": PATIENT})) as sidecar,
         Person(sidecar) as ada,
     ):
 

@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from capsule_protocol.v1 import admin_service_pb2, handler_service_pb2, types_pb2
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
+    PATIENT,
     BareHandler,
     Person,
     Running,
@@ -23,7 +24,7 @@ from tests.support.sidecar import (
     refused,
     running_sidecar,
 )
-from tests.support.work import PATIENT, acknowledged, invocations, of, reply, works
+from tests.support.work import acknowledged, invocations, of, reply, works
 
 # Time comes by the clock alone.
 CLOCK: dict[str, Any] = {"test_clock": True, "timing": PATIENT}

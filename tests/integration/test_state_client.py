@@ -14,7 +14,7 @@ import pytest
 import capsule_client as capsule
 from tests.support.eventually import eventually
 from tests.support.proxy import FaultProxy
-from tests.support.sidecar import LASTING, Person, Running, SidecarProcess, running_sidecar
+from tests.support.sidecar import PATIENT, Person, Running, SidecarProcess, running_sidecar
 
 Do = Callable[[capsule.Session, capsule.Message], Awaitable[Any]]
 
@@ -51,7 +51,7 @@ def resident() -> int:
 
 async def done(home: Path, do: Do, **settings: Any) -> Any:
     """Runs one turn on a sidecar of its own; returns what `do` gave."""
-    async with running_sidecar(home, timing=LASTING, **settings) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(home, timing=PATIENT, **settings) as sidecar, Person(sidecar) as ada:
         app, results = app_of(sidecar, do)
         async with app.attached():
             await ada.say(await ada.open(), "go")
@@ -227,7 +227,7 @@ async def test_sessions_users_and_apps_do_not_reach_each_others(tmp_path: Path) 
         }
 
     async with (
-        running_sidecar(tmp_path, timing=LASTING) as sidecar,
+        running_sidecar(tmp_path, timing=PATIENT) as sidecar,
         Person(sidecar) as ada,
         Person(sidecar, identity="terminal:ben") as ben,
         Person(sidecar, app="other") as elsewhere,
@@ -302,7 +302,7 @@ async def test_a_find_that_breaks_off_begins_again_where_it_is_awaited(tmp_path:
     seen: list[int] = []
     many = [{"n": n, "text": "x" * 20_000} for n in range(150)]
 
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         host, port = sidecar.address.rsplit(":", 1)
         async with FaultProxy(host, int(port)) as proxy:
 
@@ -335,7 +335,7 @@ async def test_a_find_that_breaks_off_begins_again_where_it_is_awaited(tmp_path:
 async def test_a_request_whose_answer_was_lost_acts_once(tmp_path: Path) -> None:
     count = 200
 
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         host, port = sidecar.address.rsplit(":", 1)
         async with FaultProxy(host, int(port)) as proxy:
 
@@ -377,7 +377,7 @@ async def test_a_turn_that_is_delivered_again_acts_again_and_its_old_attempt_no_
                 late.append(type(error))
         return total
 
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         first, results = app_of(sidecar, do, drain_timeout=0.0)
         async with first.attached():
             await ada.say(await ada.open(), "go")
@@ -395,7 +395,7 @@ async def test_the_apps_collection_is_reached_outside_of_a_session_and_by_reques
     async def do(session: capsule.Session, msg: capsule.Message) -> Any:
         return await session.db.shop.count()
 
-    async with running_sidecar(tmp_path, timing=LASTING) as sidecar, Person(sidecar) as ada:
+    async with running_sidecar(tmp_path, timing=PATIENT) as sidecar, Person(sidecar) as ada:
         app, results = app_of(sidecar, do)
         things = app.collection("things", indexes=["kind"])
         mine = app.collection("mine", scope="user")

@@ -18,8 +18,7 @@ import pytest
 import capsule_client as capsule
 from tests.integration.test_test_clock import advance
 from tests.support.eventually import eventually
-from tests.support.sidecar import Person, Running, running_sidecar
-from tests.support.work import PATIENT
+from tests.support.sidecar import PATIENT, Person, Running, running_sidecar
 
 Do = Callable[[capsule.Session, capsule.Message], Awaitable[Any]]
 

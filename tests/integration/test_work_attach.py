@@ -11,6 +11,7 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
+    PATIENT,
     BareHandler,
     Person,
     Refusal,
@@ -19,7 +20,7 @@ from tests.support.sidecar import (
     running_sidecar,
     write_to,
 )
-from tests.support.work import PATIENT, acknowledged, lease, say, works
+from tests.support.work import acknowledged, lease, say, works
 
 
 async def refusal_for(handler: BareHandler, *frames: handler_service_pb2.HandlerFrame) -> Refusal:

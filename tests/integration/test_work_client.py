@@ -13,8 +13,8 @@ import pytest
 import capsule_client as capsule
 from capsule_protocol.v1 import types_pb2
 from tests.support.eventually import eventually
-from tests.support.sidecar import Person, Running, running_sidecar
-from tests.support.work import PATIENT, ended, invocations
+from tests.support.sidecar import PATIENT, Person, Running, running_sidecar
+from tests.support.work import ended, invocations
 
 
 def app_of(running: Running, **options: Any) -> capsule.App:

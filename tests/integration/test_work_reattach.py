@@ -10,8 +10,7 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2, types_pb2
 from capsule_sidecar.rpc import convert
 from tests.support.eventually import eventually
-from tests.support.sidecar import BareHandler, Person, running_sidecar
-from tests.support.work import PATIENT
+from tests.support.sidecar import PATIENT, BareHandler, Person, running_sidecar
 
 
 async def test_a_stop_that_came_while_the_line_was_down_is_told_after_the_welcome(

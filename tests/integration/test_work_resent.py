@@ -8,6 +8,7 @@ import pytest
 
 from capsule_protocol.v1 import handler_service_pb2, session_service_pb2, types_pb2
 from tests.support.sidecar import (
+    PATIENT,
     BareHandler,
     Person,
     Running,
@@ -15,12 +16,12 @@ from tests.support.sidecar import (
     request_id,
     running_sidecar,
 )
-from tests.support.work import PATIENT, acknowledged, lease, of, reply
+from tests.support.work import acknowledged, lease, of, reply
 
 Invocation = handler_service_pb2.Invocation
 Command = handler_service_pb2.Command
 RESULT = handler_service_pb2.CommandResult
-LASTING = {"CAPSULE_TIMING__LEASE_TERM": "30"}
+UNHURRIED = {"CAPSULE_TIMING__LEASE_TERM": "30"}
 
 
 def script(work: Invocation) -> list[Command]:
@@ -105,7 +106,7 @@ async def test_commands_sent_again_after_the_line_was_lost_answer_the_same(tmp_p
 async def test_commands_sent_again_after_the_sidecar_was_killed_answer_the_same(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path, environment=LASTING) as process:
+    async with SidecarProcess(tmp_path, environment=UNHURRIED) as process:
         running = await process.start()
         async with Person(running) as ada, BareHandler(running) as handler:
             session, work = await took(running, ada, handler)
@@ -131,7 +132,7 @@ async def test_commands_sent_again_after_the_sidecar_was_killed_answer_the_same(
 async def test_commands_that_a_killed_sidecar_did_not_answer_take_effect_once(
     tmp_path: Path,
 ) -> None:
-    async with SidecarProcess(tmp_path, environment=LASTING) as process:
+    async with SidecarProcess(tmp_path, environment=UNHURRIED) as process:
         running = await process.start()
         async with Person(running) as ada, BareHandler(running) as handler:
             session, work = await took(running, ada, handler)

@@ -10,6 +10,7 @@ import grpc
 from capsule_protocol.v1 import handler_service_pb2, session_service_pb2
 from tests.support.eventually import eventually
 from tests.support.sidecar import (
+    PATIENT,
     BareHandler,
     Person,
     Refusal,
@@ -17,7 +18,7 @@ from tests.support.sidecar import (
     request_id,
     running_sidecar,
 )
-from tests.support.work import PATIENT, acknowledged, of, reply, say
+from tests.support.work import acknowledged, of, reply, say
 
 HandlerFrame = handler_service_pb2.HandlerFrame
 Command = handler_service_pb2.Command

@@ -48,9 +48,9 @@ FAST: dict[str, Any] = {
     "stop_grace": 1.0,
     "drain_grace": 2.0,
 }
-# Where no lease is to end: a client gives up what nobody has answered for its term, and a machine
-# may stall for as long as that of FAST.
-LASTING: dict[str, Any] = FAST | {"lease_term": 15.0, "fresh_beat": 6.0}
+# Where no lease is to end, however slow the machine is: it may stall for as long as that of FAST,
+# and a client gives up what nobody has answered for its term.
+PATIENT: dict[str, Any] = FAST | {"lease_term": 30.0, "fresh_beat": 20.0}
 
 
 def request_id() -> str:

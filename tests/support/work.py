@@ -23,8 +23,6 @@ MESSAGES = handler_service_pb2.Declarations(message=True)
 # A sweep later than three intervals pardons what was lost: on a busy machine that is no defect, but
 # a test that counts losses must not see it.
 CALM: dict[str, Any] = FAST | {"sweep_interval": 1.0}
-# Whoever comes back has its leases still, however slow the machine is.
-PATIENT: dict[str, Any] = FAST | {"lease_term": 30.0, "fresh_beat": 20.0}
 
 
 def of(work: handler_service_pb2.Invocation, **fields: Any) -> dict[str, Any]:
