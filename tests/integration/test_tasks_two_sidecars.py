@@ -12,9 +12,9 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2, task_service_pb2
 from tests.support.eventually import eventually
 from tests.support.postgres import postgres_server
-from tests.support.sidecar import FAST, BareHandler, Running, request_id, running_sidecar
+from tests.support.sidecar import BareHandler, Running, request_id, running_sidecar
 from tests.support.tasks import WITH_TASKS, call, reaches, run, submit
-from tests.support.work import acknowledged
+from tests.support.work import PATIENT, acknowledged
 
 
 @asynccontextmanager
@@ -27,7 +27,7 @@ async def _two(
     """
     with postgres_server({"fsync": "off"}) as url:
         storage = {"url": url}
-        often = FAST | timing
+        often = PATIENT | timing
         seldom = often | {"sweep_interval": 1.0}
         async with (
             running_sidecar(home / "one", storage=storage, timing=seldom) as one,
