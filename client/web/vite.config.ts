@@ -89,6 +89,6 @@ export default defineConfig({
     environment: "happy-dom",
     include: ["src/**/*.test.{ts,tsx}"],
     // Bounds what hangs; a busy machine is no failure.
-    testTimeout: 30_000,
+    testTimeout: 120_000,
   },
 });
