@@ -12,9 +12,9 @@ import pytest
 from capsule_protocol.v1 import handler_service_pb2, task_service_pb2
 from tests.support.eventually import eventually
 from tests.support.postgres import postgres_server
-from tests.support.sidecar import BareHandler, Running, request_id, running_sidecar
+from tests.support.sidecar import PATIENT, BareHandler, Running, request_id, running_sidecar
 from tests.support.tasks import WITH_TASKS, call, reaches, run, submit
-from tests.support.work import PATIENT, acknowledged
+from tests.support.work import acknowledged
 
 
 @asynccontextmanager
