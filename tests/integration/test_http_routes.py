@@ -69,7 +69,7 @@ async def test_a_message_is_durable_when_it_is_accepted_and_reaches_the_handler(
 
 
 async def test_json_of_handlers_is_shown_inline_exactly_as_it_was_given(tmp_path: Path) -> None:
-    """Numbers as long as they may be, half surrogates, depth: nothing that was taken may break a reader."""
+    """Long numbers, half surrogates, depth: nothing that was taken may break a reader."""
     payload = (
         f'{{"n": {BIG}, "long": {"9" * 400},\r\n "huge": 1e999, "half": "\\ud800",'
         f' "deep": {"[" * 900}{"]" * 900}}}'
