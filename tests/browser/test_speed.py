@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 
 from playwright.async_api import CDPSession
@@ -13,8 +12,6 @@ from tests.browser.stage import Place, stage
 
 RATE = 200
 SECONDS = 10
-# Seconds that a fixed piece of work takes of a processor as it is supposed: a slower one has more.
-WORK = 0.2
 LINES = [
     "A paragraph of **some** words with `code` in it and a [link](https://example.org). ",
     "\n\n- an item of a list\n- another one\n\n",
@@ -35,29 +32,6 @@ _WATCH = """
     requestAnimationFrame(frame);
   };
   requestAnimationFrame(frame);
-}
-"""
-
-
-# A fixed piece of work such as the page's: text taken apart, elements made and laid out.
-_WORK = """
-() => {
-  let count = 0;
-  const place = document.createElement('div');
-  document.body.append(place);
-  for (let round = 0; round < 60; round++) {
-    const words = ('some words with `code` and a [link](https://example.org) ' + round).repeat(40);
-    for (const [word] of words.matchAll(/[^ ]+/g)) {
-      const made = document.createElement('span');
-      made.textContent = word + ' ';
-      place.append(made);
-      count += word.length;
-    }
-    count += place.getBoundingClientRect().height;
-    if (round % 10 === 9) place.replaceChildren();
-  }
-  place.remove();
-  return count;
 }
 """
 
@@ -88,12 +62,6 @@ async def test_two_hundred_deltas_a_second_keep_the_main_thread_free(place: Plac
         # Of the processor, not of the clock: other programs do not count.
         chrome = await scene.context.new_cdp_session(tab.page)
         await chrome.send("Performance.enable", {"timeDomain": "threadTicks"})
-        works = []
-        for _ in range(5):
-            before = await main_thread(chrome)
-            await tab.page.evaluate(_WORK)
-            works.append(await main_thread(chrome) - before)
-        work = statistics.median(works)
         before = await main_thread(chrome)
         await tab.say("go")
         await tab.hears("A paragraph", timeout=45)
@@ -106,10 +74,9 @@ async def test_two_hundred_deltas_a_second_keep_the_main_thread_free(place: Plac
             f" {len(tasks)} tasks over 50 ms, the longest {max(tasks, default=0):.0f} ms;"
             f" frames p50 {frames[len(frames) // 2]:.0f} ms,"
             f" p99 {frames[int(len(frames) * 0.99)]:.0f} ms; the main thread had work for"
-            f" {busy:.2f} s of processor time, {busy / work:.1f} times a piece of work"
-            f" that takes {work:.3f} s here"
+            f" {busy:.2f} s of processor time"
         )
         # Loose: another program may have the processor. What is held to are the figures above.
         assert sum(tasks) < SECONDS * 1000 / 4
-        assert busy < SECONDS / 2 * max(1, work / WORK)
+        assert busy < SECONDS / 2
         await scene.one_stream_each()
