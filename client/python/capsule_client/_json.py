@@ -10,7 +10,7 @@ from typing import Any
 # Characters of a number that the sidecar takes at most, and what a longer integer looks like; text
 # between quotes may look so too.
 _MAX_NUMBER = 400
-_LONG = re.compile(rb"-?\d{%d}" % _MAX_NUMBER)
+_LONG = re.compile(rb"\d{%d}" % _MAX_NUMBER)
 _SCALARS = frozenset((str, int, bool, type(None)))
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 

@@ -78,8 +78,13 @@ class SessionData(dict[str, Any]):
         changed: dict[str, bytes] = {}
         for key, value in super().items():
             before = self._baseline.get(key)
-            if key not in self._stored or (before and before != _encode(key, value)):
-                changed[key] = _changed(key, value)
+            if key in self._stored and before is None:
+                continue  # nobody has looked at it, so nobody has changed it
+            now = _encode(key, value)
+            if key not in self._stored or now != before:
+                # What was stored before there was this limit can be read all the same.
+                _json.check_numbers(now, f"session.data[{key!r}]")
+                changed[key] = now
         return DataChanges(
             changed, [key for key in self._stored if not dict.__contains__(self, key)]
         )
@@ -227,10 +232,3 @@ def _check(key: Any, value: Any) -> None:
 
 def _encode(key: str, value: Any) -> bytes:
     return _json.encode(value, f"session.data[{key!r}]")
-
-
-def _changed(key: str, value: Any) -> bytes:
-    data = _encode(key, value)
-    # What was stored before there was this limit can be read all the same.
-    _json.check_numbers(data, f"session.data[{key!r}]")
-    return data
