@@ -30,7 +30,7 @@ async def test_a_turn_past_its_deadline_is_cancelled_may_still_write_and_ends_fa
                 work = await handler.work()
                 assert work.deadline.ToMilliseconds() == 1_000
                 cancel = (await handler.gets("cancel")).cancel
-                assert 0.95 <= time.monotonic() - began <= 10.0
+                assert 0.95 <= time.monotonic() - began <= 3.0
                 assert cancel.reason == handler_service_pb2.CANCEL_REASON_DEADLINE
                 assert (cancel.invocation_id, cancel.attempt) == (work.invocation_id, 1)
                 await say(handler, work, "out of time")

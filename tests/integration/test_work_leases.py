@@ -121,7 +121,7 @@ async def test_a_lease_ends_soon_after_its_term_and_the_work_goes_to_another(
     tmp_path: Path, lost: str
 ) -> None:
     term = 4.0
-    # As long as a term is what the machine may take on top, and more than it a late sweep.
+    # A machine that stalls for a moment neither ends a lease before nor makes a sweep late.
     timing = FAST | {"lease_term": term, "sweep_interval": 1.0}
     async with running_sidecar(tmp_path, timing=timing) as running, Person(running) as ada:
         async with BareHandler(running) as gone, BareHandler(running) as other:
@@ -138,7 +138,7 @@ async def test_a_lease_ends_soon_after_its_term_and_the_work_goes_to_another(
             await other.attach()
             second = await other.work(timeout=30)
             waited = time.monotonic() - renewed
-            assert term - 0.05 <= waited < 2 * term
+            assert term - 0.05 <= waited <= term + 1.5
             assert (second.invocation_id, second.attempt) == (sent.invocation_id, 2)
             assert second.turn == first.turn
             if lost == "its beats":
