@@ -285,7 +285,9 @@ def request_for(name: str, desk: Desk, held: Held, identity: str) -> Any:
     return made
 
 
-async def refusal(desk: Desk, name: str, request: Any, metadata: Any) -> tuple[Any, str]:
+async def refusal(
+    desk: Desk, name: str, request: Any, metadata: Any, tries: int = 3
+) -> tuple[Any, str]:
     """Calls and returns how it was refused; (None, "") where it was not."""
     method = METHODS[name]
     path = f"/{method.containing_service.full_name}/{method.name}"
@@ -318,8 +320,8 @@ async def refusal(desk: Desk, name: str, request: Any, metadata: Any) -> tuple[A
         finally:
             call.cancel()
     except grpc.aio.AioRpcError as error:
-        if error.details() == LOST:
-            return await refusal(desk, name, request, metadata)
+        if error.details() == LOST and tries > 1:
+            return await refusal(desk, name, request, metadata, tries - 1)
         refused = refusal_of(error)
         return refused.code, refused.reason
     return None, ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capsule_sidecar.config import FileSettings
+from tests.support.ports import held_port, port_of
 
 TOOLBOX = Path(__file__).resolve().parents[2] / "scripts" / "toolbox.py"
 BUCKET = "capsule"
@@ -89,14 +90,11 @@ def program() -> str:
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3]:
     """Serves an empty bucket from a temporary folder."""
-    # Bound and never listening, as long as it serves: nobody else gets the port, not while it is
-    # built nor while it is away.
-    with socket.socket() as place, tempfile.TemporaryDirectory(prefix="capsule-s3-") as top:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(("127.0.0.1", 0))
+    # Nobody else gets the port, not while it is built nor while it is away.
+    with held_port() as place, tempfile.TemporaryDirectory(prefix="capsule-s3-") as top:
         folder = Path(top) / "data"
         (folder / BUCKET).mkdir(parents=True)
-        server = S3(int(place.getsockname()[1]), folder)
+        server = S3(port_of(place), folder)
         server.start()
         try:
             yield server
